@@ -1,0 +1,72 @@
+# `make` lists the targets. Everything that is needed beyond Go, make and apt installs itself.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO      ?= go
+PYTHON  ?= python3
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+IMAGE   ?= runqy-worker:$(VERSION)
+
+# What the tests and the lint run, by the name of the program; scripts/install-tools knows the packages.
+TEST_PROGRAMS := gcc git python3 redis-server prometheus promtool prometheus-alertmanager initdb
+LINT_PROGRAMS := git promtool python3
+
+GOLANGCI_LINT := .cache/golangci-lint
+RULES          = $(wildcard metrics/rules/*.rules.yaml)
+TEST_TIMEOUT  ?= 10m
+FUZZ_TIME     ?= 20s
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/runqy-worker
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/runqy-worker ./cmd/runqy-worker
+
+.PHONY: demo
+demo: ## the whole system on this machine, with nothing installed but Go and Python
+	$(GO) run ./cmd/runqy-worker demo
+
+.PHONY: test
+test: ## run every test under the race detector; installs what they need with apt
+	scripts/install-tools $(TEST_PROGRAMS)
+	$(GO) vet ./...
+	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py --suite python:tests --suite scripts:tests -- \
+		-race -vet=off -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz each target for FUZZ_TIME (20s)
+	@$(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | while read -r package; do \
+		$(GO) test -list '^Fuzz' "$$package" | { grep '^Fuzz' || true; } | while read -r target; do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_TIME) "$$package" </dev/null; \
+		done; \
+	done
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## run golangci-lint and check modules, formatting, alert rules and scripts
+	scripts/install-tools $(LINT_PROGRAMS)
+	@unformatted=$$(git ls-files -z -- '*.go' | xargs -0 -r gofmt -l); \
+		if [ -n "$$unformatted" ]; then echo "gofmt -w would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) mod tidy -diff
+	$(GO) mod tidy -C tools -diff
+	$(GOLANGCI_LINT) run ./...
+	promtool check rules $(RULES)
+	PYTHONPYCACHEPREFIX=.cache/pycache $(PYTHON) -W error -m compileall -q $$(git ls-files -- '*.py')
+	for script in .ci/run scripts/install-tools; do bash -n "$$script"; done
+
+# Built from the version that tools/go.mod pins; about a minute, once.
+$(GOLANGCI_LINT): tools/go.mod tools/go.sum
+	$(GO) build -C tools -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+.PHONY: image
+image: ## build the container image, IMAGE=runqy-worker:<version>
+	docker build --build-arg VERSION=$(VERSION) --tag $(IMAGE) .
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist .cache
