@@ -1,0 +1,221 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// queueReadTimeout bounds what a slow Redis can add to a scrape. Prometheus
+// itself gives up after ten seconds by default, and would lose every series of
+// the worker, the one that says that it is unhealthy included.
+const queueReadTimeout = 2 * time.Second
+
+// errNoChild keeps the child's process collector silent.
+var errNoChild = errors.New("no Python process")
+
+// collectorsFor makes everything that is read at scrape time.
+func collectorsFor(src Sources) []prometheus.Collector {
+	cs := []prometheus.Collector{
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewBuildInfoCollector(),
+		newWorkerCollector(src),
+	}
+	if src.Queues != nil {
+		cs = append(cs, newQueueCollector(src.Queues))
+	}
+	if src.Python != nil {
+		cs = append(cs, newPythonCollector(src.Python))
+	}
+	if src.ChildPID != nil {
+		cs = append(cs, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{
+			Namespace: "runqy_child",
+			PidFn: func() (int, error) {
+				if pid := src.ChildPID(); pid > 0 {
+					return pid, nil
+				}
+				return 0, errNoChild
+			},
+		}))
+	}
+	return cs
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+}
+
+// unixSeconds is t as Prometheus writes moments.
+func unixSeconds(t time.Time) float64 { return float64(t.UnixNano()) / float64(time.Second) }
+
+type workerCollector struct {
+	src Sources
+
+	healthy, lag, active, concurrency, lastBeat, started, info *prometheus.Desc
+}
+
+func newWorkerCollector(src Sources) *workerCollector {
+	return &workerCollector{
+		src: src,
+		healthy: desc("runqy_worker_healthy",
+			"1 when the Python process, Redis and the configured database all answer, else 0."),
+		lag: desc("runqy_worker_event_loop_lag_seconds",
+			"How late the event loop of the Python process turns, or its next answer to a ping is."),
+		active: desc("runqy_worker_active_tasks",
+			"Tasks that the Python process has been given and has not answered."),
+		concurrency: desc("runqy_worker_concurrency",
+			"Most tasks that this worker gives to the Python process at once."),
+		lastBeat: desc("runqy_worker_last_heartbeat_timestamp_seconds",
+			"When Redis last took this worker's heartbeat, in seconds since the epoch."),
+		started: desc("runqy_worker_start_time_seconds",
+			"When this worker started, in seconds since the epoch."),
+		info: desc("runqy_worker_info",
+			"Always 1; the labels identify the worker.",
+			"worker_id", "version", "environment", "python_version"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *workerCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		c.healthy, c.lag, c.active, c.concurrency, c.lastBeat, c.started, c.info,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *workerCollector) Collect(ch chan<- prometheus.Metric) {
+	w := c.src.Worker()
+	healthy := 0.0
+	if w.Healthy {
+		healthy = 1
+	}
+	gauge(ch, c.healthy, healthy)
+	gauge(ch, c.lag, w.Lag.Seconds())
+	gauge(ch, c.active, float64(w.ActiveTasks))
+	gauge(ch, c.concurrency, float64(w.Concurrency))
+	if !w.LastBeat.IsZero() {
+		gauge(ch, c.lastBeat, unixSeconds(w.LastBeat))
+	}
+	info := c.src.Info
+	if !info.Started.IsZero() {
+		gauge(ch, c.started, unixSeconds(info.Started))
+	}
+	var python Python
+	if c.src.Python != nil {
+		python = c.src.Python()
+	}
+	gauge(ch, c.info, 1, label(info.WorkerID), label(info.Version), label(info.Environment), label(python.Version))
+}
+
+type queueCollector struct {
+	read func(context.Context) map[string]Queue
+
+	pending, tasks, latency *prometheus.Desc
+}
+
+func newQueueCollector(read func(context.Context) map[string]Queue) *queueCollector {
+	return &queueCollector{
+		read: read,
+		pending: desc("runqy_queue_pending_tasks",
+			"Tasks that wait in the queue; the same on every worker, so take the maximum across workers and never the sum.", "queue"),
+		tasks: desc("runqy_queue_tasks",
+			"Tasks in the queue by state; the same on every worker, so take the maximum across workers and never the sum.", "queue", "state"),
+		latency: desc("runqy_queue_latency_seconds",
+			"Age of the oldest task that waits in the queue, 0 when none does; take the maximum across workers.", "queue"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *queueCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.pending
+	ch <- c.tasks
+	ch <- c.latency
+}
+
+// Collect implements prometheus.Collector.
+func (c *queueCollector) Collect(ch chan<- prometheus.Metric) {
+	// Collect is given no context, so this one begins here.
+	ctx, cancel := context.WithTimeout(context.Background(), queueReadTimeout)
+	defer cancel()
+	for name, q := range c.read(ctx) {
+		name = label(name)
+		gauge(ch, c.pending, float64(q.Pending), name)
+		gauge(ch, c.latency, q.Latency.Seconds(), name)
+		for _, s := range []struct {
+			state string
+			n     int64
+		}{
+			{"pending", q.Pending}, {"active", q.Active}, {"scheduled", q.Scheduled},
+			{"retry", q.Retry}, {"archived", q.Archived}, {"completed", q.Completed},
+		} {
+			gauge(ch, c.tasks, float64(s.n), name, s.state)
+		}
+	}
+}
+
+// pythonCollector speaks the names of the official Python client, so that
+// dashboards made for it work on the child's interpreter.
+type pythonCollector struct {
+	read func() Python
+
+	info, collected, uncollectable, collections *prometheus.Desc
+}
+
+func newPythonCollector(read func() Python) *pythonCollector {
+	return &pythonCollector{
+		read: read,
+		info: desc("python_info", "Python platform information",
+			"implementation", "major", "minor", "patchlevel", "version"),
+		collected: desc("python_gc_objects_collected_total",
+			"Objects collected during gc", "generation"),
+		uncollectable: desc("python_gc_objects_uncollectable_total",
+			"Uncollectable objects found during GC", "generation"),
+		collections: desc("python_gc_collections_total",
+			"Number of times this generation was collected", "generation"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *pythonCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.info
+	ch <- c.collected
+	ch <- c.uncollectable
+	ch <- c.collections
+}
+
+// Collect implements prometheus.Collector.
+func (c *pythonCollector) Collect(ch chan<- prometheus.Metric) {
+	p := c.read()
+	if p.Version != "" {
+		gauge(ch, c.info, 1, label(p.Implementation),
+			strconv.Itoa(p.Major), strconv.Itoa(p.Minor), strconv.Itoa(p.Patch), label(p.Version))
+	}
+	seen := make(map[int]bool, len(p.GC))
+	for _, g := range p.GC {
+		// The figures come from the child; one generation told twice would
+		// cost the whole scrape.
+		if seen[g.Generation] {
+			continue
+		}
+		seen[g.Generation] = true
+		generation := strconv.Itoa(g.Generation)
+		counter(ch, c.collected, float64(g.Collected), generation)
+		counter(ch, c.uncollectable, float64(g.Uncollectable), generation)
+		counter(ch, c.collections, float64(g.Collections), generation)
+	}
+}

@@ -1,0 +1,116 @@
+package metrics_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/runqy/runqy-worker/metrics"
+)
+
+// started is a moment that floats hold exactly.
+var started = time.Unix(1_700_000_000, 500_000_000)
+
+// fullSources answers everything, so that every metric is exported.
+func fullSources() metrics.Sources {
+	return metrics.Sources{
+		Info:          metrics.Info{WorkerID: "worker-abc123", Version: "1.2.3", Environment: "test", Started: started},
+		QueueNames:    []string{"inference_default", "low"},
+		CrashCauses:   []string{"exit", "signal", "oom", "stalled", "stdout_closed", "startup", "protocol"},
+		RestartCauses: []string{"crash", "manual", "max_tasks", "max_memory", "deadline"},
+		Worker: func() metrics.Worker {
+			return metrics.Worker{
+				Healthy: true, Lag: 250 * time.Millisecond, ActiveTasks: 2, Concurrency: 4,
+				LastBeat: started.Add(time.Minute),
+			}
+		},
+		Queues: func(context.Context) map[string]metrics.Queue {
+			return map[string]metrics.Queue{
+				"inference_default": {
+					Pending: 7, Active: 2, Scheduled: 3, Retry: 1, Archived: 4, Completed: 5,
+					Latency: 1500 * time.Millisecond,
+				},
+				"low": {},
+			}
+		},
+		Python: func() metrics.Python {
+			return metrics.Python{
+				Implementation: "CPython", Version: "3.11.7", Major: 3, Minor: 11, Patch: 7,
+				GC: []metrics.GC{
+					{Generation: 0, Collections: 10, Collected: 20},
+					{Generation: 1, Collections: 5, Collected: 3},
+					{Generation: 2, Collections: 1, Collected: 2, Uncollectable: 1},
+				},
+			}
+		},
+		ChildPID: os.Getpid,
+	}
+}
+
+// newSet registers src with a registry of its own.
+func newSet(t testing.TB, src metrics.Sources) (*metrics.Set, *prometheus.Registry) {
+	t.Helper()
+	reg := prometheus.NewPedanticRegistry()
+	set, err := metrics.New(reg, src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set, reg
+}
+
+// exported lists the names of all metrics that a working worker exports.
+func exported(t testing.TB) map[string]bool {
+	t.Helper()
+	_, reg := newSet(t, fullSources())
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := make(map[string]bool, len(families))
+	for _, f := range families {
+		names[f.GetName()] = true
+	}
+	return names
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+// tool finds a program that not every machine has. Where RUNQY_TEST_REQUIRE is
+// 1 every program must be there, so that no check is skipped unseen.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("RUNQY_TEST_REQUIRE") == "1" {
+		t.Fatalf("%s is not installed and RUNQY_TEST_REQUIRE=1; on Debian: apt-get install prometheus prometheus-alertmanager", name)
+	}
+	t.Skipf("%s is not installed", name)
+	return ""
+}
+
+// runTool runs a program and fails the test with what it printed.
+func runTool(t *testing.T, stdin, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), tool(t, name), args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}

@@ -1,0 +1,89 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+)
+
+// Sources is where the metric set reads what it does not count itself. The
+// functions are called at every scrape, from several goroutines at once, and
+// should answer from memory or a cache.
+type Sources struct {
+	// Info is what never changes while the worker lives.
+	Info Info
+	// QueueNames are the configured queues: their series exist from the start.
+	QueueNames []string
+	// CrashCauses and RestartCauses are the label values that may come: their
+	// series exist from the start.
+	CrashCauses, RestartCauses []string
+
+	// Worker is required: without it no alert could tell that the worker is ill.
+	Worker func() Worker
+	// Queues reads the queues. A queue that could not be read is left out of the
+	// answer, and nil means that none could be: those series are then absent
+	// from this scrape, and the others stay. It must return soon after ctx ends;
+	// ctx ends after two seconds. Nil func: no queue series at all.
+	Queues func(context.Context) map[string]Queue
+	// Python describes the running interpreter; the zero value while there is
+	// none. Nil func: no python_ series.
+	Python func() Python
+	// ChildPID is the Python process; 0 while there is none. Nil func: no
+	// runqy_child_ series.
+	ChildPID func() int
+}
+
+// Info identifies the worker.
+type Info struct {
+	WorkerID    string
+	Version     string
+	Environment string
+	Started     time.Time // when the worker process started
+}
+
+// Worker is the worker's state at one moment.
+type Worker struct {
+	Healthy     bool
+	Lag         time.Duration // how late the Python process answers or its event loop turns
+	ActiveTasks int
+	Concurrency int
+	LastBeat    time.Time // last heartbeat that Redis took; zero: none yet, the series is absent
+}
+
+// Queue is the depth of one queue at one moment, the same on every worker.
+type Queue struct {
+	Pending, Active, Scheduled, Retry, Archived, Completed int64
+	Latency                                                time.Duration // age of the oldest pending task; 0 when there is none
+}
+
+// Python describes an interpreter and its garbage collector.
+type Python struct {
+	Implementation      string // "CPython"
+	Version             string // "3.11.7"; empty: not known, no python_info
+	Major, Minor, Patch int
+	GC                  []GC // since the interpreter started, one per generation
+}
+
+// GC counts what the collector of one generation did.
+type GC struct {
+	Generation                            int
+	Collections, Collected, Uncollectable uint64
+}
+
+func (s Sources) validate() error {
+	if s.Worker == nil {
+		return errors.New("Sources.Worker is missing; give the function that reads the worker's state")
+	}
+	for what, names := range map[string][]string{
+		"QueueNames": s.QueueNames, "CrashCauses": s.CrashCauses, "RestartCauses": s.RestartCauses,
+	} {
+		for _, name := range names {
+			if name == "" || !utf8.ValidString(name) {
+				return fmt.Errorf("Sources.%s holds %q, which cannot be a label value; give names in UTF-8", what, name)
+			}
+		}
+	}
+	return nil
+}
