@@ -1,0 +1,17 @@
+// Package python carries the Python SDK inside the worker's binary, so that a task file can say
+// `from runqy import task, run` on a machine where nothing was installed.
+package python
+
+import (
+	"embed"
+	"io/fs"
+)
+
+// The pattern names files, not the directory: a directory would leave out those that begin with an underscore.
+//
+//go:embed runqy/*.py runqy/py.typed
+var sdk embed.FS
+
+// SDK returns the SDK's files: one directory, runqy, which is the Python package. It is what belongs in a directory on
+// PYTHONPATH; see [Extract].
+func SDK() fs.FS { return sdk }

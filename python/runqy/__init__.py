@@ -1,0 +1,24 @@
+"""Write task handlers in Python; runqy-worker runs them.
+
+    from runqy import run, task
+
+    @task("hello")
+    def hello(payload):
+        return {"greeting": "hello " + payload["name"]}
+
+    if __name__ == "__main__":
+        run()
+
+docs/python.md tells the rest.
+"""
+
+from ._context import Context
+from ._errors import Permanent, Retry
+from ._registry import load, task
+from ._runtime import run
+from ._startup import watch
+from ._version import __version__
+
+__all__ = ["Context", "Permanent", "Retry", "__version__", "load", "run", "task"]
+
+watch()

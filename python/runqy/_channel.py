@@ -1,0 +1,170 @@
+"""The protocol's own descriptors, and the buffer that finished replies leave through."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import threading
+import time
+from typing import Callable, List
+
+#: A finished reply waits at most about this long (seconds) for others to share its write.
+PATIENCE = 0.001
+
+
+class WorkerGone(Exception):
+    """Nobody reads our replies any more."""
+
+
+class Channel:
+    """Descriptors 0 and 1 as the worker gave them, moved where print, C code and child processes cannot reach them.
+
+    After construction descriptor 0 is /dev/null and descriptor 1 is standard error; the private copies are not
+    inherited by programs this process starts.
+    """
+
+    def __init__(self) -> None:
+        # At least 3: if 0, 1 or 2 was closed, a plain dup could land there and C code would write into the protocol.
+        self.input = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
+        self.output = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
+        os.set_blocking(self.input, True)
+        os.set_blocking(self.output, True)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        try:
+            os.dup2(2, 1)
+        except OSError:  # started with a closed standard error
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+        if null > 2:
+            os.close(null)
+        self.gone = False
+        self.forked = False
+        # What was printed but not yet flushed now goes to the log; from here on line by line, so that it is not late.
+        try:
+            sys.stdout.flush()
+            sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+        except (AttributeError, OSError, ValueError):
+            pass  # sys.stdout is None or somebody's own object
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        # A forked child must neither answer for its parent nor keep the protocol open after the parent has died.
+        self.forked = True
+        os.close(self.input)
+        os.close(self.output)
+
+    def write(self, data: bytes) -> None:
+        """Writes all of data; blocks while the pipe is full. Raises WorkerGone when there is no reader.
+
+        Callers take turns (see Outbox).
+        """
+        if self.gone or self.forked:
+            raise WorkerGone()
+        try:
+            done = os.write(self.output, data)
+            if done < len(data):
+                view = memoryview(data)
+                while done < len(data):
+                    done += os.write(self.output, view[done:])
+        except OSError as exc:  # EPIPE; whatever else it is, the worker cannot be reached any more
+            self.gone = True
+            self.hush()
+            raise WorkerGone() from exc
+
+    def hush(self) -> None:
+        """Makes standard output and error go nowhere: their reader died too, and exiting must be quiet."""
+        try:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            os.close(null)
+        except OSError:
+            pass
+
+
+def leave_fork(status: int) -> None:
+    """Ends a child that a handler forked and that came back through it: only its parent may answer the task."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass
+    os._exit(status & 0xFF)
+
+
+class Outbox:
+    """Finished replies on their way out. Safe from any thread.
+
+    `send` writes now. `hold` lets replies that finish within PATIENCE of each other share one write, which doubles the
+    throughput of quick handlers; a thread of its own writes what is held when the task after it turns out slow.
+    """
+
+    def __init__(self, channel: Channel, clock: Callable[[], float] = time.monotonic) -> None:
+        self._channel = channel
+        self._clock = clock
+        self._lock = threading.Lock()  # guards everything below, and the order of writes
+        self._held: List[bytes] = []
+        self._since = 0.0
+        self._armed = False
+        self._alarm = threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._watch, name="runqy-flush", daemon=True)
+        self._thread.start()
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._held = []
+
+    def hold(self, line: bytes) -> bool:
+        """Takes a reply that may wait a moment. True when it is the first to wait."""
+        with self._lock:
+            held = self._held
+            held.append(line)
+            if len(held) > 1:
+                if self._clock() - self._since > PATIENCE:
+                    self._write()
+                return False
+            self._since = self._clock()
+            if not self._armed:
+                self._armed = True
+                self._alarm.release()
+            return True
+
+    def send(self, line: bytes) -> None:
+        """Writes a line, after what was held."""
+        with self._lock:
+            self._held.append(line)
+            self._write()
+
+    def flush(self) -> None:
+        if self._held:
+            with self._lock:
+                self._write()
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._held)
+
+    def _write(self) -> None:
+        held = self._held
+        if held:
+            self._held = []
+            self._channel.write(held[0] if len(held) == 1 else b"".join(held))
+
+    def _watch(self) -> None:
+        # Ends with the process (daemon), or when the worker is gone.
+        while True:
+            self._alarm.acquire()
+            while True:
+                time.sleep(PATIENCE)
+                with self._lock:
+                    if not self._held:
+                        self._armed = False
+                        break
+                    if self._clock() - self._since > PATIENCE:
+                        try:
+                            self._write()
+                        except WorkerGone:
+                            return

@@ -1,0 +1,93 @@
+"""What a handler may know about its task besides the payload."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any, Dict, Optional, Union
+
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))\Z"
+)
+
+
+def parse_time(text: str) -> datetime:
+    """An RFC 3339 time as an aware datetime; digits beyond microseconds are dropped.
+
+    datetime.fromisoformat reads neither 'Z' nor nanoseconds before Python 3.11.
+    """
+    match = _RFC3339.match(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError("%r is not an RFC 3339 time" % (text,))
+    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
+    micro = int((match.group(7) or "0")[:6].ljust(6, "0"))
+    zone = timezone.utc
+    if match.group(8) is None:
+        offset = timedelta(hours=int(match.group(10)), minutes=int(match.group(11)))
+        zone = timezone(-offset if match.group(9) == "-" else offset)
+    return datetime(year, month, day, hour, minute, second, micro, zone)
+
+
+class Context:
+    """The second argument of a handler that asks for one.
+
+    Also constructible by hand, to call a handler from a test: ``Context(task_id="t1", loaded={"model": fake})``.
+    """
+
+    __slots__ = ("task_id", "type", "queue", "retry_count", "max_retry", "headers", "loaded", "_deadline", "_cancelled")
+
+    def __init__(
+        self,
+        task_id: str = "",
+        type: str = "",
+        queue: str = "",
+        retry_count: int = 0,
+        max_retry: int = 0,
+        deadline: Union[datetime, str, None] = None,
+        headers: Optional[Dict[str, str]] = None,
+        loaded: Any = None,
+    ) -> None:
+        self.task_id = task_id
+        self.type = type
+        self.queue = queue
+        #: How often this task has been tried and failed before; 0 on the first try.
+        self.retry_count = retry_count
+        self.max_retry = max_retry
+        self.headers: Dict[str, str] = {} if headers is None else headers
+        #: What the @load function returned; None without one.
+        self.loaded = loaded
+        self._deadline = deadline
+        self._cancelled = False
+
+    @property
+    def deadline(self) -> Optional[datetime]:
+        """When the task must have ended, as an aware datetime; None when it has no deadline."""
+        if isinstance(self._deadline, str):
+            self._deadline = parse_time(self._deadline)
+        return self._deadline
+
+    def remaining(self) -> Optional[float]:
+        """Seconds until the deadline, negative when it has passed; None when there is none."""
+        deadline = self.deadline
+        if deadline is None:
+            return None
+        return (deadline - datetime.now(timezone.utc)).total_seconds()
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the worker has asked for this task to end (cancelled, or past its deadline).
+
+        A long synchronous handler should look at it between steps; see docs/python.md, "Cancellation".
+        """
+        return self._cancelled
+
+    def __getitem__(self, key: Any) -> Any:
+        """``ctx["model"]`` is short for ``ctx.loaded["model"]``."""
+        if self.loaded is None:
+            raise KeyError("%r: no @load function, or it returned None" % (key,))
+        return self.loaded[key]
+
+    def __repr__(self) -> str:
+        return "Context(task_id=%r, type=%r, queue=%r, retry_count=%r)" % (
+            self.task_id, self.type, self.queue, self.retry_count,
+        )

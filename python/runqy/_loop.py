@@ -1,0 +1,167 @@
+"""The event loop that `async def` handlers share, and how late it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+from typing import Any, Coroutine, Dict, List
+
+from . import _wire
+from ._channel import Channel, Outbox, WorkerGone, leave_fork
+from ._wire import Request
+
+_TICK = 0.5
+
+
+class EventLoop:
+    """Runs requests as asyncio tasks. `deliver`, `cancel`, `finish` and `lag` may be called from any thread."""
+
+    def __init__(self, outbox: Outbox, channel: Channel) -> None:
+        self.loaded: Any = None
+        self._outbox = outbox
+        self._channel = channel
+        self._loop = asyncio.new_event_loop()
+        # Touched on the loop's thread only.
+        self._tasks: Dict[Request, "asyncio.Task[None]"] = {}
+        self._ending = False
+        self._ended = False
+        self._interrupted = False
+        # Written by the loop's thread, read by any: single floats, so no lock.
+        self._due = float("inf")
+        self._late = 0.0
+
+    def run_first(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Runs the loader on the loop its handlers will use, so that what it opens belongs to that loop."""
+        asyncio.set_event_loop(self._loop)
+        try:
+            return self._loop.run_until_complete(coroutine)
+        finally:
+            asyncio.set_event_loop(None)
+
+    def serve(self) -> None:
+        """Turns the loop until finish() was called and every request is answered. Call it once, on the loop's thread."""
+        loop = self._loop
+        asyncio.set_event_loop(loop)
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._on_interrupt)
+        self._start_ticking()
+        while not self._ended:
+            # It comes back early when a handler stops the loop, or when sys.exit is called in a task or callback that
+            # a handler started: such a task passes SystemExit on to the loop as well as to whoever awaits it.
+            try:
+                loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                if self._interrupted or self._channel.forked:
+                    raise
+        self._close()
+
+    def deliver(self, batch: List[Request]) -> None:
+        self._loop.call_soon_threadsafe(self._begin, batch)
+
+    def cancel(self, task_id: Any) -> None:
+        self._loop.call_soon_threadsafe(self._cancel, task_id)
+
+    def finish(self) -> None:
+        """No more requests will be delivered."""
+        try:
+            self._loop.call_soon_threadsafe(self._finish)
+        except RuntimeError:
+            pass  # closed: it has already ended
+
+    def lag(self) -> float:
+        """How late the loop runs, in seconds: at its last tick, or now if the next tick is already overdue by more."""
+        return max(0.0, self._late, time.monotonic() - self._due)
+
+    # --- on the loop's thread --------------------------------------------------------------------------------------
+
+    def _on_interrupt(self, number: int, frame: Any) -> None:
+        # Ctrl-C at a terminal must end the process even though a handler's own KeyboardInterrupt does not.
+        self._interrupted = True
+        raise KeyboardInterrupt()
+
+    def _start_ticking(self, _: Any = None) -> None:
+        # Called again if a handler cancels every task it can find: without a tick the loop would look blocked.
+        if not self._ended:
+            self._loop.create_task(self._tick()).add_done_callback(self._start_ticking)
+
+    async def _tick(self) -> None:
+        while True:
+            begun = time.monotonic()
+            self._due = begun + _TICK
+            await asyncio.sleep(_TICK)
+            self._late = max(0.0, time.monotonic() - begun - _TICK)
+
+    def _begin(self, batch: List[Request]) -> None:
+        for request in batch:
+            self._tasks[request] = self._loop.create_task(self._serve(request))
+
+    async def _serve(self, request: Request) -> None:
+        request.started = True
+        task_id = request.task_id
+        try:
+            result = await request.handler.func(*request.arguments(self.loaded))  # type: ignore[union-attr]
+        except asyncio.CancelledError as exc:
+            if request.cancelled:
+                reply = _wire.cancelled(task_id, exc)
+            else:
+                reply = _wire.raised(task_id, exc)
+        except BaseException as exc:  # SystemExit would stop the loop
+            reply = _wire.raised(task_id, exc)
+        else:
+            reply = _wire.success(task_id, result)
+        if self._channel.forked:
+            leave_fork(0)
+        self._answered(request, reply)
+
+    def _answered(self, request: Request, reply: bytes) -> None:
+        self._tasks.pop(request, None)
+        try:
+            if self._outbox.hold(reply):
+                # What else ends in this turn of the loop shares the write.
+                self._loop.call_soon(self._flush)
+        except WorkerGone:
+            self._end()
+        if self._ending and not self._tasks:
+            self._end()
+
+    def _flush(self) -> None:
+        try:
+            self._outbox.flush()
+        except WorkerGone:
+            self._end()
+
+    def _cancel(self, task_id: Any) -> None:
+        for request, task in list(self._tasks.items()):
+            if request.task_id != task_id:
+                continue
+            request.cancel()
+            task.cancel()
+            if not request.started:
+                # A task cancelled before its first step never runs, not even to say that it was cancelled.
+                self._answered(request, _wire.failure(task_id, _wire.CANCELLED, True))
+
+    def _finish(self) -> None:
+        self._ending = True
+        if not self._tasks or self._channel.gone:
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._loop.stop()
+
+    def _close(self) -> None:
+        # What asyncio.run does at its end, for what handlers and the loader left behind.
+        loop = self._loop
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        if hasattr(loop, "shutdown_default_executor"):  # Python 3.9
+            loop.run_until_complete(loop.shutdown_default_executor())
+        asyncio.set_event_loop(None)
+        loop.close()
