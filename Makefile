@@ -14,7 +14,7 @@ TEST_PROGRAMS := gcc git python3 redis-server prometheus promtool prometheus-ale
 LINT_PROGRAMS := git promtool python3
 
 GOLANGCI_LINT := .cache/golangci-lint
-RULES          = $(wildcard metrics/rules/*.rules.yaml)
+RULES          = $(wildcard metrics/rules/*.yaml)
 TEST_TIMEOUT  ?= 10m
 FUZZ_TIME     ?= 20s
 
