@@ -1,0 +1,116 @@
+package health
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+)
+
+// queuesTimeout bounds an answer of /health/v2/queues.
+const queuesTimeout = 3 * time.Second
+
+// Queue is the depth of one queue.
+type Queue struct {
+	Name      string
+	Paused    bool
+	Pending   int64
+	Active    int64
+	Scheduled int64
+	Retry     int64
+	Archived  int64
+	Completed int64
+	Latency   time.Duration // age of the oldest pending task
+	Err       error         // this queue could not be read; the numbers are void
+}
+
+// QueueSource reads the worker's queues; an error means that the broker could
+// not be asked. It should be cheap: anybody may poll the path behind it.
+type QueueSource func(ctx context.Context) ([]Queue, error)
+
+// Broker is what Redis says about itself.
+type Broker struct {
+	MemoryUsed       string // as people read it, "2.5M"; empty: unknown
+	ConnectedClients int64  // negative: unknown
+}
+
+// BrokerSource reads the Broker's figures.
+type BrokerSource func(ctx context.Context) (Broker, error)
+
+type queuesBody struct {
+	Broker           string               `json:"broker"`
+	Queues           map[string]queueBody `json:"queues"`
+	MemoryUsed       string               `json:"redis_memory_used"`
+	ConnectedClients *int64               `json:"redis_connected_clients"` // null: unknown
+	Environment      string               `json:"environment"`
+}
+
+// queueBody is a queue that was read, or one that failed: then the numbers are
+// left out, since a zero would pass for an empty queue.
+type queueBody struct {
+	Name   string
+	Status string // ok, paused or error
+	Error  string
+	Queue
+}
+
+func (q queueBody) MarshalJSON() ([]byte, error) {
+	if q.Error != "" {
+		return json.Marshal(struct {
+			Name   string `json:"name"`
+			Status string `json:"status"`
+			Error  string `json:"error"`
+		}{q.Name, q.Status, q.Error})
+	}
+	return json.Marshal(struct {
+		Name      string  `json:"name"`
+		Status    string  `json:"status"`
+		Pending   int64   `json:"pending"`
+		Active    int64   `json:"active"`
+		Scheduled int64   `json:"scheduled"`
+		Retry     int64   `json:"retry"`
+		Archived  int64   `json:"archived"`
+		Completed int64   `json:"completed"`
+		Latency   float64 `json:"latency_seconds"`
+	}{q.Name, q.Status, q.Pending, q.Active, q.Scheduled, q.Retry, q.Archived, q.Completed, q.Latency.Seconds()})
+}
+
+type brokerErrorBody struct {
+	Broker string `json:"broker"`
+	Error  string `json:"error"`
+}
+
+func (src Sources) serveQueues(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), queuesTimeout)
+	defer cancel()
+	queues, err := src.Queues(ctx)
+	if err != nil {
+		writeJSON(w, http.StatusServiceUnavailable, brokerErrorBody{"error", err.Error()})
+		return
+	}
+	body := queuesBody{
+		Broker: "connected", Queues: make(map[string]queueBody, len(queues)),
+		MemoryUsed: "unknown", Environment: src.Report().Environment,
+	}
+	for _, q := range queues {
+		b := queueBody{Name: q.Name, Status: "ok", Queue: q}
+		switch {
+		case q.Err != nil:
+			b.Status, b.Error = "error", cmp.Or(q.Err.Error(), "unknown error")
+		case q.Paused:
+			b.Status = "paused"
+		}
+		body.Queues[q.Name] = b
+	}
+	if src.Broker != nil {
+		// The queues are what was asked for; figures that do not come are unknown.
+		if broker, err := src.Broker(ctx); err == nil {
+			body.MemoryUsed = cmp.Or(broker.MemoryUsed, "unknown")
+			if broker.ConnectedClients >= 0 {
+				body.ConnectedClients = &broker.ConnectedClients
+			}
+		}
+	}
+	writeJSON(w, http.StatusOK, body)
+}

@@ -1,0 +1,165 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/exporter-toolkit/web"
+)
+
+// shutdownTimeout is how long requests may go on once the server is to stop.
+const shutdownTimeout = 3 * time.Second
+
+// ServerOptions say where a [Server] listens and what it serves.
+type ServerOptions struct {
+	Listen    string       // host:port, port 0 for a free one; empty: no TCP listener
+	WebConfig string       // file of the exporter-toolkit (TLS, basic auth) for the TCP listener; may be empty
+	Handler   http.Handler // served on Listen
+
+	Socket        string       // path of the unix socket; empty: none
+	SocketHandler http.Handler // served on Socket, always in plain text and without credentials
+
+	Logger *slog.Logger // default: slog.Default()
+}
+
+// Server serves HTTP on a TCP port, on a unix socket, or on both. Use either
+// Run or Close, once.
+type Server struct {
+	logger    *slog.Logger
+	webConfig string
+	tcp       net.Listener    // nil: none
+	socket    *socketListener // nil: none
+	tcpServer *http.Server
+	sockServe *http.Server
+
+	base context.Context // of every request
+	end  context.CancelFunc
+}
+
+// NewServer listens at once, so that an address that cannot be had, or a bad
+// web config, is an error here. Requests wait until Run.
+func NewServer(opts ServerOptions) (*Server, error) {
+	s := &Server{logger: opts.Logger, webConfig: opts.WebConfig}
+	if s.logger == nil {
+		s.logger = slog.Default()
+	}
+	s.base, s.end = context.WithCancel(context.Background())
+	if opts.Listen != "" {
+		if err := web.Validate(opts.WebConfig); err != nil {
+			s.end()
+			return nil, fmt.Errorf("health.web_config %s: %w", opts.WebConfig, err)
+		}
+		l, err := net.Listen("tcp", opts.Listen)
+		if err != nil {
+			s.end()
+			return nil, fmt.Errorf("listen on health.listen %q: %w", opts.Listen, err)
+		}
+		s.tcp, s.tcpServer = l, s.newHTTPServer(opts.Handler)
+	}
+	if opts.Socket != "" {
+		l, err := listenUnix(opts.Socket)
+		if err != nil {
+			_ = s.Close()
+			return nil, err
+		}
+		s.socket, s.sockServe = l, s.newHTTPServer(opts.SocketHandler)
+	}
+	return s, nil
+}
+
+func (s *Server) newHTTPServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		// A handler that streams extends it with http.ResponseController.
+		WriteTimeout:   time.Minute,
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: 64 << 10,
+		ErrorLog:       slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
+		BaseContext:    func(net.Listener) context.Context { return s.base },
+	}
+}
+
+// Addr returns the bound TCP address; nil when there is no TCP listener.
+func (s *Server) Addr() net.Addr {
+	if s.tcp == nil {
+		return nil
+	}
+	return s.tcp.Addr()
+}
+
+// Run serves until ctx ends, then lets requests finish for three seconds at
+// most, with their contexts cancelled so that streams end at once, removes the
+// unix socket and returns nil. It returns an error when a listener fails.
+func (s *Server) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	failed := make(chan error, 2)
+	if s.tcp != nil {
+		wg.Go(func() { failed <- s.serveTCP() })
+	}
+	if s.socket != nil {
+		wg.Go(func() { failed <- s.sockServe.Serve(s.socket) })
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		err = fmt.Errorf("serve HTTP: %w", err)
+	}
+	s.shutdown(context.WithoutCancel(ctx))
+	wg.Wait()
+	// A shutdown before Serve has begun leaves the listeners to us.
+	s.closeListeners()
+	return err
+}
+
+func (s *Server) serveTCP() error {
+	if s.webConfig == "" {
+		return s.tcpServer.Serve(s.tcp)
+	}
+	return web.Serve(s.tcp, s.tcpServer, &web.FlagConfig{WebConfigFile: &s.webConfig}, s.logger)
+}
+
+func (s *Server) shutdown(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, shutdownTimeout)
+	defer cancel()
+	s.end()
+	var wg sync.WaitGroup
+	for _, server := range []*http.Server{s.tcpServer, s.sockServe} {
+		if server == nil {
+			continue
+		}
+		wg.Go(func() {
+			if err := server.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
+				s.logger.Warn("HTTP requests cut off at shutdown", "after", shutdownTimeout)
+				_ = server.Close()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Close stops listening and removes the unix socket, for a server that is
+// never run.
+func (s *Server) Close() error {
+	s.end()
+	return s.closeListeners()
+}
+
+func (s *Server) closeListeners() error {
+	var errs []error
+	if s.tcp != nil {
+		errs = append(errs, s.tcp.Close())
+	}
+	if s.socket != nil {
+		errs = append(errs, s.socket.Close())
+	}
+	return errors.Join(errs...)
+}
