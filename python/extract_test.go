@@ -38,6 +38,7 @@ func TestExtractedSDKCanBeImported(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(interpreter, "-c", "import runqy; print(runqy.__file__)")
+	cmd.Dir = t.TempDir() // not here, where a runqy directory stands
 	cmd.Env = append(os.Environ(), "PYTHONPATH="+dir)
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), dir) {

@@ -40,6 +40,8 @@ class Channel:
         if null > 2:
             os.close(null)
         self.gone = False
+        #: Called once, from whichever thread finds that the worker is gone.
+        self.on_gone: Callable[[], None] = lambda: None
         self.forked = False
         # What was printed but not yet flushed now goes to the log; from here on line by line, so that it is not late.
         try:
@@ -71,6 +73,7 @@ class Channel:
         except OSError as exc:  # EPIPE; whatever else it is, the worker cannot be reached any more
             self.gone = True
             self.hush()
+            self.on_gone()
             raise WorkerGone() from exc
 
     def hush(self) -> None:

@@ -21,6 +21,10 @@ class Permanent(Exception):
     """
 
 
+class BadRequest(Permanent):
+    """A request that can be answered but not be understood. The same bytes would fail the same way."""
+
+
 class Retry(Exception):
     """Raised by a handler: try this task again, after ``delay``.
 

@@ -149,8 +149,10 @@ class EventLoop:
             self._end()
 
     def _end(self) -> None:
-        self._ended = True
-        self._loop.stop()
+        # Once: a second stop would strike the closing work.
+        if not self._ended:
+            self._ended = True
+            self._loop.stop()
 
     def _close(self) -> None:
         # What asyncio.run does at its end, for what handlers and the loader left behind.

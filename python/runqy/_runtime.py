@@ -82,6 +82,7 @@ class App:
         self._queued: Dict[Request, None] = {}
         self._inbox: "queue.SimpleQueue[Optional[List[Request]]]" = queue.SimpleQueue()
         self._running: Optional[Request] = None
+        channel.on_gone = self._finish
 
     # --- getting ready ---------------------------------------------------------------------------------------------
 
@@ -205,9 +206,12 @@ class App:
         except OSError as exc:
             note("cannot read standard input: %s" % exc)
         finally:
-            self._inbox.put(None)
-            if self._loop is not None:
-                self._loop.finish()
+            self._finish()
+
+    def _finish(self) -> None:
+        self._inbox.put(None)
+        if self._loop is not None:
+            self._loop.finish()
 
     def _take(self, block: bytes) -> None:
         sync_batch: List[Request] = []

@@ -12,7 +12,7 @@ import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 from ._context import Context
-from ._errors import describe, verdict
+from ._errors import BadRequest, describe, verdict
 from ._registry import Handler
 from ._version import __version__
 
@@ -46,7 +46,10 @@ class Request:
         """What to call the handler with. Drops the message, so that a large payload lives only as long as its task."""
         message, self.message = self.message, {}
         if "payload_base64" in message:
-            payload: Any = base64.b64decode(message["payload_base64"], validate=True)
+            try:
+                payload: Any = base64.b64decode(message["payload_base64"], validate=True)
+            except (TypeError, ValueError) as exc:
+                raise BadRequest("payload_base64 is not base64: %s" % exc) from None
         else:
             payload = message.get("payload")
         if self.handler is None or not self.handler.wants_context:
