@@ -58,6 +58,13 @@ func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels 
 	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 }
 
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // unixSeconds is t as Prometheus writes moments.
 func unixSeconds(t time.Time) float64 { return float64(t.UnixNano()) / float64(time.Second) }
 
@@ -100,11 +107,7 @@ func (c *workerCollector) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *workerCollector) Collect(ch chan<- prometheus.Metric) {
 	w := c.src.Worker()
-	healthy := 0.0
-	if w.Healthy {
-		healthy = 1
-	}
-	gauge(ch, c.healthy, healthy)
+	gauge(ch, c.healthy, oneIf(w.Healthy))
 	gauge(ch, c.lag, w.Lag.Seconds())
 	gauge(ch, c.active, float64(w.ActiveTasks))
 	gauge(ch, c.concurrency, float64(w.Concurrency))
@@ -125,7 +128,7 @@ func (c *workerCollector) Collect(ch chan<- prometheus.Metric) {
 type queueCollector struct {
 	read func(context.Context) map[string]Queue
 
-	pending, tasks, latency *prometheus.Desc
+	pending, tasks, latency, paused *prometheus.Desc
 }
 
 func newQueueCollector(read func(context.Context) map[string]Queue) *queueCollector {
@@ -137,6 +140,8 @@ func newQueueCollector(read func(context.Context) map[string]Queue) *queueCollec
 			"Tasks in the queue by state; the same on every worker, so take the maximum across workers and never the sum.", "queue", "state"),
 		latency: desc("runqy_queue_latency_seconds",
 			"Age of the oldest task that waits in the queue, 0 when none does; take the maximum across workers.", "queue"),
+		paused: desc("runqy_queue_paused",
+			"1 while the queue is paused, so that no worker takes tasks from it, else 0; take the maximum across workers.", "queue"),
 	}
 }
 
@@ -145,6 +150,7 @@ func (c *queueCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.pending
 	ch <- c.tasks
 	ch <- c.latency
+	ch <- c.paused
 }
 
 // Collect implements prometheus.Collector.
@@ -156,6 +162,7 @@ func (c *queueCollector) Collect(ch chan<- prometheus.Metric) {
 		name = label(name)
 		gauge(ch, c.pending, float64(q.Pending), name)
 		gauge(ch, c.latency, q.Latency.Seconds(), name)
+		gauge(ch, c.paused, oneIf(q.Paused), name)
 		for _, s := range []struct {
 			state string
 			n     int64

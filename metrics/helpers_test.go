@@ -36,7 +36,7 @@ func fullSources() metrics.Sources {
 					Pending: 7, Active: 2, Scheduled: 3, Retry: 1, Archived: 4, Completed: 5,
 					Latency: 1500 * time.Millisecond,
 				},
-				"low": {},
+				"low": {Paused: true},
 			}
 		},
 		Python: func() metrics.Python {

@@ -56,6 +56,7 @@ type Worker struct {
 type Queue struct {
 	Pending, Active, Scheduled, Retry, Archived, Completed int64
 	Latency                                                time.Duration // age of the oldest pending task; 0 when there is none
+	Paused                                                 bool          // by an operator: nothing is taken from it
 }
 
 // Python describes an interpreter and its garbage collector.
