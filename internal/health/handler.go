@@ -175,7 +175,7 @@ func (src Sources) live() (ok bool, reason string) {
 		return true, ""
 	}
 	if age := time.Since(tick); age > wedgedAfter {
-		return false, fmt.Sprintf("The supervisor's loop has not turned for %s.", age.Round(time.Second))
+		return false, fmt.Sprintf("The supervisor's loop has not turned for %s.", age.Truncate(time.Second))
 	}
 	return true, ""
 }

@@ -1,0 +1,176 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+func well() Report {
+	return Report{Healthy: true, Status: "running", State: "BUSY", Environment: "development",
+		Worker: Healthy, Broker: Healthy, Database: NotConfigured, QueueDepth: 7, Processing: 2, Failed: 3}
+}
+
+func degraded() Report {
+	r := well()
+	r.Healthy, r.Status, r.State, r.Worker = false, "degraded", "FREE", Unhealthy
+	r.Reasons = []string{"The Python process is not healthy: exit status 1."}
+	return r
+}
+
+func sources(rep Report) Sources {
+	return Sources{
+		Report:   func() Report { return rep },
+		LoopTick: time.Now,
+		Metrics:  http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "runqy_worker_healthy 1\n") }),
+		Queues:   func(context.Context) ([]Queue, error) { return []Queue{{Name: "default", Pending: 1}}, nil },
+	}
+}
+
+func ask1(h http.Handler, method, target string) *httptest.ResponseRecorder {
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, httptest.NewRequest(method, target, nil))
+	return rec
+}
+
+func TestProbes(t *testing.T) {
+	starting, draining := degraded(), well()
+	starting.Status, starting.Reasons = "starting", nil
+	draining.Status = "draining"
+	wedged := sources(well())
+	wedged.LoopTick = func() time.Time { return time.Now().Add(-11 * time.Second) }
+	early := sources(starting)
+	early.LoopTick = func() time.Time { return time.Time{} }
+
+	for _, c := range []struct {
+		name   string
+		src    Sources
+		target string
+		code   int
+		body   string
+	}{
+		{"healthy", sources(well()), "/health", 200, `{"status":"HEALTHY"}`},
+		{"degraded", sources(degraded()), "/health", 503, `{"status":"UNHEALTHY"}`},
+		{"verbose", sources(well()), "/health?verbose=1", 200,
+			`{"status":"HEALTHY","reasons":[],"worker_status":"running","state":"BUSY","environment":"development","checks":{"worker":"healthy","broker":"healthy","database":"not configured"}}`},
+		{"verbose degraded", sources(degraded()), "/health?verbose", 503,
+			`{"status":"UNHEALTHY","reasons":["The Python process is not healthy: exit status 1."],"worker_status":"degraded","state":"FREE","environment":"development","checks":{"worker":"unhealthy","broker":"healthy","database":"not configured"}}`},
+		{"not verbose", sources(well()), "/health?verbose=0", 200, `{"status":"HEALTHY"}`},
+		{"live", sources(well()), "/livez", 200, `{"status":"LIVE"}`},
+		{"live though degraded", sources(degraded()), "/livez", 200, `{"status":"LIVE"}`},
+		{"live without a loop yet", early, "/livez", 200, `{"status":"LIVE"}`},
+		{"wedged", wedged, "/livez", 503, `{"status":"WEDGED","reason":"The supervisor's loop has not turned for 11s."}`},
+		{"ready", sources(well()), "/readyz", 200, `{"status":"READY"}`},
+		{"degraded is not ready", sources(degraded()), "/readyz", 503, `{"status":"NOT_READY","reason":"The Python process is not healthy: exit status 1."}`},
+		{"starting is not ready", sources(starting), "/readyz", 503, `{"status":"NOT_READY","reason":"The worker is starting."}`},
+		{"draining is not ready", sources(draining), "/readyz", 503, `{"status":"NOT_READY","reason":"The worker is draining."}`},
+		{"draining is healthy", sources(draining), "/health", 200, `{"status":"HEALTHY"}`},
+		{"healthcheck", sources(degraded()), "/healthcheck", 503,
+			`{"worker":"unhealthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,"error":"The Python process is not healthy: exit status 1."}`},
+		{"healthcheck live", sources(degraded()), "/healthcheck?probe=live", 200,
+			`{"worker":"unhealthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,"error":"The Python process is not healthy: exit status 1."}`},
+		{"healthcheck wedged", wedged, "/healthcheck?probe=live", 503,
+			`{"worker":"healthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,"error":"The supervisor's loop has not turned for 11s."}`},
+		{"healthcheck draining", sources(draining), "/healthcheck?probe=ready", 503,
+			`{"worker":"healthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,"error":"The worker is draining."}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			rec := ask1(SocketHandler(c.src), "GET", c.target)
+			if rec.Code != c.code || rec.Body.String() != c.body {
+				t.Errorf("%d %s", rec.Code, rec.Body)
+			}
+			if h := rec.Header(); h.Get("Content-Type") != "application/json" || h.Get("Cache-Control") != "no-store" {
+				t.Errorf("headers %v", h)
+			}
+			if head := ask1(SocketHandler(c.src), "HEAD", c.target); head.Code != c.code {
+				t.Errorf("HEAD %d", head.Code)
+			}
+			post := ask1(SocketHandler(c.src), "POST", c.target)
+			if post.Code != http.StatusMethodNotAllowed || post.Header().Get("Allow") != "GET, HEAD" {
+				t.Errorf("POST %d %v", post.Code, post.Header())
+			}
+		})
+	}
+}
+
+func TestHeadHasNoBodyOnTheWire(t *testing.T) {
+	s := httptest.NewServer(Handler(sources(well())))
+	defer s.Close()
+	resp, err := s.Client().Head(s.URL + "/health")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil || len(body) != 0 || resp.StatusCode != 200 || resp.ContentLength != int64(len(`{"status":"HEALTHY"}`)) {
+		t.Errorf("%d, %q, length %d, %v", resp.StatusCode, body, resp.ContentLength, err)
+	}
+}
+
+func TestIndexAndUnknownPaths(t *testing.T) {
+	h := Handler(sources(well()))
+	rec := ask1(h, "GET", "/")
+	for _, path := range []string{"/health", "/livez", "/readyz", "/metrics", "/health/v2/queues"} {
+		if rec.Code != 200 || !strings.Contains(rec.Body.String(), path+"\n") {
+			t.Errorf("index lacks %s: %d %s", path, rec.Code, rec.Body)
+		}
+		if rec := ask1(h, "GET", path); rec.Code != 200 {
+			t.Errorf("%s: %d", path, rec.Code)
+		}
+	}
+	for _, path := range []string{"/nothing", "/health/", "/health/v2", "/healthcheck", "/livez/x"} {
+		if rec := ask1(h, "GET", path); rec.Code != 404 {
+			t.Errorf("%s: %d", path, rec.Code)
+		}
+	}
+	bare := Handler(Sources{Report: well})
+	for _, path := range []string{"/metrics", "/health/v2/queues"} {
+		if rec := ask1(bare, "GET", path); rec.Code != 404 {
+			t.Errorf("without a source %s: %d", path, rec.Code)
+		}
+	}
+	if rec := ask1(bare, "GET", "/livez"); rec.Code != 200 {
+		t.Errorf("without a loop: %d", rec.Code)
+	}
+}
+
+func TestQueuesEndpoint(t *testing.T) {
+	queues := []Queue{
+		{Name: "default", Pending: 1, Active: 2, Scheduled: 3, Retry: 4, Archived: 5, Completed: 6, Latency: 1500 * time.Millisecond},
+		{Name: "slow", Paused: true},
+		{Name: "broken", Pending: 9, Err: errors.New("WRONGTYPE")},
+	}
+	src := sources(well())
+	src.Queues = func(context.Context) ([]Queue, error) { return queues, nil }
+	const rows = `{"broken":{"name":"broken","status":"error","error":"WRONGTYPE"},` +
+		`"default":{"name":"default","status":"ok","pending":1,"active":2,"scheduled":3,"retry":4,"archived":5,"completed":6,"latency_seconds":1.5},` +
+		`"slow":{"name":"slow","status":"paused","pending":0,"active":0,"scheduled":0,"retry":0,"archived":0,"completed":0,"latency_seconds":0}}`
+
+	for name, c := range map[string]struct {
+		broker BrokerSource
+		figs   string
+	}{
+		"known":   {func(context.Context) (Broker, error) { return Broker{"2.5M", 2}, nil }, `"redis_memory_used":"2.5M","redis_connected_clients":2`},
+		"unknown": {func(context.Context) (Broker, error) { return Broker{"", -1}, nil }, `"redis_memory_used":"unknown","redis_connected_clients":null`},
+		"failing": {func(context.Context) (Broker, error) { return Broker{}, errors.New("down") }, `"redis_memory_used":"unknown","redis_connected_clients":null`},
+		"absent":  {nil, `"redis_memory_used":"unknown","redis_connected_clients":null`},
+	} {
+		src.Broker = c.broker
+		rec := ask1(Handler(src), "GET", "/health/v2/queues")
+		want := `{"broker":"connected","queues":` + rows + `,` + c.figs + `,"environment":"development"}`
+		if rec.Code != 200 || rec.Body.String() != want {
+			t.Errorf("%s: %d\n got %s\nwant %s", name, rec.Code, rec.Body, want)
+		}
+	}
+
+	src.Queues = func(context.Context) ([]Queue, error) { return nil, errors.New("connection refused") }
+	rec := ask1(Handler(src), "GET", "/health/v2/queues")
+	if rec.Code != 503 || rec.Body.String() != `{"broker":"error","error":"connection refused"}` {
+		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+}
