@@ -1,0 +1,64 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Crash causes, as CrashError.Cause and Events.Crashed carry them.
+const (
+	CauseExit         = "exit"
+	CauseSignal       = "signal"
+	CauseOOM          = "oom"
+	CauseStalled      = "stalled"
+	CauseStdoutClosed = "stdout_closed"
+	CauseStartup      = "startup"
+	CauseProtocol     = "protocol"
+)
+
+// Restart causes, as Events.Restarted and ReplacedError.Cause carry them.
+const (
+	RestartCrash     = "crash"
+	RestartManual    = "manual"
+	RestartMaxTasks  = "max_tasks"
+	RestartMaxMemory = "max_memory"
+	RestartDeadline  = "deadline"
+)
+
+var (
+	// ErrNotRun: the task was not running when the process went away, never
+	// reached it, or cannot be given to it now. It may be run elsewhere as if
+	// nothing had happened.
+	ErrNotRun = errors.New("the task was not run")
+	// ErrStopped: the task was unanswered when Stop, or the end of Run's
+	// context, ended the process.
+	ErrStopped = errors.New("the Python process was stopped before the task was answered")
+	// ErrDuplicate: a request with this task id is in flight already.
+	ErrDuplicate = errors.New("a task with this id is in flight")
+	// ErrCrashed is wrapped by Run's error under PolicyExit, and by the error
+	// of a Restart whose process did not start.
+	ErrCrashed = errors.New("the Python process crashed")
+	// ErrNoRestart: Restart is refused because the supervisor drains or has
+	// stopped.
+	ErrNoRestart = errors.New("restart refused")
+)
+
+// CrashError says that the process went away while it ran this task.
+type CrashError struct {
+	Cause    string // one of the Cause constants
+	Evidence string // exit code or signal, hints, the last stderr lines
+}
+
+func (e *CrashError) Error() string {
+	return fmt.Sprintf("the Python process crashed (%s) while this task was running: %s", e.Cause, e.Evidence)
+}
+
+// ReplacedError says that the task was past its deadline, did not react to
+// being cancelled, and was killed by replacing the process.
+type ReplacedError struct {
+	Cause string // one of the Restart constants
+}
+
+func (e *ReplacedError) Error() string {
+	return fmt.Sprintf("the task did not end after it was cancelled; its Python process was replaced (%s)", e.Cause)
+}

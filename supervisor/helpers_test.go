@@ -1,0 +1,200 @@
+package supervisor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// patience bounds every wait in these tests; no test passes by waiting it out.
+const patience = 30 * time.Second
+
+func childCommand(script string, args ...string) []string {
+	path, err := filepath.Abs(filepath.Join("..", "test", "children", script))
+	if err != nil {
+		panic(err)
+	}
+	return append([]string{"python3", path}, args...)
+}
+
+func testOptions(script string, args ...string) Options {
+	return Options{
+		Command:        childCommand(script, args...),
+		Env:            os.Environ(),
+		Concurrency:    8,
+		StartupTimeout: patience,
+		StopTimeout:    4 * time.Second,
+		OnCrash:        PolicyDegrade,
+		Restart:        RestartPolicy{Max: 3, Window: time.Minute, InitialDelay: 10 * time.Millisecond, MaxDelay: 50 * time.Millisecond},
+		MaxMessage:     1 << 20,
+		BlockThreshold: 5 * time.Second,
+	}
+}
+
+// rig is a running supervisor with what it said.
+type rig struct {
+	t *testing.T
+	*Supervisor
+	log    *logBuffer
+	err    chan error // Run's, once
+	cancel context.CancelFunc
+
+	mu       sync.Mutex // guards the two below
+	crashed  []string
+	restarts []string
+}
+
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func start(t *testing.T, o Options) *rig {
+	t.Helper()
+	r := &rig{t: t, log: &logBuffer{}, err: make(chan error, 1)}
+	o.Logger = slog.New(slog.NewTextHandler(r.log, nil))
+	o.Events = Events{
+		Crashed: func(cause string) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.crashed = append(r.crashed, cause)
+		},
+		Restarted: func(cause string) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.restarts = append(r.restarts, cause)
+		},
+	}
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Supervisor = s
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	go func() { r.err <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := s.Stop(ctx); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("log:\n%s", r.log.String())
+		}
+	})
+	return r
+}
+
+func startReady(t *testing.T, o Options) *rig {
+	t.Helper()
+	r := start(t, o)
+	r.await("running", func(s Snapshot) bool { return s.Status == StatusRunning })
+	return r
+}
+
+// await waits until a snapshot satisfies ok, woken by Changed and by a poll
+// for what Changed does not announce.
+func (r *rig) await(what string, ok func(Snapshot) bool) Snapshot {
+	r.t.Helper()
+	limit := time.NewTimer(patience)
+	defer limit.Stop()
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		changed := r.Changed()
+		s := r.Snapshot()
+		if ok(s) {
+			return s
+		}
+		select {
+		case <-changed:
+		case <-poll.C:
+		case <-limit.C:
+			r.t.Fatalf("not %s within %v: %+v\n%s", what, patience, s, r.log.String())
+		}
+	}
+}
+
+func (r *rig) awaitStatus(want Status) Snapshot {
+	r.t.Helper()
+	return r.await(string(want), func(s Snapshot) bool { return s.Status == want })
+}
+
+type answer struct {
+	Reply
+	err error
+}
+
+// send begins a Do.
+func (r *rig) send(ctx context.Context, q Request) <-chan answer {
+	out := make(chan answer, 1)
+	go func() {
+		reply, err := r.Do(ctx, q)
+		out <- answer{reply, err}
+	}()
+	return out
+}
+
+func (r *rig) receive(c <-chan answer) answer {
+	r.t.Helper()
+	select {
+	case a := <-c:
+		return a
+	case <-time.After(patience):
+		r.t.Fatalf("no answer within %v: %+v\n%s", patience, r.Snapshot(), r.log.String())
+	}
+	return answer{}
+}
+
+func (r *rig) do(q Request) answer {
+	r.t.Helper()
+	return r.receive(r.send(context.Background(), q))
+}
+
+// inFlight waits until n requests are with the process.
+func (r *rig) inFlight(n int) {
+	r.t.Helper()
+	r.await(strconv.Itoa(n)+" in flight", func(s Snapshot) bool { return s.InFlight == n })
+}
+
+func (r *rig) causes() (crashed, restarts []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.crashed...), append([]string(nil), r.restarts...)
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+func task(id string, payload any) Request {
+	data, err := json.Marshal(payload)
+	if err != nil {
+		panic(err)
+	}
+	return Request{TaskID: id, Type: "test", Queue: "default", Payload: data}
+}

@@ -1,0 +1,104 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Policy says what follows a crash.
+type Policy string
+
+// The policies.
+const (
+	PolicyDegrade Policy = "degrade" // stay without a process until Restart
+	PolicyRestart Policy = "restart" // start another after a backoff, until the breaker trips
+	PolicyExit    Policy = "exit"    // end Run with an error that wraps ErrCrashed
+)
+
+// RestartPolicy bounds PolicyRestart.
+type RestartPolicy struct {
+	Max          int           // restarts within Window; one crash more leads to degraded
+	Window       time.Duration // how long a crash counts
+	InitialDelay time.Duration // the wait after the first crash; it doubles with each further one
+	MaxDelay     time.Duration // its upper bound
+}
+
+// Events are called by the owner goroutine and must return at once. Each may
+// be nil.
+type Events struct {
+	Crashed   func(cause string) // one of the Cause constants
+	Restarted func(cause string) // one of the Restart constants; called when the new process is started
+}
+
+// Options configure a Supervisor. All durations must be positive unless
+// stated otherwise.
+type Options struct {
+	Command []string // program and arguments; a relative path with a slash is relative to Dir
+	Dir     string   // working directory; empty: the worker's
+	Env     []string // the whole environment, "KEY=value"; only RUNQY_CHILD_NONCE is added
+
+	Concurrency    int           // requests with the process at once, at least 1; further Do calls wait
+	StartupTimeout time.Duration // from the start to the ready line
+	StopTimeout    time.Duration // for a graceful end, and for a cancelled task to react
+
+	OnCrash Policy
+	Restart RestartPolicy // used by PolicyRestart only
+
+	MaxTasks   int   // replace the process after this many tasks; 0: never
+	MaxMemory  int64 // replace it above this resident size in bytes; 0: never
+	MaxMessage int64 // longest protocol line in bytes, in both directions; at least 1 KiB
+
+	BlockThreshold time.Duration // silence or loop lag beyond this is a stall
+	StallTimeout   time.Duration // a stall this long is a crash; 0: never
+
+	// Guardian is the argv of a program that calls RunGuardian; empty: none.
+	Guardian []string
+
+	Logger *slog.Logger // nil: nothing is logged
+	Events Events
+}
+
+func (o Options) check() error {
+	var faults []error
+	bad := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	positive := func(name string, d time.Duration) {
+		if d <= 0 {
+			bad("%s is %v; it must be positive", name, d)
+		}
+	}
+	if len(o.Command) == 0 || o.Command[0] == "" {
+		bad("Command is empty; give the program to run")
+	}
+	if o.Concurrency < 1 {
+		bad("Concurrency is %d; it must be at least 1", o.Concurrency)
+	}
+	positive("StartupTimeout", o.StartupTimeout)
+	positive("StopTimeout", o.StopTimeout)
+	positive("BlockThreshold", o.BlockThreshold)
+	if o.StallTimeout < 0 {
+		bad("StallTimeout is %v; it must be positive, or 0 for never", o.StallTimeout)
+	}
+	if o.MaxTasks < 0 || o.MaxMemory < 0 {
+		bad("MaxTasks is %d and MaxMemory is %d; both must be positive, or 0 for never", o.MaxTasks, o.MaxMemory)
+	}
+	if o.MaxMessage < minMessage {
+		bad("MaxMessage is %d bytes; it must be at least %d", o.MaxMessage, minMessage)
+	}
+	switch o.OnCrash {
+	case PolicyDegrade, PolicyExit:
+	case PolicyRestart:
+		positive("Restart.Window", o.Restart.Window)
+		positive("Restart.InitialDelay", o.Restart.InitialDelay)
+		if o.Restart.Max < 0 {
+			bad("Restart.Max is %d; it must not be negative", o.Restart.Max)
+		}
+		if o.Restart.MaxDelay < o.Restart.InitialDelay {
+			bad("Restart.MaxDelay is %v; it must not be below Restart.InitialDelay (%v)", o.Restart.MaxDelay, o.Restart.InitialDelay)
+		}
+	default:
+		bad("OnCrash is %q; use %q, %q or %q", o.OnCrash, PolicyDegrade, PolicyRestart, PolicyExit)
+	}
+	return errors.Join(faults...)
+}

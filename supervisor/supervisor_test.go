@@ -1,0 +1,149 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestEchoBothProtocols(t *testing.T) {
+	for _, tc := range []struct {
+		script   string
+		args     []string
+		protocol int
+		handlers string
+	}{
+		{"echo_v1.py", nil, 1, "sync"},
+		{"echo_v2.py", nil, 2, "sync"},
+		{"echo_v2.py", []string{"--async"}, 2, "async"},
+	} {
+		t.Run(fmt.Sprint(tc.script, tc.args), func(t *testing.T) {
+			r := startReady(t, testOptions(tc.script, tc.args...))
+			var all sync.WaitGroup
+			for i := range 200 {
+				all.Go(func() {
+					reply, err := r.Do(context.Background(), task(fmt.Sprint("t", i), i))
+					if err != nil || string(reply.Result) != fmt.Sprint(i) || reply.Error != "" {
+						t.Errorf("task %d: %+v, %v", i, reply, err)
+					}
+				})
+			}
+			all.Wait()
+			s := r.Snapshot()
+			if s.Protocol != tc.protocol || s.Handlers != tc.handlers || !s.Healthy || s.PID == 0 || s.InFlight != 0 {
+				t.Errorf("snapshot: %+v", s)
+			}
+			if tc.protocol == 2 {
+				s = r.await("gc figures", func(s Snapshot) bool { return len(s.GC) > 0 })
+				if s.Python.Implementation != "CPython" || s.Python.Major != 3 || s.GC[0].Collections != 3 {
+					t.Errorf("python: %+v %+v", s.Python, s.GC)
+				}
+			}
+		})
+	}
+}
+
+func TestStopEndsAnIdleProcessAtOnce(t *testing.T) {
+	o := testOptions("echo_v2.py")
+	o.StopTimeout = 2 * patience // so that a return in time means it went by itself
+	r := startReady(t, o)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := r.Stop(ctx); err != nil || ctx.Err() != nil {
+		t.Fatalf("stop: %v, %v", err, ctx.Err())
+	}
+	if err := <-r.err; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if s := r.Snapshot(); s.Status != StatusStopped || s.PID != 0 || s.Healthy {
+		t.Errorf("after stop: %+v", s)
+	}
+	if _, err := r.Do(context.Background(), task("late", 1)); !errors.Is(err, ErrNotRun) {
+		t.Errorf("Do after stop: %v", err)
+	}
+	if err := r.Restart(context.Background(), RestartManual); !errors.Is(err, ErrNoRestart) {
+		t.Errorf("Restart after stop: %v", err)
+	}
+	if err := r.Stop(context.Background()); err != nil {
+		t.Errorf("second stop: %v", err)
+	}
+}
+
+func TestStopBeforeRun(t *testing.T) {
+	s, err := New(testOptions("echo_v1.py"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Run(context.Background()); err != nil {
+		t.Errorf("Run after Stop: %v", err)
+	}
+	if err := s.Run(context.Background()); err == nil {
+		t.Error("a second Run was accepted")
+	}
+}
+
+func TestStopKillsWhatIgnoresSIGTERM(t *testing.T) {
+	o := testOptions("ignores_sigterm.py")
+	o.StopTimeout = 200 * time.Millisecond
+	r := startReady(t, o)
+	pid := r.Snapshot().PID
+	a := r.send(context.Background(), task("stuck", 1))
+	r.inFlight(1)
+	if err := r.Stop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.receive(a); !errors.Is(got.err, ErrStopped) {
+		t.Errorf("in flight: %v", got.err)
+	}
+	if alive(pid) {
+		t.Errorf("process %d is alive after Stop", pid)
+	}
+}
+
+func TestStopNow(t *testing.T) {
+	o := testOptions("ignores_sigterm.py")
+	o.StopTimeout = 10 * patience
+	r := startReady(t, o)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := r.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCrashDegradesAndRestartHeals(t *testing.T) {
+	r := startReady(t, testOptions("exits_code.py", "3"))
+	got := r.do(task("t1", 1))
+	var crash *CrashError
+	if !errors.As(got.err, &crash) {
+		t.Fatalf("Do: %v", got.err)
+	}
+	if crash.Cause != CauseExit || !strings.Contains(crash.Evidence, "exit status 3") ||
+		!strings.Contains(crash.Evidence, "something went wrong") {
+		t.Errorf("crash: %+v", crash)
+	}
+	s := r.awaitStatus(StatusDegraded)
+	if s.Healthy || s.PID != 0 || s.Crashes != 1 || !strings.Contains(s.Reason, "exit status 3") {
+		t.Errorf("degraded: %+v", s)
+	}
+	if _, err := r.Do(context.Background(), task("t2", 1)); !errors.Is(err, ErrNotRun) {
+		t.Errorf("Do while degraded: %v", err)
+	}
+	if err := r.Restart(context.Background(), RestartManual); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.Snapshot(); s.Status != StatusRunning || !s.Healthy || s.Restarts != 1 {
+		t.Errorf("after restart: %+v", s)
+	}
+	crashed, restarts := r.causes()
+	if fmt.Sprint(crashed) != "[exit]" || fmt.Sprint(restarts) != "[manual]" {
+		t.Errorf("events: %v %v", crashed, restarts)
+	}
+}

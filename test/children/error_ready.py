@@ -1,0 +1,7 @@
+"""Says that it cannot start."""
+import json
+import sys
+
+sys.stderr.write("ImportError: no module named torch\n")
+print(json.dumps({"status": "error", "error": "cannot load the model: file not found"}), flush=True)
+sys.stdin.read()

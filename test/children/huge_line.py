@@ -1,0 +1,14 @@
+"""Answers with a line as long as the payload says; named tells whether task_id comes first or not at all."""
+import json
+import os
+import sys
+
+os.write(1, json.dumps({"status": "ready"}).encode() + b"\n")
+for line in sys.stdin:
+    task = json.loads(line)
+    payload = task["payload"]
+    size = payload.get("size", 0)
+    head = '{"task_id": %s, "result": "' % json.dumps(task["task_id"]) if payload.get("named", True) else '{"result": "'
+    data = (head + "x" * size + '", "error": null}\n').encode()
+    while data:
+        data = data[os.write(1, data):]
