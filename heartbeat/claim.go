@@ -118,6 +118,7 @@ func (w *Writer) meet(h *holder) error {
 				"id", w.opts.ID, "pid", h.beat.PID)
 			return nil
 		}
+	case livenessUnknown:
 	}
 	if h.ttl < 0 {
 		return fmt.Errorf("claim worker id %q: the key %s never expires, so it is not a worker's heartbeat: "+

@@ -3,7 +3,6 @@ package heartbeat
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"maps"
 	"strconv"
@@ -28,7 +27,7 @@ func remote(nonce string) Identity {
 	return Identity{Host: "elsewhere", PID: 4321, Nonce: nonce, BootID: "other", PIDNamespace: "pid:[9]", PIDStart: 5}
 }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 var errDown = errors.New("connection refused")
 
@@ -90,7 +89,8 @@ func (s fakeStore) write(_ context.Context, r writeRequest) (owner, error) {
 	}
 	s.expire()
 	if n := s.hash["nonce"]; s.hash != nil && n != s.nonce {
-		if !(n == "" && !r.claim) && !(n != "" && n == r.replace) {
+		free, replaceable := n == "" && !r.claim, n != "" && n == r.replace
+		if !free && !replaceable {
 			return owner{foreign: true, nonce: n, host: s.hash["host"], pid: s.hash["pid"]}, nil
 		}
 	}

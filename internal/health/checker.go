@@ -162,9 +162,9 @@ func (c *Checker) record(w *watch, err error) {
 	switch {
 	case !changed:
 	case err != nil:
-		c.logger.Warn(w.name+" does not answer", "err", err)
+		c.logger.Warn("dependency does not answer", "dependency", w.name, "err", err)
 	case !first:
-		c.logger.Info(w.name + " answers again")
+		c.logger.Info("dependency answers again", "dependency", w.name)
 	}
 }
 

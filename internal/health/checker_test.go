@@ -140,7 +140,10 @@ func TestFrozenDependenciesAreNoticedInTime(t *testing.T) {
 		if r := c.Report(running); !r.Healthy {
 			t.Errorf("not well again: %+v", r)
 		}
-		for _, line := range []string{"Redis does not answer", "Redis answers again", "The database does not answer", "The database answers again"} {
+		for _, line := range []string{
+			`msg="dependency does not answer" dependency=Redis`, `msg="dependency answers again" dependency=Redis`,
+			`msg="dependency does not answer" dependency="The database"`, `msg="dependency answers again" dependency="The database"`,
+		} {
 			if n := strings.Count(log.String(), line); n != 1 {
 				t.Errorf("%q logged %d times:\n%s", line, n, log.String())
 			}

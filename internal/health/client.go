@@ -17,6 +17,7 @@ import (
 // Probe is a question to the worker.
 type Probe string
 
+// The probes.
 const (
 	ProbeHealth Probe = ""      // is it healthy?
 	ProbeLive   Probe = "live"  // does its supervisor's loop turn?

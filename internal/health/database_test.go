@@ -262,6 +262,9 @@ func startPostgres(t *testing.T) (connURL string, signal func(syscall.Signal)) {
 	t.Helper()
 	bin := findPostgres()
 	if bin == "" {
+		if os.Getenv("RUNQY_TEST_REQUIRE") == "1" {
+			t.Fatal("PostgreSQL (initdb, postgres) is not installed")
+		}
 		t.Skip("PostgreSQL (initdb, postgres) is not installed")
 	}
 	dir := socketDir(t)

@@ -210,6 +210,7 @@ func (src Sources) serveHealthcheck(w http.ResponseWriter, r *http.Request) {
 		if !ok && reason == "" {
 			reason = fmt.Sprintf("The worker is %s.", rep.Status)
 		}
+	default: // ProbeHealth
 	}
 	if rep.Error != "" {
 		reason = rep.Error

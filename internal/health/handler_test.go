@@ -107,7 +107,7 @@ func TestHeadHasNoBodyOnTheWire(t *testing.T) {
 	}
 	body, err := io.ReadAll(resp.Body)
 	resp.Body.Close()
-	if err != nil || len(body) != 0 || resp.StatusCode != 200 || resp.ContentLength != int64(len(`{"status":"HEALTHY"}`)) {
+	if err != nil || len(body) != 0 || resp.StatusCode != http.StatusOK || resp.ContentLength != int64(len(`{"status":"HEALTHY"}`)) {
 		t.Errorf("%d, %q, length %d, %v", resp.StatusCode, body, resp.ContentLength, err)
 	}
 }

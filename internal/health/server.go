@@ -38,8 +38,7 @@ type Server struct {
 	tcpServer *http.Server
 	sockServe *http.Server
 
-	base context.Context // of every request
-	end  context.CancelFunc
+	end context.CancelFunc // ends the context of every request
 }
 
 // NewServer listens at once, so that an address that cannot be had, or a bad
@@ -49,7 +48,8 @@ func NewServer(opts ServerOptions) (*Server, error) {
 	if s.logger == nil {
 		s.logger = slog.Default()
 	}
-	s.base, s.end = context.WithCancel(context.Background())
+	base, end := context.WithCancel(context.Background())
+	s.end = end
 	if opts.Listen != "" {
 		if err := web.Validate(opts.WebConfig); err != nil {
 			s.end()
@@ -60,7 +60,7 @@ func NewServer(opts ServerOptions) (*Server, error) {
 			s.end()
 			return nil, fmt.Errorf("listen on health.listen %q: %w", opts.Listen, err)
 		}
-		s.tcp, s.tcpServer = l, s.newHTTPServer(opts.Handler)
+		s.tcp, s.tcpServer = l, s.newHTTPServer(base, opts.Handler)
 	}
 	if opts.Socket != "" {
 		l, err := listenUnix(opts.Socket)
@@ -68,12 +68,12 @@ func NewServer(opts ServerOptions) (*Server, error) {
 			_ = s.Close()
 			return nil, err
 		}
-		s.socket, s.sockServe = l, s.newHTTPServer(opts.SocketHandler)
+		s.socket, s.sockServe = l, s.newHTTPServer(base, opts.SocketHandler)
 	}
 	return s, nil
 }
 
-func (s *Server) newHTTPServer(h http.Handler) *http.Server {
+func (s *Server) newHTTPServer(base context.Context, h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
@@ -83,7 +83,7 @@ func (s *Server) newHTTPServer(h http.Handler) *http.Server {
 		IdleTimeout:    2 * time.Minute,
 		MaxHeaderBytes: 64 << 10,
 		ErrorLog:       slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
-		BaseContext:    func(net.Listener) context.Context { return s.base },
+		BaseContext:    func(net.Listener) context.Context { return base },
 	}
 }
 
@@ -116,7 +116,8 @@ func (s *Server) Run(ctx context.Context) error {
 	s.shutdown(context.WithoutCancel(ctx))
 	wg.Wait()
 	// A shutdown before Serve has begun leaves the listeners to us.
-	s.closeListeners()
+	// (Otherwise they are closed already, which is all the error could say.)
+	_ = s.closeListeners()
 	return err
 }
 

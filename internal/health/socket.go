@@ -1,6 +1,7 @@
 package health
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -66,7 +67,8 @@ func clearSocket(path string) error {
 	case info.Mode()&fs.ModeSocket == 0:
 		return fmt.Errorf("%s is there already and is not a socket: remove it, or set health.socket to another path", path)
 	}
-	conn, err := net.DialTimeout("unix", path, socketDialTimeout)
+	dialer := net.Dialer{Timeout: socketDialTimeout}
+	conn, err := dialer.DialContext(context.Background(), "unix", path)
 	switch {
 	case err == nil:
 		_ = conn.Close()
