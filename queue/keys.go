@@ -1,0 +1,40 @@
+package queue
+
+import (
+	"strings"
+)
+
+// The keys of asynq v0.26 (internal/base), which the contract test holds against the real ones.
+
+func keyPrefix(queue string) string     { return "asynq:{" + queue + "}:" }
+func pendingKey(queue string) string    { return keyPrefix(queue) + "pending" }
+func activeKey(queue string) string     { return keyPrefix(queue) + "active" }
+func leaseKey(queue string) string      { return keyPrefix(queue) + "lease" }
+func pausedKey(queue string) string     { return keyPrefix(queue) + "paused" }
+func archivedKey(queue string) string   { return keyPrefix(queue) + "archived" }
+func scheduledKey(queue string) string  { return keyPrefix(queue) + "scheduled" }
+func retryKey(queue string) string      { return keyPrefix(queue) + "retry" }
+func completedKey(queue string) string  { return keyPrefix(queue) + "completed" }
+func taskKeyPrefix(queue string) string { return keyPrefix(queue) + "t:" }
+func taskKey(queue, id string) string   { return taskKeyPrefix(queue) + id }
+
+// The keys of ours.
+
+// ResultKey returns the key of a task's result: a string of JSON that expires.
+func ResultKey(id string) string { return "asynq:result:" + id }
+
+// ViewKey returns the key of a task's readable hash.
+func ViewKey(id string) string { return "asynq:t:" + id }
+
+func pendingViewKey(queue string) string { return "asynq:" + queue + ":pending" }
+func activeViewKey(queue string) string  { return "asynq:" + queue + ":active" }
+func viewLeaseKey(queue string) string   { return "runqy:views:" + queue }
+
+// queueOfKey returns the queue whose name stands in braces in one of asynq's keys, and what follows the braces.
+func queueOfKey(key string) (queue, rest string, ok bool) {
+	tail, ok := strings.CutPrefix(key, "asynq:{")
+	if !ok {
+		return "", "", false
+	}
+	return strings.Cut(tail, "}:")
+}

@@ -1,0 +1,134 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	upcomingTasks  = 100         // pending tasks per queue that have a readable hash
+	upcomingMost   = 64 << 10    // bytes of a stored task that is decoded for its view
+	listsShort     = 100_000     // entries up to which a copy is never older than one interval
+	listsTimeShare = 100         // beyond, a refresh that took t is repeated after 100·t: 1 % of Redis' time
+	listsAtLeast   = time.Minute // but no later than this
+)
+
+// listViews keeps the plain copies of the pending and active lists, for people with redis-cli. One worker per queue
+// does it at a time. It spans slots, so it does not exist on Redis Cluster.
+type listViews struct {
+	client   redis.UniversalClient
+	scripts  scripts
+	queues   []string
+	worker   string
+	interval time.Duration // of the heartbeat
+	ttl      time.Duration // of the heartbeat
+	viewTTL  time.Duration // of the readable hashes
+	log      *slog.Logger
+}
+
+// run refreshes the copies until ctx is over.
+func (l *listViews) run(ctx context.Context) {
+	ticker := time.NewTicker(l.interval)
+	defer ticker.Stop()
+	due := make(map[string]time.Time)
+	known := make(map[string]map[string]bool) // per queue, the pending tasks that have their hash
+	for {
+		for _, queue := range l.queues {
+			if time.Now().Before(due[queue]) {
+				continue
+			}
+			next, err := l.refresh(ctx, queue, known)
+			if err != nil && ctx.Err() == nil {
+				l.log.Debug("cannot refresh the views of a queue; it is tried again", "queue", queue, "error", err)
+			}
+			due[queue] = time.Now().Add(next)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// refresh copies one queue's lists, if it is this worker's turn, and returns when it is due again: zero for the next
+// beat.
+func (l *listViews) refresh(ctx context.Context, queue string, known map[string]map[string]bool) (time.Duration, error) {
+	keys := []string{viewLeaseKey(queue), pendingKey(queue), activeKey(queue), pendingViewKey(queue), activeViewKey(queue)}
+	longTTL := max(l.ttl, listsAtLeast+2*l.interval)
+	begun := time.Now()
+	lengths, err := l.scripts.lists.Run(ctx, l.client, keys,
+		l.worker, l.ttl.Milliseconds(), listsShort, longTTL.Milliseconds()).Int64Slice()
+	took := time.Since(begun)
+	if errors.Is(err, redis.Nil) {
+		delete(known, queue)
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("copy the lists of queue %s: %w", queue, err)
+	}
+	if len(lengths) != 2 {
+		return 0, unexpectedReply("lists", lengths)
+	}
+	if known[queue], err = l.upcoming(ctx, queue, known[queue]); err != nil {
+		return 0, err
+	}
+	if max(lengths[0], lengths[1]) <= listsShort {
+		return 0, nil
+	}
+	return min(listsTimeShare*took, listsAtLeast), nil
+}
+
+// upcoming writes the readable hashes of the tasks that are to run next, except those that had theirs at the last
+// refresh, and returns which these are.
+func (l *listViews) upcoming(ctx context.Context, queue string, known map[string]bool) (map[string]bool, error) {
+	rows, err := l.scripts.upcoming.Run(ctx, l.client, []string{pendingKey(queue)},
+		taskKeyPrefix(queue), upcomingTasks, upcomingMost).Slice()
+	if err != nil {
+		return nil, fmt.Errorf("read the next tasks of queue %s: %w", queue, err)
+	}
+	ids := make(map[string]bool, len(rows))
+	pipe := l.client.Pipeline()
+	for _, row := range rows {
+		cells, ok := row.([]any)
+		if !ok {
+			return nil, unexpectedReply("upcoming", row)
+		}
+		fields, err := texts(cells)
+		if err != nil || len(fields) != 4 {
+			return nil, unexpectedReply("upcoming", row)
+		}
+		id := fields[0]
+		ids[id] = true
+		if known[id] {
+			continue
+		}
+		args := append([]any{l.viewTTL.Milliseconds()}, pendingView(queue, fields)...)
+		// Eval, not EvalSha: inside a pipeline there is no second chance for a script that Redis has forgotten.
+		l.scripts.viewPending.Eval(ctx, pipe, []string{taskKey(queue, id), ViewKey(id)}, args...)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("write the views of the next tasks of queue %s: %w", queue, err)
+	}
+	return ids, nil
+}
+
+// pendingView returns the fields of a pending task's view from a row of the upcoming script.
+func pendingView(queue string, row []string) []any {
+	view := []any{
+		"id", row[0], "queue", queue, "state", string(outcomePending), "crashes", row[3], "enqueued", viewTime(unixNano(row[2])),
+		"started", "", "completed", "", "duration_seconds", "", "worker", "",
+	}
+	m, err := decodeMessage([]byte(row[1]))
+	if err != nil || row[1] == "" {
+		return view // too large or unreadable: what is known without it
+	}
+	return append(view, "type", m.Type, "payload", viewPayload(m.Payload), "retried", strconv.Itoa(m.Retried),
+		"max_retry", strconv.Itoa(m.MaxRetry), "timeout", viewSeconds(m.Timeout), "error", m.ErrorMsg)
+}

@@ -1,0 +1,202 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+)
+
+// maxErrorText bounds what is kept of a failed attempt's error, in bytes. asynq stores it inside the task.
+const maxErrorText = 16 << 10
+
+// giveBackFor bounds how long a task that did not run is offered to a Redis that does not answer. A drain waits for
+// it; past it the audit goes on, or the lease ends.
+const giveBackFor = 10 * time.Second
+
+// runner is asynq's handler: it runs one attempt and decides what asynq shall do with the task.
+type runner struct {
+	client     redis.UniversalClient // does not retry by itself
+	scripts    scripts
+	attempts   *attempts
+	handler    Handler
+	results    *results
+	views      *taskViews // nil when there are none
+	observer   Observer
+	log        *slog.Logger
+	maxCrashes int
+	suspect    func()
+}
+
+// ProcessTask implements asynq.Handler.
+func (r *runner) ProcessTask(ctx context.Context, t *asynq.Task) error {
+	id, _ := asynq.GetTaskID(ctx)
+	queue, _ := asynq.GetQueueName(ctx)
+	a := r.attempts.start(ctx, taskKey(queue, id), time.Now())
+	if a == nil {
+		return fmt.Errorf("task %s of queue %s waited so long to start that it was given back", id, queue)
+	}
+	defer func() { r.attempts.finish(a, time.Now()) }()
+	if err := r.attempts.enter(ctx, a); err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		a.task.Deadline = deadline
+	}
+	started := time.Now()
+	r.views.started(a.task, started)
+	result, err := r.handler.Process(ctx, a.task)
+	took := time.Since(started)
+	if errors.Is(err, ErrUntouched) {
+		return r.giveBack(ctx, a)
+	}
+	if ctx.Err() != nil {
+		// asynq has acknowledged this run already, as failed.
+		r.observer.finished(a.task, took, true)
+		return context.Cause(ctx)
+	}
+	if err == nil {
+		err = r.results.keep(ctx, a, result)
+	}
+	r.observer.finished(a.task, took, err != nil)
+	return r.verdict(ctx, a, err)
+}
+
+// giveBack returns a task that did not run. asynq is told of success, and its acknowledgement goes nowhere.
+func (r *runner) giveBack(ctx context.Context, a *attempt) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackFor)
+	defer cancel()
+	given, err := giveBack(ctx, r.client, r.scripts.giveback, a.task.Queue, a.task.ID, a.owner)
+	r.attempts.settle(a)
+	switch {
+	case err != nil:
+		r.suspect()
+		r.log.Warn("cannot give a task back yet; it is tried again", "queue", a.task.Queue, "task_id", a.task.ID, "error", err)
+	case !given:
+		r.observer.fenced(a.task.Queue)
+		r.log.Warn("a task that did not run is no longer ours to give back", "queue", a.task.Queue, "task_id", a.task.ID)
+	default:
+		r.views.givenBack(a.task)
+		r.log.Info("gave a task back that did not run", "queue", a.task.Queue, "task_id", a.task.ID)
+	}
+	return nil
+}
+
+// giveBack moves one task from active to the head of pending, if it still carries the owner stamp.
+func giveBack(ctx context.Context, client redis.UniversalClient, script *redis.Script, queue, id, owner string) (bool, error) {
+	keys := []string{taskKey(queue, id), activeKey(queue), leaseKey(queue), pendingKey(queue)}
+	cmd, tries := resend(ctx, func(ctx context.Context) *redis.Cmd {
+		return script.Run(ctx, client, keys, id, owner, time.Now().UnixNano())
+	})
+	n, err := cmd.Int()
+	if err != nil {
+		return false, fmt.Errorf("give task %s of queue %s back: %w", id, queue, err)
+	}
+	return n == 1 || tries > 1, nil // after a lost answer, the stamp is gone because the first try went through
+}
+
+// verdict turns the handler's error into the one that makes asynq do the right thing.
+func (r *runner) verdict(ctx context.Context, a *attempt, err error) error {
+	if err == nil {
+		return nil
+	}
+	var (
+		crash     *CrashError
+		retry     *RetryError
+		permanent *PermanentError
+	)
+	switch {
+	case errors.As(err, &crash):
+		return r.charge(ctx, a, crash)
+	case errors.As(err, &retry):
+		return &RetryError{Delay: retry.Delay, Message: errorText(retry.Message)}
+	case errors.As(err, &permanent):
+		return &PermanentError{Message: errorText(permanent.Message)}
+	}
+	return errors.New(errorText(err.Error()))
+}
+
+// charge counts a crash against the task and archives it when it has caused too many.
+func (r *runner) charge(ctx context.Context, a *attempt, crash *CrashError) error {
+	cmd, _ := resend(ctx, func(ctx context.Context) *redis.Cmd {
+		return r.scripts.crash.Run(ctx, r.client, []string{a.key}, a.owner)
+	})
+	crashes, err := cmd.Int()
+	if err != nil {
+		r.log.Warn("cannot count a crash against its task", "queue", a.task.Queue, "task_id", a.task.ID, "error", err)
+	}
+	text := errorText(crash.Error())
+	r.views.crashed(a.task, crashes)
+	if r.maxCrashes > 0 && crashes >= r.maxCrashes {
+		return &PermanentError{Message: fmt.Sprintf(
+			"archived: it took the Python process down %d times (max_task_crashes is %d); last time: %s", crashes, r.maxCrashes, text)}
+	}
+	return errors.New(text)
+}
+
+// errorText makes an error fit to be stored: asynq cannot encode what is not UTF-8 and would leave the task in
+// active, and a task should not grow without bound. The middle goes first: the type and the last line say the most.
+func errorText(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) <= maxErrorText {
+		return s
+	}
+	const gap = "\n… (cut) …\n"
+	half := (maxErrorText - len(gap)) / 2
+	return strings.ToValidUTF8(s[:half], "") + gap + strings.ToValidUTF8(s[len(s)-half:], "")
+}
+
+// retryDelay is asynq's, unless the failure says when.
+func retryDelay(n int, err error, t *asynq.Task) time.Duration {
+	var retry *RetryError
+	if errors.As(err, &retry) {
+		// asynq keeps whole seconds and would cut a part of one off.
+		return max(0, (retry.Delay + time.Second - 1).Truncate(time.Second))
+	}
+	return asynq.DefaultRetryDelayFunc(n, err, t)
+}
+
+// results keeps what tasks returned.
+type results struct {
+	client  redis.UniversalClient // does not retry by itself
+	scripts scripts
+	ttl     time.Duration
+	cluster bool // the result's key lives in another slot than the task
+}
+
+// keep stores a result where the task can still be shown to be ours; it comes before the acknowledgement, so whoever
+// sees the task gone finds its result. A fenced result is not stored and is no error: the acknowledgement that
+// follows is refused and counted.
+func (s *results) keep(ctx context.Context, a *attempt, result json.RawMessage) error {
+	if len(result) == 0 {
+		result = json.RawMessage("null")
+	}
+	keys := []string{a.key}
+	if !s.cluster {
+		keys = append(keys, ResultKey(a.task.ID))
+	}
+	retained := "0"
+	if a.task.Retention > 0 {
+		retained = "1"
+	}
+	cmd, _ := resend(ctx, func(ctx context.Context) *redis.Cmd {
+		return s.scripts.result.Run(ctx, s.client, keys, a.owner, []byte(result), s.ttl.Milliseconds(), retained)
+	})
+	mine, err := cmd.Int()
+	if err == nil && mine == 1 && s.cluster {
+		cmd, _ = resend(ctx, func(ctx context.Context) *redis.Cmd {
+			return s.client.Do(ctx, "SET", ResultKey(a.task.ID), []byte(result), "PX", s.ttl.Milliseconds())
+		})
+		err = cmd.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("the task succeeded, but its result could not be stored: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,57 @@
+package queue
+
+import (
+	_ "embed"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed lua/dequeue.lua
+var dequeueLua string
+
+//go:embed lua/giveback.lua
+var givebackLua string
+
+//go:embed lua/guard.lua
+var guardLua string
+
+//go:embed lua/result.lua
+var resultLua string
+
+//go:embed lua/crash.lua
+var crashLua string
+
+//go:embed lua/audit.lua
+var auditLua string
+
+//go:embed lua/bury.lua
+var buryLua string
+
+//go:embed lua/lists.lua
+var listsLua string
+
+//go:embed lua/upcoming.lua
+var upcomingLua string
+
+//go:embed lua/view_pending.lua
+var viewPendingLua string
+
+// scripts are the Lua scripts of ours, hashed once per consumer.
+type scripts struct {
+	dequeue, giveback, result, crash, audit, bury *redis.Script
+	lists, upcoming, viewPending                  *redis.Script
+}
+
+func newScripts() scripts {
+	return scripts{
+		dequeue:     redis.NewScript(dequeueLua),
+		giveback:    redis.NewScript(givebackLua),
+		result:      redis.NewScript(resultLua),
+		crash:       redis.NewScript(crashLua),
+		audit:       redis.NewScript(auditLua),
+		bury:        redis.NewScript(buryLua),
+		lists:       redis.NewScript(listsLua),
+		upcoming:    redis.NewScript(upcomingLua),
+		viewPending: redis.NewScript(viewPendingLua),
+	}
+}

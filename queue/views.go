@@ -1,0 +1,201 @@
+package queue
+
+import (
+	"context"
+	"encoding/base64"
+	"log/slog"
+	"maps"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	viewPayloadMost = 4 << 10 // bytes of a payload that a view shows
+	viewBacklogMost = 10_000  // tasks whose views wait for Redis; beyond, the views of further ones are skipped
+	viewBatch       = 256     // tasks written in one round trip
+)
+
+// taskViews writes the readable hash of each task, asynq:t:<id>, behind the work: it never makes a task wait. Changes
+// of one task are merged while they wait and keep their order. A nil *taskViews writes nothing.
+type taskViews struct {
+	client redis.UniversalClient
+	ttl    time.Duration
+	worker string
+	log    *slog.Logger
+	wake   chan struct{} // holds at most one token
+
+	mu      sync.Mutex // guards the rest
+	waiting map[string]map[string]string
+	skipped int
+}
+
+func newTaskViews(client redis.UniversalClient, ttl time.Duration, worker string, log *slog.Logger) *taskViews {
+	return &taskViews{
+		client: client, ttl: ttl, worker: worker, log: log,
+		wake: make(chan struct{}, 1), waiting: make(map[string]map[string]string),
+	}
+}
+
+func (v *taskViews) started(t *Task, at time.Time) {
+	if v == nil {
+		return
+	}
+	v.put(t.ID, map[string]string{
+		"id": t.ID, "type": t.Type, "queue": t.Queue, "state": "active", "payload": viewPayload(t.Payload),
+		"retried": strconv.Itoa(t.RetryCount), "max_retry": strconv.Itoa(t.MaxRetry),
+		"timeout": viewSeconds(t.Timeout), "enqueued": viewTime(t.Enqueued), "started": viewTime(at),
+		"completed": "", "duration_seconds": "", "worker": v.worker, "error": "", "crashes": strconv.Itoa(t.Crashes),
+	})
+}
+
+// acknowledged writes what asynq was told to do with the task. stored is the message it wrote back, if it did.
+func (v *taskViews) acknowledged(a *attempt, out outcome, stored *message) {
+	if v == nil {
+		return
+	}
+	now := time.Now()
+	fields := map[string]string{"state": string(out), "worker": v.worker}
+	if !a.started.IsZero() {
+		fields["duration_seconds"] = viewSeconds(now.Sub(a.started))
+	}
+	if out == outcomeDone {
+		fields["completed"] = viewTime(now)
+	}
+	if stored != nil {
+		fields["error"] = stored.ErrorMsg
+		fields["retried"] = strconv.Itoa(stored.Retried)
+	}
+	v.put(a.task.ID, fields)
+}
+
+func (v *taskViews) crashed(t *Task, crashes int) {
+	if v == nil || crashes < 1 {
+		return
+	}
+	v.put(t.ID, map[string]string{"crashes": strconv.Itoa(crashes)})
+}
+
+func (v *taskViews) givenBack(t *Task) {
+	if v == nil {
+		return
+	}
+	v.put(t.ID, map[string]string{"id": t.ID, "queue": t.Queue, "state": string(outcomePending), "started": "", "worker": ""})
+}
+
+func (v *taskViews) put(id string, fields map[string]string) {
+	v.mu.Lock()
+	if waiting := v.waiting[id]; waiting != nil {
+		maps.Copy(waiting, fields)
+	} else if len(v.waiting) < viewBacklogMost {
+		v.waiting[id] = fields
+	} else {
+		v.skipped++
+	}
+	v.mu.Unlock()
+	select {
+	case v.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run writes what waits until ctx is over, and then once more.
+func (v *taskViews) run(ctx context.Context) {
+	for {
+		select {
+		case <-v.wake:
+			if !v.flush(ctx) {
+				pause(ctx.Done(), time.Second)
+			}
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+			defer cancel()
+			v.flush(last)
+			return
+		}
+	}
+}
+
+// flush writes all that waits. What Redis did not take waits again, under what has changed since.
+func (v *taskViews) flush(ctx context.Context) bool {
+	v.mu.Lock()
+	batch, skipped := v.waiting, v.skipped
+	v.waiting, v.skipped = make(map[string]map[string]string), 0
+	v.mu.Unlock()
+	if skipped > 0 {
+		v.log.Warn("task views were skipped: Redis was too slow for them", "tasks", skipped)
+	}
+	for len(batch) > 0 {
+		ids := make([]string, 0, viewBatch)
+		// A transaction, so that no hash is left without its time to live.
+		_, err := v.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+			for id, fields := range batch {
+				pipe.HSet(ctx, ViewKey(id), fields)
+				pipe.PExpire(ctx, ViewKey(id), v.ttl)
+				if ids = append(ids, id); len(ids) == viewBatch {
+					break
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			v.log.Debug("cannot write task views; they are tried again", "tasks", len(batch), "error", err)
+			v.restore(batch)
+			return false
+		}
+		for _, id := range ids {
+			delete(batch, id)
+		}
+	}
+	return true
+}
+
+func (v *taskViews) restore(batch map[string]map[string]string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for id, fields := range batch {
+		if newer := v.waiting[id]; newer != nil {
+			maps.Copy(fields, newer)
+		} else if len(v.waiting) >= viewBacklogMost {
+			v.skipped++
+			continue
+		}
+		v.waiting[id] = fields
+	}
+	select {
+	case v.wake <- struct{}{}:
+	default:
+	}
+}
+
+// viewPayload shows the beginning of a payload: as it is when it is text, else in base64.
+func viewPayload(b []byte) string {
+	cut := b[:min(len(b), viewPayloadMost)]
+	text := strings.ToValidUTF8(string(cut), "")
+	if len(cut)-len(text) < utf8.UTFMax && utf8.ValidString(text) { // at most the last character was cut in two
+		if len(b) > len(cut) {
+			return text + "… (" + strconv.Itoa(len(b)) + " bytes)"
+		}
+		if len(text) == len(b) {
+			return text
+		}
+	}
+	return "base64:" + base64.StdEncoding.EncodeToString(cut)
+}
+
+// viewTime is RFC 3339 in UTC with milliseconds, or empty.
+func viewTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.000Z07:00")
+}
+
+// viewSeconds is a plain decimal number of seconds.
+func viewSeconds(d time.Duration) string {
+	return strconv.FormatFloat(d.Round(time.Microsecond).Seconds(), 'f', -1, 64)
+}
