@@ -15,6 +15,7 @@ LINT_PROGRAMS := git promtool python3
 
 GOLANGCI_LINT := .cache/golangci-lint
 RULES          = $(wildcard metrics/rules/*.yaml)
+PACKAGES      ?= ./...
 TEST_TIMEOUT  ?= 10m
 FUZZ_TIME     ?= 20s
 
@@ -31,11 +32,11 @@ demo: ## the whole system on this machine, with nothing installed but Go and Pyt
 	$(GO) run ./cmd/runqy-worker demo
 
 .PHONY: test
-test: ## run every test under the race detector; installs what they need with apt
+test: ## run every test under the race detector; installs what they need with apt; PACKAGES=./queue for some
 	scripts/install-tools $(TEST_PROGRAMS)
-	$(GO) vet ./...
+	$(GO) vet $(PACKAGES)
 	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py --suite python:tests --suite scripts:tests -- \
-		-race -vet=off -timeout $(TEST_TIMEOUT) ./...
+		-race -vet=off -timeout $(TEST_TIMEOUT) $(PACKAGES)
 
 .PHONY: fuzz
 fuzz: ## fuzz each target for FUZZ_TIME (20s)

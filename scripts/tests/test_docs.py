@@ -1,0 +1,38 @@
+"""Every relative link in the documentation leads to a file, and to a heading in it."""
+
+import pathlib
+import re
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def pages():
+    return sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("**/*.md")) + [ROOT / "python" / "README.md"]
+
+
+def anchors(page):
+    """The anchors that GitHub makes of the headings of a page."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+
+
+class Links(unittest.TestCase):
+    def test_lead_somewhere(self):
+        for page in pages():
+            for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+                if re.match(r"[a-z]+:", link):
+                    continue
+                with self.subTest(page=str(page.relative_to(ROOT)), link=link):
+                    path, _, anchor = link.partition("#")
+                    target = (page.parent / path).resolve() if path else page
+                    self.assertTrue(target.exists(), "there is no %s" % target)
+                    if anchor:
+                        self.assertIn(anchor, anchors(target))
+
+
+if __name__ == "__main__":
+    unittest.main()
