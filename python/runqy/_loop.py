@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import threading
 import time
 from typing import Any, Coroutine, Dict, List
 
@@ -40,22 +39,26 @@ class EventLoop:
         finally:
             asyncio.set_event_loop(None)
 
+    def take_interrupts(self) -> None:
+        """Makes Ctrl-C end serve() with KeyboardInterrupt. For the main thread."""
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._on_interrupt)
+
     def serve(self) -> None:
         """Turns the loop until finish() was called and every request is answered. Call it once, on the loop's thread."""
         loop = self._loop
         asyncio.set_event_loop(loop)
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._on_interrupt)
         self._start_ticking()
-        while not self._ended:
+        while not self._ended and not self._interrupted:
             # It comes back early when a handler stops the loop, or when sys.exit is called in a task or callback that
             # a handler started: such a task passes SystemExit on to the loop as well as to whoever awaits it.
             try:
                 loop.run_forever()
             except (SystemExit, KeyboardInterrupt):
-                if self._interrupted or self._channel.forked:
+                if self._channel.forked:
                     raise
+        if self._interrupted:
+            raise KeyboardInterrupt
         self._close()
 
     def deliver(self, batch: List[Request]) -> None:
@@ -78,8 +81,10 @@ class EventLoop:
     # --- on the loop's thread --------------------------------------------------------------------------------------
 
     def _on_interrupt(self, number: int, frame: Any) -> None:
-        # Ctrl-C at a terminal must end the process even though a handler's own KeyboardInterrupt does not.
+        # Ctrl-C must end the process, even though a KeyboardInterrupt does not that comes out of a handler; and this one
+        # may strike in a handler. It is raised all the same, to get out of one that blocks the loop.
         self._interrupted = True
+        self._loop.call_soon_threadsafe(self._loop.stop)
         raise KeyboardInterrupt()
 
     def _start_ticking(self, _: Any = None) -> None:

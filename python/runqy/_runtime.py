@@ -87,7 +87,7 @@ class App:
     # --- getting ready ---------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Runs the loader and announces that we are ready, or says why not and exits with status 1."""
+        """Runs the loader, or tells the worker why not and exits with status 1."""
         error = None
         if not self._functions.handlers:
             error = "no handler: decorate a function with @task before calling run()"
@@ -96,8 +96,6 @@ class App:
         if error is not None:
             self._outbox.send(b"\n" + _wire.broken(error))
             sys.exit(1)
-        # A blank line first, in case something was printed without a newline before run() took standard output.
-        self._outbox.send(b"\n" + _wire.ready("async" if self._has_async else "sync"))
 
     def _load(self, loader: Any) -> Optional[str]:
         try:
@@ -115,9 +113,13 @@ class App:
     # --- serving ---------------------------------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Returns when standard input has ended and everything read is answered."""
+        """Announces that we are ready; returns when standard input has ended and everything read is answered."""
         if self._loop is not None:
             self._loop.loaded = self._loaded
+            if not self._has_sync:
+                self._loop.take_interrupts()
+        # A blank line first, in case something was printed without a newline before run() took standard output.
+        self._outbox.send(b"\n" + _wire.ready("async" if self._has_async else "sync"))
         reader = threading.Thread(target=self._read, name="runqy-reader", daemon=True)
         if self._loop is None:
             reader.start()

@@ -3,8 +3,10 @@
 import json
 import os
 import queue
+import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import unittest
@@ -150,6 +152,14 @@ class ChildCase(unittest.TestCase):
         if ready:
             child.greeting = child.ready()
         return child
+
+    def fifo(self):
+        """A named pipe: a handler that opens it to read stands still until the test opens it to write."""
+        directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, directory)
+        path = os.path.join(directory, "fifo")
+        os.mkfifo(path)
+        return path
 
     def assertFailed(self, reply, pattern, retry=True):
         self.assertIsNone(reply["result"], reply)

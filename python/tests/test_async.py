@@ -242,9 +242,20 @@ class Cancel(ChildCase):
         self.assertDone(child.receive(), ["kept", True])
 
     def test_before_its_first_step(self):
-        # Request and cancel in one read: the task is created and cancelled in one turn of the loop.
-        child = self.start(self.SOURCE)
-        child.send(request("1"), {"cancel": "1"}, {"cancel": "1"})
+        # The loop is held until request and cancel have both come: the task is created and cancelled in one turn.
+        child = self.start(self.SOURCE + """
+        @task("hold")
+        async def hold(p):
+            print("holding", flush=True)
+            open(p).close()
+        """)
+        fifo = self.fifo()
+        child.task("0", "hold", fifo)
+        child.wait_stderr("holding")
+        child.send(request("1"), {"cancel": "1"}, {"cancel": "1"}, {"ping": 1})
+        self.assertEqual(child.receive()["pong"], 1)
+        os.close(os.open(fifo, os.O_WRONLY))
+        self.assertDone(child.receive(), None)
         self.assertFailed(child.receive(), "^Cancelled: ", retry=True)
         self.assertEqual(child.end(), 0)
         self.assertIsNone(child.lines.get(timeout=5))
@@ -269,8 +280,7 @@ class Lag(ChildCase):
                 return 1
             """
         )
-        fifo = os.path.join(self.directory(), "fifo")
-        os.mkfifo(fifo)
+        fifo = self.fifo()
         child.task("1", payload=[fifo])
         child.wait_stderr("begun")
         seen = self.lag(child)
@@ -297,14 +307,6 @@ class Lag(ChildCase):
         )
         self.assertDone(child.ask("1"), 1)
         self.assertLess(self.lag(child), 0.7)
-
-    def directory(self):
-        import shutil
-        import tempfile
-
-        path = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, path)
-        return path
 
     def test_blocked_by_a_synchronous_handler_beside_it(self):
         child = self.start(

@@ -516,6 +516,7 @@ class Cancel(ChildCase):
         child = self.start(self.SOURCE)
         child.send(request("1", "wait"), request("2"), request("3"), {"cancel": "2"}, {"cancel": "nobody"})
         self.assertFailed(child.receive(), "^Cancelled: ", retry=True)
+        child.wait_stderr("begun")
         child.send({"cancel": "1"})
         self.assertEqual([(r["task_id"], r["result"]) for r in (child.receive(), child.receive())], [("1", "saw it"), ("3", "ran")])
         self.assertEqual(child.end(), 0)
