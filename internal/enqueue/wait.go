@@ -1,0 +1,134 @@
+package enqueue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+)
+
+// FailedError is a task that will not be tried again by itself.
+type FailedError struct {
+	ID, Queue string
+	Reason    string // the last attempt's error
+}
+
+// Error names the task and its last error.
+func (e *FailedError) Error() string {
+	return fmt.Sprintf("task %s in queue %s failed for good: %s", e.ID, e.Queue, e.Reason)
+}
+
+// ErrGone: the task ended and left no result: it was deleted, or a worker
+// that writes none processed it.
+var ErrGone = errors.New("the task is gone and left no result (was it deleted, or processed by another kind of worker?)")
+
+// Retry is a failed attempt that will be followed by another.
+type Retry struct {
+	Retried, MaxRetry int
+	Reason            string
+	Next              time.Time
+}
+
+const (
+	minPoll = 5 * time.Millisecond
+	maxPoll = 250 * time.Millisecond
+	// maxOutage is how long Wait goes on when Redis does not answer.
+	maxOutage = time.Minute
+)
+
+// Wait blocks until the task has a result, has failed for good (*FailedError),
+// is gone (ErrGone), or ctx ends. It rides out a Redis that is away for up to
+// a minute. Each failed attempt in between is told to onRetry, which may be nil.
+func (c *Client) Wait(ctx context.Context, queue, id string, onRetry func(Retry)) (json.RawMessage, error) {
+	w := waiter{client: c, queue: queue, id: id, onRetry: onRetry}
+	pause := minPoll
+	lastAnswer := time.Now()
+	for {
+		result, done, err := w.look(ctx)
+		switch {
+		case done:
+			return result, err
+		case err == nil:
+			lastAnswer = time.Now()
+		case time.Since(lastAnswer) > maxOutage:
+			return nil, fmt.Errorf("wait for task %s: %w", id, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("stopped waiting for task %s, which goes on: %w", id, ctx.Err())
+		case <-time.After(pause):
+			pause = min(pause*2, maxPoll)
+		}
+	}
+}
+
+type waiter struct {
+	client    *Client
+	queue, id string
+	onRetry   func(Retry)
+	retried   int // already told to onRetry
+	missing   bool
+}
+
+// look asks once. An error without done is one of the connection.
+func (w *waiter) look(ctx context.Context) (result json.RawMessage, done bool, err error) {
+	pipe := w.client.redis.Pipeline()
+	value := pipe.Get(ctx, resultKey(w.id))
+	state := pipe.HGet(ctx, taskKey(w.queue, w.id), "state")
+	_, _ = pipe.Exec(ctx) // the commands carry their errors
+	if err := value.Err(); err == nil {
+		return json.RawMessage(value.Val()), true, nil
+	} else if !errors.Is(err, redis.Nil) {
+		return nil, false, err
+	}
+	if err := state.Err(); errors.Is(err, redis.Nil) {
+		// On Cluster the two answers are from two moments: a task that ended in
+		// between has its result by the next look.
+		if w.missing {
+			return nil, true, fmt.Errorf("task %s in queue %s: %w", w.id, w.queue, ErrGone)
+		}
+		w.missing = true
+		return nil, false, nil
+	} else if err != nil {
+		return nil, false, err
+	}
+	switch state.Val() {
+	case "retry", "archived", "completed":
+		return w.inspect()
+	}
+	return nil, false, nil
+}
+
+// inspect reads what only asynq can decode, for a task that has been tried.
+func (w *waiter) inspect() (result json.RawMessage, done bool, err error) {
+	info, err := w.client.inspector.GetTaskInfo(w.queue, w.id)
+	if err != nil {
+		return nil, false, err // also when it has just gone: the next look tells
+	}
+	switch info.State {
+	case asynq.TaskStateArchived:
+		reason := info.LastErr
+		if reason == "" {
+			reason = "it was archived"
+		}
+		return nil, true, &FailedError{ID: w.id, Queue: w.queue, Reason: reason}
+	case asynq.TaskStateCompleted:
+		if len(info.Result) > 0 {
+			return info.Result, true, nil
+		}
+		if w.missing { // completed, and the result has not come since
+			return nil, true, fmt.Errorf("task %s in queue %s: %w", w.id, w.queue, ErrGone)
+		}
+		w.missing = true
+	case asynq.TaskStateRetry:
+		if info.Retried > w.retried && w.onRetry != nil {
+			w.onRetry(Retry{Retried: info.Retried, MaxRetry: info.MaxRetry, Reason: info.LastErr, Next: info.NextProcessAt})
+		}
+		w.retried = info.Retried
+	}
+	return nil, false, nil
+}
