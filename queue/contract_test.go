@@ -1,0 +1,175 @@
+package queue
+
+import (
+	"context"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+)
+
+// recorder keeps the keys of every script that asynq sends.
+type recorder struct {
+	redis.UniversalClient
+	mu    sync.Mutex
+	calls [][]string
+}
+
+func (r *recorder) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	r.mu.Lock()
+	r.calls = append(r.calls, keys)
+	r.mu.Unlock()
+	return r.UniversalClient.EvalSha(ctx, sha, keys, args...)
+}
+
+// The engine recognises asynq's scripts by their keys. This holds those shapes against the pinned asynq: one dequeue,
+// and each way a task can end, with and without a unique lock, is seen for what it is; nothing else is.
+func TestAsynqScriptShapes(t *testing.T) {
+	m := miniredis.RunT(t)
+	client := redis.NewClient(&redis.Options{Addr: m.Addr()})
+	defer func() { _ = client.Close() }()
+	rec := &recorder{UniversalClient: client}
+	block := make(chan struct{})
+	server := asynq.NewServerFromRedisClient(rec, asynq.Config{
+		Concurrency: 4, Queues: map[string]int{"q": 1}, LogLevel: asynq.FatalLevel,
+		TaskCheckInterval: time.Millisecond, ShutdownTimeout: time.Millisecond,
+	})
+	handler := asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
+		switch task.Type() {
+		case "retry":
+			return context.Canceled
+		case "archive":
+			return asynq.SkipRetry
+		case "requeue":
+			<-block
+		}
+		return nil
+	})
+	producer := asynq.NewClientFromRedisClient(client)
+	for _, c := range []struct {
+		kind string
+		opts []asynq.Option
+	}{
+		{"done", nil}, {"done", []asynq.Option{asynq.Unique(time.Hour)}},
+		{"complete", []asynq.Option{asynq.Retention(time.Hour)}},
+		{"complete", []asynq.Option{asynq.Retention(time.Hour), asynq.Unique(time.Hour)}},
+		{"retry", nil}, {"archive", nil}, {"requeue", nil},
+	} {
+		if _, err := producer.Enqueue(asynq.NewTask(c.kind, []byte{byte(len(c.opts))}), append(c.opts, asynq.Queue("q"))...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := server.Start(handler); err != nil {
+		t.Fatal(err)
+	}
+	inspector := asynq.NewInspectorFromRedisClient(client)
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		info, err := inspector.GetQueueInfo("q")
+		if err == nil && info.Pending == 0 && info.Active == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("tasks do not end: %+v, %v", info, err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	server.Shutdown()
+	close(block)
+
+	seen := make(map[outcome]int)
+	dequeues := 0
+	for _, keys := range rec.calls {
+		ack, isAck := acknowledgementOf(keys)
+		q, isDequeue := dequeueOf(keys)
+		touchesActive := strings.Contains(strings.Join(keys, " "), "}:active")
+		switch {
+		case isAck && isDequeue, touchesActive && !isAck && !isDequeue:
+			t.Errorf("keys %v: acknowledgement %v, dequeue %v", keys, isAck, isDequeue)
+		case isDequeue:
+			dequeues++
+			if want := []string{pendingKey(q), pausedKey(q), activeKey(q), leaseKey(q)}; !reflect.DeepEqual(keys, want) {
+				t.Errorf("dequeue keys %v, want %v", keys, want)
+			}
+		case isAck:
+			seen[ack.out]++
+			if ack.queue != "q" || ack.id == "" || keys[ack.taskIndex-1] != taskKey("q", ack.id) || keys[ack.lease-1] != leaseKey("q") {
+				t.Errorf("keys %v read as %+v", keys, ack)
+			}
+		}
+	}
+	want := map[outcome]int{outcomeDone: 4, outcomeRetry: 1, outcomeArchived: 1, outcomePending: 1}
+	if !reflect.DeepEqual(seen, want) || dequeues < 7 {
+		t.Errorf("acknowledgements %v, want %v; %d dequeues", seen, want, dequeues)
+	}
+}
+
+// The message decoder agrees with what asynq stores.
+func TestDecodeMessageAgreesWithAsynq(t *testing.T) {
+	m := miniredis.RunT(t)
+	client := redis.NewClient(&redis.Options{Addr: m.Addr()})
+	defer func() { _ = client.Close() }()
+	deadline := time.Now().Add(time.Hour).Truncate(time.Second)
+	task := asynq.NewTaskWithHeaders("type-é", []byte{0, 1, 2, 255}, map[string]string{"trace": "abc", "empty": ""})
+	_, err := asynq.NewClientFromRedisClient(client).Enqueue(task, asynq.Queue("q"), asynq.TaskID("id1"), asynq.MaxRetry(3),
+		asynq.Timeout(90*time.Second), asynq.Deadline(deadline), asynq.Retention(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := decodeMessage([]byte(m.HGet(taskKey("q", "id1"), "msg")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &message{
+		Type: "type-é", Payload: []byte{0, 1, 2, 255}, Headers: map[string]string{"trace": "abc", "empty": ""}, ID: "id1", Queue: "q",
+		MaxRetry: 3, Timeout: 90 * time.Second, Deadline: deadline, Retention: time.Minute,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+}
+
+func FuzzDecodeMessage(f *testing.F) {
+	f.Add([]byte("\n\x04echo\x12\x02{}\x1a\x02id\"\x01q(\x19@\x3c"))
+	f.Add([]byte{0xff, 0xff, 0xff})
+	f.Add([]byte("z\x06\n\x01k\x12\x01v"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := decodeMessage(b)
+		if (m == nil) == (err == nil) {
+			t.Fatalf("message %v, error %v", m, err)
+		}
+		if err == nil && (m.Timeout < 0 || m.Retention < 0) {
+			t.Fatalf("negative durations in %+v", m)
+		}
+	})
+}
+
+func TestErrorTextIsBoundedAndUTF8(t *testing.T) {
+	long := "ValueError: first" + strings.Repeat("é", maxErrorText) + "last line"
+	got := errorText(long)
+	if len(got) > maxErrorText || !strings.HasPrefix(got, "ValueError: first") || !strings.HasSuffix(got, "last line") {
+		t.Errorf("%d bytes, %.40q … %q", len(got), got, got[len(got)-20:])
+	}
+	if strings.ToValidUTF8(got, "") != got {
+		t.Error("not UTF-8")
+	}
+}
+
+func TestViewPayload(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{`{"a":1}`, `{"a":1}`},
+		{"", ""},
+		{"\xff\x00", "base64:/wA="},
+		{strings.Repeat("a", 5000), strings.Repeat("a", 4096) + "… (5000 bytes)"},
+		{strings.Repeat("é", 3000), strings.Repeat("é", 2048) + "… (6000 bytes)"},
+	} {
+		if got := viewPayload([]byte(c.in)); got != c.want {
+			t.Errorf("%.20q shows as %.40q", c.in, got)
+		}
+	}
+}
