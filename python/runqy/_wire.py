@@ -6,6 +6,7 @@ import base64
 import gc
 import json
 import math
+import os
 import platform
 import re
 import sys
@@ -138,6 +139,8 @@ def ready(handlers: str) -> bytes:
             "patchlevel": version[2],
         },
         "sdk": __version__,
+        # The command may be a wrapper, which keeps a process of its own in front of this one.
+        "pid": os.getpid(),
     }
     return _dump(message) + b"\n"
 

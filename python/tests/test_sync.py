@@ -17,6 +17,7 @@ class Replies(ChildCase):
         self.assertEqual(child.greeting["handlers"], "sync")
         self.assertEqual(sorted(child.greeting["python"]), ["implementation", "major", "minor", "patchlevel", "version"])
         self.assertEqual(child.greeting["sdk"], "0.1.0")
+        self.assertEqual(child.greeting["pid"], child.process.pid)
         self.assertEqual(child.end(), 0)
 
     def test_by_type_and_catch_all(self):

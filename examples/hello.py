@@ -1,0 +1,10 @@
+from runqy import run, task
+
+
+@task("hello")
+def hello(payload):
+    return {"greeting": "Hello, %s!" % payload["name"]}
+
+
+if __name__ == "__main__":
+    run()
