@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/runqy/runqy-worker/internal/config"
+	"github.com/runqy/runqy-worker/internal/redisclient"
+)
+
+// app is what every command shares: the process around it and the flags of
+// the root command.
+type app struct {
+	env         []string
+	in          io.Reader
+	out, errOut io.Writer
+
+	configFile, redisURL, logFormat, logLevel string
+
+	started bool // the command line was accepted and a command runs
+	log     *slog.Logger
+}
+
+// flagNames are how configuration errors call the flags that set a key.
+var flagNames = map[string]string{"redis.url": "--redis", "health.listen": "--listen"}
+
+// load reads the configuration with the root's flags and those of a command
+// (by dotted key) on top. Warnings are logged; the error has exit code 2.
+func (a *app) load(flags map[string]string) (*config.Config, error) {
+	c, warnings, err := config.Load(a.configOptions(flags))
+	for _, w := range warnings {
+		a.log.Warn(w)
+	}
+	if err != nil {
+		return nil, usageError(err)
+	}
+	return c, nil
+}
+
+func (a *app) configOptions(flags map[string]string) config.Options {
+	all := make(map[string]string, len(flags)+1)
+	for key, value := range flags {
+		all[key] = value
+	}
+	if a.redisURL != "" {
+		all["redis.url"] = a.redisURL
+	}
+	return config.Options{File: a.configFile, Env: a.env, Flags: all, FlagNames: flagNames}
+}
+
+// openRedis connects a command that only talks to Redis. The caller closes the
+// client.
+func (a *app) openRedis(ctx context.Context) (redis.UniversalClient, error) {
+	c, err := a.load(nil)
+	if err != nil {
+		return nil, err
+	}
+	target, err := redisclient.Parse(c.Redis.URL)
+	if err != nil {
+		return nil, usageError(fmt.Errorf("redis.url: %w", err))
+	}
+	client := target.Open()
+	if err := redisclient.CheckServer(ctx, client); err != nil {
+		client.Close()
+		return nil, fmt.Errorf("redis at %s: %w", target, err)
+	}
+	return client, nil
+}
+
+// getenv is the value of an environment variable that is set and not empty.
+func (a *app) getenv(name, fallback string) string {
+	for _, entry := range a.env {
+		if value, ok := strings.CutPrefix(entry, name+"="); ok && value != "" {
+			return value
+		}
+	}
+	return fallback
+}
+
+func (a *app) setLogger() error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
+		return usageError(fmt.Errorf("--log-level (or RUNQY_LOG_LEVEL) %q is none of debug, info, warn, error", a.logLevel))
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch a.logFormat {
+	case "text":
+		a.log = slog.New(slog.NewTextHandler(a.errOut, options))
+	case "json":
+		a.log = slog.New(slog.NewJSONHandler(a.errOut, options))
+	default:
+		return usageError(fmt.Errorf("--log-format (or RUNQY_LOG_FORMAT) %q is neither text nor json", a.logFormat))
+	}
+	// The Redis client has one logger for the whole process. What it says
+	// comes back as errors too, so it is for those who ask for details.
+	redis.SetLogger(redisLogger{a.log})
+	return nil
+}
+
+type redisLogger struct{ log *slog.Logger }
+
+// Printf is the Redis client's interface of a logger.
+func (l redisLogger) Printf(ctx context.Context, format string, args ...any) {
+	if l.log.Enabled(ctx, slog.LevelDebug) {
+		l.log.DebugContext(ctx, "redis client", "detail", fmt.Sprintf(format, args...))
+	}
+}
+
+// isTerminal tells whether a person looks at w.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// colour tells whether w shows colours and the user has not declined them.
+func (a *app) colour(w io.Writer) bool {
+	return isTerminal(w) && a.getenv("NO_COLOR", "") == "" && a.getenv("TERM", "") != "dumb"
+}
+
+// outputFlag adds -o with the first choice as its default.
+func outputFlag(cmd *cobra.Command, p *string, choices ...string) {
+	cmd.Flags().StringVarP(p, "output", "o", choices[0], strings.Join(choices, " or "))
+	check := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if !slices.Contains(choices, *p) {
+			return fmt.Errorf("-o %q is none of %s", *p, strings.Join(choices, ", "))
+		}
+		if check == nil {
+			return nil
+		}
+		return check(cmd, args)
+	}
+}

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/runqy/runqy-worker/internal/enqueue"
+)
+
+// maxPayload bounds a payload that is read from standard input, in bytes.
+const maxPayload = 128 << 20
+
+// maxShownLines is how many bad lines of a file are named.
+const maxShownLines = 20
+
+type enqueueFlags struct {
+	wait     bool
+	fromFile string
+	maxRetry int
+	output   string
+	task     enqueue.Task
+}
+
+func newEnqueueCmd(a *app) *cobra.Command {
+	var f enqueueFlags
+	cmd := &cobra.Command{
+		Use:   "enqueue QUEUE [TYPE] [JSON]",
+		Short: "Put one task, or a file of tasks, on a queue",
+		Long: `Put one task on a queue. JSON is its payload; - reads it from standard input,
+and without it the payload is {}. --wait prints the result, or the error and
+exits with 1.
+
+With --from-file every line of the file (- is standard input) is one task:
+
+  {"payload": {"n": 1}, "type": "resize", "queue": "q", "id": "a", "max_retry": 3,
+   "timeout": "30s", "retention": "1h", "in": "5m", "headers": {"k": "v"}}
+
+Only the payload is required; the rest comes from the command line. The tasks
+keep the order of the lines. A bad line is named and skipped; the exit code is
+then 1.`,
+		Example: `  runqy-worker enqueue inference_default resize '{"width": 80}' --wait
+  runqy-worker enqueue inference_default resize --from-file tasks.ndjson`,
+		Args: func(cmd *cobra.Command, args []string) error { return f.check(cmd, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			payload, err := a.payload(f, args)
+			if err != nil {
+				return err
+			}
+			f.task.Payload = payload
+			if f.fromFile == "" {
+				if err := f.task.Validate(); err != nil {
+					return usageError(err)
+				}
+			}
+			client, err := a.openRedis(ctx)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			if f.fromFile != "" {
+				return a.enqueueFile(ctx, enqueue.New(client), f)
+			}
+			return a.enqueueOne(ctx, enqueue.New(client), f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&f.wait, "wait", false, "wait for the result and print it")
+	flags.StringVar(&f.fromFile, "from-file", "", "enqueue every line of an NDJSON `file` (- is standard input)")
+	flags.StringVar(&f.task.ID, "id", "", "task `id`, unique in its queue (default: random)")
+	flags.IntVar(&f.maxRetry, "max-retry", 25, "how `many` times a failed task is tried again")
+	flags.DurationVar(&f.task.Timeout, "timeout", 0, "how long one attempt may take (default 30m)")
+	flags.DurationVar(&f.task.Retention, "retention", 0, "how long asynq keeps the finished task (default: not at all)")
+	flags.DurationVar(&f.task.In, "in", 0, "not before so long from now")
+	outputFlag(cmd, &f.output, "text", "json")
+	return cmd
+}
+
+// check reads the arguments and refuses flags that do not go together.
+func (f *enqueueFlags) check(cmd *cobra.Command, args []string) error {
+	if cmd.Flags().Changed("max-retry") {
+		f.task.MaxRetry = &f.maxRetry
+	}
+	if f.fromFile != "" {
+		if err := cobra.RangeArgs(1, 2)(cmd, args); err != nil {
+			return fmt.Errorf("with --from-file: QUEUE [TYPE]: %w", err)
+		}
+		if f.wait || f.task.ID != "" {
+			return errors.New("--wait and --id are for one task and do not go with --from-file")
+		}
+	} else if err := cobra.RangeArgs(2, 3)(cmd, args); err != nil {
+		return fmt.Errorf("QUEUE TYPE [JSON]: %w", err)
+	}
+	f.task.Queue = args[0]
+	if len(args) > 1 {
+		f.task.Type = args[1]
+	}
+	probe := f.task // what is wrong for every line is said once
+	probe.Payload = json.RawMessage("null")
+	if probe.Type == "" && f.fromFile != "" {
+		probe.Type = "line"
+	}
+	return probe.Validate()
+}
+
+func (a *app) payload(f enqueueFlags, args []string) (json.RawMessage, error) {
+	switch {
+	case f.fromFile != "":
+		return nil, nil
+	case len(args) < 3:
+		return json.RawMessage("{}"), nil
+	case args[2] != "-":
+		return json.RawMessage(args[2]), nil
+	}
+	data, err := io.ReadAll(io.LimitReader(a.in, maxPayload+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the payload from standard input: %w", err)
+	}
+	if len(data) > maxPayload {
+		return nil, usageError(fmt.Errorf("the payload on standard input is larger than %d MiB", maxPayload>>20))
+	}
+	return data, nil
+}
+
+func (a *app) enqueueOne(ctx context.Context, client *enqueue.Client, f enqueueFlags) error {
+	send := client.Enqueue
+	if f.wait {
+		send = client.EnqueueFresh
+	}
+	info, err := send(ctx, f.task)
+	if err != nil {
+		return err
+	}
+	if !f.wait {
+		if f.output == "json" {
+			return json.NewEncoder(a.out).Encode(info)
+		}
+		_, err := fmt.Fprintf(a.out, "task %s is %s in queue %s\n", info.ID, info.State, info.Queue)
+		return err
+	}
+	// Standard output is the result's alone.
+	if isTerminal(a.errOut) {
+		fmt.Fprintf(a.errOut, "task %s is %s in queue %s; waiting for its result\n", info.ID, info.State, info.Queue)
+	}
+	result, err := client.Wait(ctx, info.Queue, info.ID, func(r enqueue.Retry) {
+		fmt.Fprintf(a.errOut, "attempt %d failed, trying again in %s (%d of %d retries left): %s\n", r.Retried,
+			max(0, time.Until(r.Next)).Round(time.Second), r.MaxRetry-r.Retried+1, r.MaxRetry, r.Reason)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.out, "%s\n", result)
+	return err
+}
+
+func (a *app) enqueueFile(ctx context.Context, client *enqueue.Client, f enqueueFlags) error {
+	in, size := a.in, int64(-1)
+	if f.fromFile != "-" {
+		file, err := os.Open(f.fromFile)
+		if err != nil {
+			return usageError(fmt.Errorf("--from-file: %w", err))
+		}
+		defer file.Close()
+		if stat, err := file.Stat(); err == nil && stat.Mode().IsRegular() {
+			size = stat.Size()
+		}
+		in = file
+	}
+	bar := a.progressBar(size)
+	shown := 0
+	summary, err := client.Bulk(ctx, in, f.task, enqueue.Report{
+		Progress: func(n int64) { _ = bar.Add64(n) }, // a bar that cannot be drawn stops nothing
+		BadLine: func(line int, err error) {
+			if shown++; shown <= maxShownLines {
+				_ = bar.Clear()
+				fmt.Fprintf(a.errOut, "line %d: %v\n", line, err)
+			}
+		},
+	})
+	if err == nil {
+		_ = bar.Finish()
+	} else {
+		_ = bar.Exit()
+	}
+	if shown > maxShownLines {
+		fmt.Fprintf(a.errOut, "and %d more bad lines\n", shown-maxShownLines)
+	}
+	if werr := a.writeSummary(summary, f); werr != nil {
+		return werr
+	}
+	switch {
+	case err != nil && summary.Unknown > 0:
+		return fmt.Errorf("the last %d tasks, up to line %d or so, may or may not be enqueued: %w", summary.Unknown, summary.LastLine, err)
+	case err != nil:
+		return fmt.Errorf("ended after line %d: %w", summary.LastLine, err)
+	case summary.Bad > 0:
+		return fmt.Errorf("%d of %d tasks were not enqueued", summary.Bad, summary.Bad+summary.Enqueued)
+	}
+	return nil
+}
+
+func (a *app) writeSummary(s enqueue.Summary, f enqueueFlags) error {
+	if f.output == "json" {
+		return json.NewEncoder(a.out).Encode(map[string]int{
+			"enqueued": s.Enqueued, "bad": s.Bad, "unknown": s.Unknown, "last_line": s.LastLine,
+		})
+	}
+	_, err := fmt.Fprintf(a.out, "%d tasks enqueued, %d bad lines\n", s.Enqueued, s.Bad)
+	return err
+}
+
+func (a *app) progressBar(size int64) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(size,
+		progressbar.OptionSetWriter(a.errOut),
+		progressbar.OptionSetVisibility(isTerminal(a.errOut)),
+		progressbar.OptionShowBytes(true),
+		progressbar.OptionSetDescription("enqueueing"),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish(),
+	)
+}

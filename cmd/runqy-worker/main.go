@@ -1,0 +1,101 @@
+// Command runqy-worker supervises one Python process and feeds it the tasks of
+// asynq queues. `runqy-worker help` lists what else it does.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes; users' scripts and service managers rely on them.
+const (
+	exitFailure  = 1
+	exitUsage    = 2 // wrong usage or wrong configuration
+	exitDegraded = 70
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	// The first signal asks; a second one is no longer caught and ends the process.
+	context.AfterFunc(ctx, stop)
+	code := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the whole program but for the process around it.
+func run(ctx context.Context, args, env []string, in io.Reader, out, errOut io.Writer) int {
+	a := &app{env: env, in: in, out: out, errOut: errOut}
+	root := newRootCmd(a)
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	var exit *exitError
+	switch {
+	case errors.As(err, &exit):
+	case !a.started: // cobra refused the command line before any command ran
+		exit = usageError(fmt.Errorf("%w\nSee 'runqy-worker help'", err))
+	default:
+		exit = &exitError{code: exitFailure, err: err}
+	}
+	if exit.err != nil {
+		fmt.Fprintln(errOut, "runqy-worker: "+exit.err.Error())
+	}
+	return exit.code
+}
+
+func newRootCmd(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "runqy-worker",
+		Short:         "Run the tasks of asynq queues in a supervised Python process",
+		SilenceErrors: true, // run prints them, once
+		SilenceUsage:  true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			a.started = true
+			return a.setLogger()
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVarP(&a.configFile, "config", "c", "", "configuration `file` (default: $RUNQY_CONFIG, or none)")
+	flags.StringVar(&a.redisURL, "redis", "", "Redis `url`, instead of redis.url")
+	flags.StringVar(&a.logFormat, "log-format", a.getenv("RUNQY_LOG_FORMAT", "text"), "text or json")
+	flags.StringVar(&a.logLevel, "log-level", a.getenv("RUNQY_LOG_LEVEL", "info"), "debug, info, warn or error")
+	root.AddCommand(
+		newEnqueueCmd(a),
+		newWorkersCmd(a),
+		newCheckConfigCmd(a),
+		newVersionCmd(a),
+	)
+	return root
+}
+
+// exitError ends the program with a code of its own.
+type exitError struct {
+	code int
+	err  error // printed; nil when everything has been said already
+}
+
+// Error is the message without the code.
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+// Unwrap is the cause.
+func (e *exitError) Unwrap() error { return e.err }
+
+func usageError(err error) *exitError { return &exitError{code: exitUsage, err: err} }

@@ -1,0 +1,76 @@
+package listing
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/runqy/runqy-worker/heartbeat"
+)
+
+func workers() []heartbeat.Worker {
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	return []heartbeat.Worker{
+		{ID: "w1", Alive: true, TTL: 13 * time.Second, Age: 2 * time.Second, Expiry: start, Beat: heartbeat.Beat{
+			Started: start, LastBeat: start.Add(90 * time.Second), Healthy: true, Status: "running", State: "BUSY", Queues: []string{"a", "b"},
+			ActiveTasks: []string{"t1"}, Concurrency: 4, Processed: 10, Failed: 2, TTL: 15 * time.Second, Address: "h:8001",
+		}},
+		{ID: "worker-long-name", Alive: true, Err: errors.New("field pid"), Beat: heartbeat.Beat{Status: "degraded", Reason: "exit \x1b[31m\n9"}},
+		{ID: "w3", Expiry: start},
+	}
+}
+
+func TestTable(t *testing.T) {
+	var b bytes.Buffer
+	if err := Table(&b, workers(), false); err != nil {
+		t.Fatal(err)
+	}
+	want := `
+WORKER            HEALTHY  STATUS    STATE  QUEUES  TASKS  PROCESSED  FAILED  CRASHES  UP     BEAT      ADDRESS  REASON
+w1                true     running   BUSY   a,b     1/4    10         2       0        1m30s  2.0s ago  h:8001   
+worker-long-name  false    degraded                 0/0    0          0       0        -      -         -        exit ?[31m 9; field pid
+w3                -        gone      -      -       -      -          -       -        -      -         -        no heartbeat since 2026-01-02T03:04:05Z
+`
+	if got := b.String(); got != want[1:] {
+		t.Errorf("got:\n%s\nwant:%s", got, want)
+	}
+}
+
+func TestColourDoesNotChangeTheText(t *testing.T) {
+	var plain, coloured bytes.Buffer
+	if err := errors.Join(Table(&plain, workers(), false), Table(&coloured, workers(), true)); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(coloured.String(), "\x1b[31m") {
+		t.Error("an unhealthy worker is not red")
+	}
+	stripped := coloured.String()
+	for _, code := range []string{"\x1b[31m", "\x1b[2m", "\x1b[0m", "\x1b[22m"} {
+		stripped = strings.ReplaceAll(stripped, code, "")
+	}
+	if stripped != plain.String() {
+		t.Errorf("got:\n%q\nwant:\n%q", stripped, plain.String())
+	}
+}
+
+func TestJSON(t *testing.T) {
+	var b bytes.Buffer
+	if err := JSON(&b, workers()); err != nil {
+		t.Fatal(err)
+	}
+	var got []map[string]any
+	if err := json.Unmarshal(b.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 3 || got[0]["healthy"] != true || got[0]["age_seconds"] != 2.0 || got[2]["status"] != "gone" || got[2]["alive"] != false ||
+		got[1]["error"] != "field pid" || got[2]["started"] != nil {
+		t.Errorf("%v", got)
+	}
+	b.Reset()
+	if err := JSON(&b, nil); err != nil || b.String() != "[]\n" {
+		t.Errorf("no workers: %q, %v", b.String(), err)
+	}
+}
