@@ -198,3 +198,5 @@ func task(id string, payload any) Request {
 	}
 	return Request{TaskID: id, Type: "test", Queue: "default", Payload: data}
 }
+
+func testOptionsLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -1,0 +1,287 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestCrashCauses(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		command  []string
+		cause    string
+		evidence string
+	}{
+		{"exit 0", childCommand("exits_zero.py"), CauseExit, "exit status 0"},
+		{"exit 3", childCommand("exits_code.py", "3"), CauseExit, "exit status 3"},
+		{"stdout closed", childCommand("closes_stdout.py"), CauseStdoutClosed, "closed its stdout"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			o := testOptions("")
+			o.Command = tc.command
+			r := startReady(t, o)
+			var crash *CrashError
+			if got := r.do(task("t", 1)); !errors.As(got.err, &crash) {
+				t.Fatalf("Do: %v", got.err)
+			}
+			if crash.Cause != tc.cause || !strings.Contains(crash.Evidence, tc.evidence) {
+				t.Errorf("crash: %+v", crash)
+			}
+			r.awaitStatus(StatusDegraded)
+			if crashed, _ := r.causes(); fmt.Sprint(crashed) != "["+tc.cause+"]" {
+				t.Errorf("events: %v", crashed)
+			}
+		})
+	}
+}
+
+func TestClosedStdinIsACrash(t *testing.T) {
+	r := startReady(t, testOptions("closes_stdin.py"))
+	var crash *CrashError
+	got := r.do(task("t", 1))
+	// Nothing of the line was read, so nobody is charged.
+	if errors.As(got.err, &crash) || !errors.Is(got.err, ErrNotRun) {
+		t.Errorf("Do: %v", got.err)
+	}
+	r.awaitStatus(StatusDegraded)
+	if crashed, _ := r.causes(); fmt.Sprint(crashed) != "["+CauseProtocol+"]" {
+		t.Errorf("events: %v", crashed)
+	}
+}
+
+func TestStartupFailures(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		command []string
+		timeout time.Duration
+		want    []string
+	}{
+		{"never ready", childCommand("never_ready.py"), 1500 * time.Millisecond, []string{"not ready within", "loading the model"}},
+		{"says error", childCommand("error_ready.py"), patience, []string{"cannot load the model", "no module named torch"}},
+		{"exits", childCommand("exits_code.py", "4", "--at-once"), patience, []string{"exit status 4", "something went wrong"}},
+		{"not there", []string{"/does/not/exist"}, patience, []string{"/does/not/exist", "no such file"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			o := testOptions("")
+			o.Command, o.StartupTimeout = tc.command, tc.timeout
+			r := start(t, o)
+			s := r.awaitStatus(StatusDegraded)
+			for _, want := range tc.want {
+				if !strings.Contains(s.Reason, want) {
+					t.Errorf("reason lacks %q: %s", want, s.Reason)
+				}
+			}
+			if crashed, _ := r.causes(); fmt.Sprint(crashed) != "[startup]" {
+				t.Errorf("events: %v", crashed)
+			}
+			if err := r.Restart(context.Background(), RestartManual); !errors.Is(err, ErrCrashed) {
+				t.Errorf("a restart that fails again says %v", err)
+			}
+		})
+	}
+}
+
+func TestSlowStartIsAwaited(t *testing.T) {
+	r := start(t, testOptions("slow_start.py", "0.5"))
+	if s := r.awaitStatus(StatusStarting); s.Healthy {
+		t.Errorf("healthy while starting: %+v", s)
+	}
+	if got := r.do(task("early", 1)); !errors.Is(got.err, ErrNotRun) {
+		t.Errorf("Do while starting: %v", got.err)
+	}
+	r.awaitStatus(StatusRunning)
+	if got := r.do(task("t", 7)); got.err != nil || string(got.Result) != "7" {
+		t.Errorf("Do: %+v", got)
+	}
+}
+
+// Two tasks are with the process when it dies; which of them pays depends on
+// the handlers.
+func TestCharging(t *testing.T) {
+	for _, tc := range []struct {
+		handlers string
+		charged  int
+	}{{"sync", 1}, {"async", 2}} {
+		t.Run(tc.handlers, func(t *testing.T) {
+			args := []string{}
+			if tc.handlers == "async" {
+				args = append(args, "--async")
+			}
+			r := startReady(t, testOptions("segfault.py", args...))
+			first := r.send(context.Background(), task("first", 1))
+			r.inFlight(1)
+			second := r.send(context.Background(), task("second", 2))
+			var crash *CrashError
+			if got := r.receive(first); !errors.As(got.err, &crash) {
+				t.Fatalf("the oldest: %v", got.err)
+			}
+			if crash.Cause != CauseSignal || !strings.Contains(crash.Evidence, "SIGSEGV") || !strings.Contains(crash.Evidence, "about to crash") {
+				t.Errorf("crash: %+v", crash)
+			}
+			got := r.receive(second)
+			if charged := errors.As(got.err, &crash); charged != (tc.charged == 2) || !charged && !errors.Is(got.err, ErrNotRun) {
+				t.Errorf("the later one: %v", got.err)
+			}
+		})
+	}
+}
+
+// A request that the process never read was not run, however it ended.
+func TestUnreadRequestsAreNotCharged(t *testing.T) {
+	o := testOptions("stops_reading_stdin.py")
+	o.MaxMessage = 8 << 20
+	r := startReady(t, o)
+	big := task("big", strings.Repeat("x", 4<<20)) // more than any pipe holds
+	a := r.send(context.Background(), big)
+	b := r.send(context.Background(), task("small", 1))
+	r.inFlight(2)
+	kill(t, r.Snapshot().PID, syscall.SIGKILL)
+	for _, c := range []<-chan answer{a, b} {
+		if got := r.receive(c); !errors.Is(got.err, ErrNotRun) {
+			t.Errorf("an unread request: %v", got.err)
+		}
+	}
+}
+
+func TestKillIsSeenAtOnce(t *testing.T) {
+	r := startReady(t, testOptions("echo_v2.py"))
+	a := r.send(context.Background(), task("t", map[string]any{"sleep": 3600}))
+	r.inFlight(1)
+	// The task must have been read, or nobody would be charged.
+	c, _, _, _ := r.gate.look()
+	eventually(t, "the request is read", func() bool { return c.in.sent() > 0 && unread(c.in.f) == 0 })
+	changed := r.Changed()
+	kill(t, r.Snapshot().PID, syscall.SIGKILL)
+	select {
+	case <-changed:
+	case <-time.After(patience):
+		t.Fatal("no change")
+	}
+	if s := r.Snapshot(); s.Healthy {
+		t.Errorf("healthy after the kill: %+v", s)
+	}
+	var crash *CrashError
+	if got := r.receive(a); !errors.As(got.err, &crash) || !strings.Contains(crash.Evidence, "SIGKILL") ||
+		!strings.Contains(crash.Evidence, "not sent by the worker") {
+		t.Errorf("Do: %v", got.err)
+	}
+}
+
+func TestPolicyRestartRestartsThenTrips(t *testing.T) {
+	o := testOptions("crashes_again.py")
+	o.OnCrash = PolicyRestart
+	r := start(t, o)
+	s := r.awaitStatus(StatusDegraded)
+	if s.Crashes != 4 || s.Restarts != 3 {
+		t.Errorf("with 3 restarts allowed: %d crashes, %d restarts", s.Crashes, s.Restarts)
+	}
+	if !strings.Contains(s.Reason, "more than 3 crashes") || !strings.Contains(s.Reason, "exit status 7") {
+		t.Errorf("reason: %s", s.Reason)
+	}
+	if _, restarts := r.causes(); fmt.Sprint(restarts) != "[crash crash crash]" {
+		t.Errorf("events: %v", restarts)
+	}
+}
+
+func TestPolicyRestartCoversStartup(t *testing.T) {
+	o := testOptions("error_ready.py")
+	o.OnCrash = PolicyRestart
+	o.Restart.Max = 1
+	r := start(t, o)
+	if s := r.awaitStatus(StatusDegraded); s.Crashes != 2 || s.Restarts != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestRestartCutsTheBackoffShort(t *testing.T) {
+	o := testOptions("exits_zero.py")
+	o.OnCrash = PolicyRestart
+	o.Restart.InitialDelay, o.Restart.MaxDelay = time.Hour, time.Hour
+	r := startReady(t, o)
+	r.do(task("t", 1))
+	r.await("waiting for the backoff", func(s Snapshot) bool { return s.Status == StatusRestarting && !s.Healthy })
+	if err := r.Restart(context.Background(), RestartManual); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.Snapshot(); s.Status != StatusRunning {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestPolicyExit(t *testing.T) {
+	o := testOptions("exits_code.py", "5")
+	o.OnCrash = PolicyExit
+	r := startReady(t, o)
+	var crash *CrashError
+	if got := r.do(task("t", 1)); !errors.As(got.err, &crash) {
+		t.Errorf("Do: %v", got.err)
+	}
+	select {
+	case err := <-r.err:
+		if !errors.Is(err, ErrCrashed) || !strings.Contains(err.Error(), "exit status 5") {
+			t.Errorf("Run: %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("Run goes on")
+	}
+}
+
+func TestRunContextKills(t *testing.T) {
+	o := testOptions("ignores_sigterm.py")
+	o.StopTimeout = 10 * patience
+	r := startReady(t, o)
+	pid := r.Snapshot().PID
+	a := r.send(context.Background(), task("t", 1))
+	r.inFlight(1)
+	r.cancel()
+	if got := r.receive(a); !errors.Is(got.err, ErrStopped) {
+		t.Errorf("Do: %v", got.err)
+	}
+	if err := <-r.err; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if alive(pid) {
+		t.Error("the process is alive after Run")
+	}
+}
+
+func TestDrainLetsRequestsFinish(t *testing.T) {
+	r := startReady(t, testOptions("echo_v2.py", "--async"))
+	a := r.send(context.Background(), task("t", map[string]any{"sleep": 0.5}))
+	r.inFlight(1)
+	r.Drain()
+	r.Drain()
+	if s := r.awaitStatus(StatusDraining); !s.Healthy {
+		t.Errorf("draining: %+v", s)
+	}
+	if got := r.do(task("late", 1)); !errors.Is(got.err, ErrNotRun) {
+		t.Errorf("Do while draining: %v", got.err)
+	}
+	if err := r.Restart(context.Background(), RestartManual); !errors.Is(err, ErrNoRestart) {
+		t.Errorf("Restart while draining: %v", err)
+	}
+	if got := r.receive(a); got.err != nil || string(got.Result) != `"slept"` {
+		t.Errorf("in flight: %+v", got)
+	}
+}
+
+func TestCrashWhileDraining(t *testing.T) {
+	o := testOptions("exits_code.py", "3")
+	o.OnCrash = PolicyRestart
+	r := startReady(t, o)
+	pid := r.Snapshot().PID
+	r.Drain()
+	r.awaitStatus(StatusDraining)
+	kill(t, pid, syscall.SIGKILL)
+	s := r.await("crash noticed", func(s Snapshot) bool { return s.Crashes == 1 })
+	if s.Status != StatusDraining || s.Healthy || s.Restarts != 0 {
+		t.Errorf("%+v", s)
+	}
+}

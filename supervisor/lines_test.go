@@ -1,0 +1,105 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+func readAll(t *testing.T, l *lineReader) []string {
+	t.Helper()
+	var got []string
+	for {
+		line, err := l.next()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				t.Fatal(err)
+			}
+			return got
+		}
+		s := string(line.data)
+		if line.over {
+			s = s[:3] // how much of it is kept depends on the reads
+		}
+		if len(s) > 40 {
+			s = fmt.Sprintf("%s…%d", s[:3], len(s))
+		}
+		if line.over {
+			s += fmt.Sprintf(" over %d", line.size)
+		}
+		got = append(got, s)
+	}
+}
+
+func TestLineReader(t *testing.T) {
+	long := strings.Repeat("x", 200_000)
+	for _, tc := range []struct {
+		name, in string
+		max      int
+		cut      bool
+		want     []string
+	}{
+		{"empty", "", 10, false, nil},
+		{"lines", "a\n\nbc\r\n", 10, false, []string{"a", "", "bc\r"}},
+		{"no last newline", "a\nbc", 10, false, []string{"a", "bc"}},
+		{"exactly max", strings.Repeat("y", 10) + "\nz\n", 10, false, []string{"yyyyyyyyyy", "z"}},
+		{"one too long", strings.Repeat("y", 11) + "\nz\n", 10, false, []string{"yyy over 11", "z"}},
+		{"far too long", long + "\nz\n", 10, false, []string{"xxx over 200000", "z"}},
+		{"far too long and last", "a\n" + long, 10, false, []string{"a", "xxx over 200000"}},
+		{"long and allowed", long + "\nz\n", 1 << 20, false, []string{"xxx…200000", "z"}},
+		{"cut", "aaaabbbbcc\nd\n", 4, true, []string{"aaaa", "bbbb", "cc", "d"}},
+		{"cut at the newline", "aaaabbbb\nd", 4, true, []string{"aaaa", "bbbb", "d"}},
+	} {
+		for name, wrap := range map[string]func(io.Reader) io.Reader{
+			"whole":       func(r io.Reader) io.Reader { return r },
+			"half":        iotest.HalfReader,
+			"data at EOF": iotest.DataErrReader,
+		} {
+			l := &lineReader{r: wrap(strings.NewReader(tc.in)), max: tc.max, cut: tc.cut}
+			if got := readAll(t, l); fmt.Sprint(got) != fmt.Sprint(tc.want) {
+				t.Errorf("%s, %s:\n got %q\nwant %q", tc.name, name, got, tc.want)
+			}
+		}
+	}
+}
+
+func TestLineReaderGivesBigBuffersBack(t *testing.T) {
+	in := strings.Repeat("x", 4<<20) + "\nsmall\n"
+	l := &lineReader{r: strings.NewReader(in), max: 8 << 20}
+	l.next()
+	l.next()
+	if _, err := l.next(); err == nil || cap(l.buf) > keptBuffer {
+		t.Errorf("%v, %d bytes kept", err, cap(l.buf))
+	}
+}
+
+func FuzzLines(f *testing.F) {
+	f.Add("a\nbb\nccc", 2, true)
+	f.Add("a\nbb\nccc", 2, false)
+	f.Fuzz(func(t *testing.T, in string, max int, cut bool) {
+		if max < 1 || max > 1000 {
+			return
+		}
+		l := &lineReader{r: iotest.OneByteReader(strings.NewReader(in)), max: max, cut: cut}
+		var joined strings.Builder
+		total, dropped := int64(0), false
+		for {
+			line, err := l.next()
+			if err != nil {
+				break
+			}
+			if cut && len(line.data) > max || line.over != (line.size > int64(max)) {
+				t.Fatalf("line %q over=%v size=%d with max %d", line.data, line.over, line.size, max)
+			}
+			joined.Write(line.data)
+			total += line.size
+			dropped = dropped || line.over
+		}
+		if want := strings.ReplaceAll(in, "\n", ""); total != int64(len(want)) || !dropped && joined.String() != want {
+			t.Fatalf("%d bytes in, %d out: %q", len(want), total, joined.String())
+		}
+	})
+}

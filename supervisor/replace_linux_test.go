@@ -1,0 +1,253 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestMaxTasksReplacesBetweenTasks(t *testing.T) {
+	o := testOptions("echo_v2.py")
+	o.MaxTasks = 5
+	o.Concurrency = 3
+	r := startReady(t, o)
+	red := make(chan Snapshot, 1)
+	stop := make(chan struct{})
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		for {
+			changed := r.Changed()
+			if s := r.Snapshot(); !s.Healthy {
+				red <- s
+				return
+			}
+			select {
+			case <-changed:
+			case <-stop:
+				return
+			}
+		}
+	})
+	var all sync.WaitGroup
+	for i := range 23 {
+		all.Go(func() {
+			if reply, err := r.Do(context.Background(), task(fmt.Sprint("t", i), i)); err != nil || string(reply.Result) != fmt.Sprint(i) {
+				t.Errorf("task %d: %+v %v", i, reply, err)
+			}
+		})
+	}
+	all.Wait()
+	close(stop)
+	watcher.Wait()
+	select {
+	case s := <-red:
+		t.Errorf("a planned replacement turned health red: %+v", s)
+	default:
+	}
+	if s := r.Snapshot(); s.Restarts != 4 || s.Crashes != 0 {
+		t.Errorf("23 tasks, 5 each: %d restarts, %d crashes", s.Restarts, s.Crashes)
+	}
+	if _, restarts := r.causes(); restarts[0] != RestartMaxTasks {
+		t.Errorf("events: %v", restarts)
+	}
+}
+
+func TestMaxMemoryReplaces(t *testing.T) {
+	o := testOptions("leaks_memory.py")
+	o.MaxMemory = 100 << 20
+	r := startReady(t, o)
+	pids := map[string]bool{}
+	for i := 0; len(pids) < 2; i++ {
+		if i == 200 {
+			t.Fatalf("200 tasks and 3.2 GiB later it is the same process: %+v", r.Snapshot())
+		}
+		got := r.do(task(fmt.Sprint("t", i), 1))
+		if got.err != nil {
+			t.Fatal(got.err)
+		}
+		pids[string(got.Result)] = true
+	}
+	if crashed, restarts := r.causes(); len(crashed) > 0 || restarts[0] != RestartMaxMemory {
+		t.Errorf("events: %v %v", crashed, restarts)
+	}
+}
+
+func hang(id string) Request {
+	q := task(id, 0)
+	q.Type = "hang"
+	return q
+}
+
+func TestOverdueTaskIsReplacedSync(t *testing.T) {
+	for _, args := range [][]string{nil, {"--v1"}} {
+		t.Run(fmt.Sprint(args), func(t *testing.T) {
+			o := testOptions("ignores_cancel.py", args...)
+			o.StopTimeout = 300 * time.Millisecond
+			r := startReady(t, o)
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			stuck := r.send(ctx, hang("stuck"))
+			r.inFlight(1)
+			behind := r.send(context.Background(), task("behind", 0))
+			r.inFlight(2)
+			if len(args) == 0 {
+				r.await("a pong", func(s Snapshot) bool { return s.Protocol == 2 })
+			}
+			cancel()
+			var replaced *ReplacedError
+			if got := r.receive(stuck); !errors.As(got.err, &replaced) || replaced.Cause != RestartDeadline {
+				t.Errorf("the overdue task: %v", got.err)
+			}
+			if got := r.receive(behind); !errors.Is(got.err, ErrNotRun) {
+				t.Errorf("the one behind it: %v", got.err)
+			}
+			r.awaitStatus(StatusRunning)
+			if got := r.do(task("after", 0)); got.err != nil {
+				t.Errorf("after the replacement: %v", got.err)
+			}
+			if crashed, restarts := r.causes(); len(crashed) != 0 || fmt.Sprint(restarts) != "[deadline]" {
+				t.Errorf("events: %v %v", crashed, restarts)
+			}
+			if len(args) == 0 && !strings.Contains(r.log.String(), "cancel stuck") {
+				t.Error("the process was not asked to cancel")
+			}
+		})
+	}
+}
+
+func TestOverdueTaskAsyncLetsOthersFinish(t *testing.T) {
+	o := testOptions("ignores_cancel.py", "--async")
+	o.StopTimeout = 300 * time.Millisecond
+	r := startReady(t, o)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	stuck := r.send(ctx, hang("stuck"))
+	other := r.send(context.Background(), task("other", 2))
+	r.inFlight(2)
+	cancel()
+	s := r.awaitStatus(StatusRestarting)
+	if !s.Healthy {
+		t.Errorf("not healthy: %+v", s)
+	}
+	next := r.send(context.Background(), task("next", 0)) // waits for the new process
+	if got := r.receive(other); got.err != nil || string(got.Result) != `"done"` {
+		t.Errorf("the other task: %+v", got)
+	}
+	var replaced *ReplacedError
+	if got := r.receive(stuck); !errors.As(got.err, &replaced) {
+		t.Errorf("the overdue task: %v", got.err)
+	}
+	if got := r.receive(next); got.err != nil {
+		t.Errorf("the task that waited: %v", got.err)
+	}
+}
+
+// A task that was cancelled while it waits behind another must not take the
+// other one's process away.
+func TestOverdueBehindARunningTask(t *testing.T) {
+	o := testOptions("ignores_cancel.py", "--v1")
+	o.StopTimeout = 200 * time.Millisecond
+	r := startReady(t, o)
+	first := r.send(context.Background(), task("first", 1.5))
+	r.inFlight(1)
+	ctx, cancel := context.WithCancel(context.Background())
+	second := r.send(ctx, task("second", 0))
+	r.inFlight(2)
+	cancel()
+	if got := r.receive(first); got.err != nil {
+		t.Errorf("the running task: %v", got.err)
+	}
+	if got := r.receive(second); got.err != nil {
+		t.Errorf("the cancelled one, which ended in time: %v", got.err)
+	}
+	if s := r.Snapshot(); s.Restarts != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestManualRestartWaitsForTasks(t *testing.T) {
+	r := startReady(t, testOptions("echo_v2.py"))
+	pid := r.Snapshot().PID
+	a := r.send(context.Background(), task("t", map[string]any{"sleep": 0.5}))
+	r.inFlight(1)
+	if err := r.Restart(context.Background(), RestartManual); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.receive(a); got.err != nil {
+		t.Errorf("in flight: %v", got.err)
+	}
+	if s := r.Snapshot(); s.PID == pid || s.Status != StatusRunning || s.Crashes != 0 || s.Restarts != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestManualRestartLosesPatience(t *testing.T) {
+	o := testOptions("ignores_cancel.py")
+	o.StopTimeout = 300 * time.Millisecond
+	r := startReady(t, o)
+	a := r.send(context.Background(), hang("stuck"))
+	r.inFlight(1)
+	if err := r.Restart(context.Background(), RestartManual); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.receive(a); !errors.Is(got.err, ErrNotRun) {
+		t.Errorf("in flight: %v", got.err)
+	}
+}
+
+func TestDrainCallsAReplacementOff(t *testing.T) {
+	o := testOptions("echo_v2.py", "--async")
+	o.MaxTasks = 1
+	r := startReady(t, o)
+	a := r.send(context.Background(), task("t", map[string]any{"sleep": 1}))
+	r.awaitStatus(StatusRestarting)
+	waiting := r.send(context.Background(), task("waits", 1))
+	r.Drain()
+	if got := r.receive(waiting); !errors.Is(got.err, ErrNotRun) {
+		t.Errorf("the one that waited: %v", got.err)
+	}
+	if got := r.receive(a); got.err != nil {
+		t.Errorf("in flight: %v", got.err)
+	}
+	if err := r.Stop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.Snapshot(); s.Restarts != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestDoLimits(t *testing.T) {
+	o := testOptions("echo_v2.py", "--async")
+	o.Concurrency = 2
+	r := startReady(t, o)
+	slow := map[string]any{"sleep": 0.5}
+	a := r.send(context.Background(), task("a", slow))
+	r.inFlight(1)
+	if got := r.do(task("a", 1)); !errors.Is(got.err, ErrDuplicate) {
+		t.Errorf("duplicate: %v", got.err)
+	}
+	b := r.send(context.Background(), task("b", slow))
+	r.inFlight(2)
+	ctx, cancel := context.WithCancel(context.Background())
+	c := r.send(ctx, task("c", 1))
+	cancel()
+	if got := r.receive(c); !errors.Is(got.err, ErrNotRun) || !errors.Is(got.err, context.Canceled) {
+		t.Errorf("without a slot: %v", got.err)
+	}
+	for _, ch := range []<-chan answer{a, b} {
+		if got := r.receive(ch); got.err != nil {
+			t.Error(got.err)
+		}
+	}
+	if got := r.do(task("", 1)); got.err == nil {
+		t.Error("a request without id was taken")
+	}
+	if got := r.do(task("big", strings.Repeat("x", 1<<20))); got.err != nil || got.Retry || !strings.Contains(got.Error, "max_message") {
+		t.Errorf("too large: %+v", got)
+	}
+}
