@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
@@ -23,6 +24,7 @@ type app struct {
 	env         []string
 	in          io.Reader
 	out, errOut io.Writer
+	redisLog    *redisLogger // may be nil
 
 	configFile, redisURL, logFormat, logLevel string
 
@@ -100,18 +102,21 @@ func (a *app) setLogger() error {
 	default:
 		return usageError(fmt.Errorf("--log-format (or RUNQY_LOG_FORMAT) %q is neither text nor json", a.logFormat))
 	}
-	// The Redis client has one logger for the whole process. What it says
-	// comes back as errors too, so it is for those who ask for details.
-	redis.SetLogger(redisLogger{a.log})
+	if a.redisLog != nil {
+		a.redisLog.target.Store(a.log)
+	}
 	return nil
 }
 
-type redisLogger struct{ log *slog.Logger }
+// redisLogger takes what the Redis client says, for which there is one place
+// in the whole process. It comes back as errors too, so it is for those who
+// ask for details; before there is a logger it is dropped.
+type redisLogger struct{ target atomic.Pointer[slog.Logger] }
 
 // Printf is the Redis client's interface of a logger.
-func (l redisLogger) Printf(ctx context.Context, format string, args ...any) {
-	if l.log.Enabled(ctx, slog.LevelDebug) {
-		l.log.DebugContext(ctx, "redis client", "detail", fmt.Sprintf(format, args...))
+func (l *redisLogger) Printf(ctx context.Context, format string, args ...any) {
+	if log := l.target.Load(); log != nil && log.Enabled(ctx, slog.LevelDebug) {
+		log.DebugContext(ctx, "redis client", "detail", fmt.Sprintf(format, args...))
 	}
 }
 

@@ -48,7 +48,7 @@ keep the order of the lines. A bad line is named and skipped; the exit code is
 then 1.`,
 		Example: `  runqy-worker enqueue inference_default resize '{"width": 80}' --wait
   runqy-worker enqueue inference_default resize --from-file tasks.ndjson`,
-		Args: func(cmd *cobra.Command, args []string) error { return f.check(cmd, args) },
+		Args: f.check,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			payload, err := a.payload(f, args)

@@ -6,11 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 )
 
@@ -25,19 +25,20 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	// The first signal asks; a second one is no longer caught and ends the process.
 	context.AfterFunc(ctx, stop)
-	code := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	a := &app{env: os.Environ(), in: os.Stdin, out: os.Stdout, errOut: os.Stderr, redisLog: new(redisLogger)}
+	redis.SetLogger(a.redisLog)
+	code := a.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
 }
 
-// run is the whole program but for the process around it.
-func run(ctx context.Context, args, env []string, in io.Reader, out, errOut io.Writer) int {
-	a := &app{env: env, in: in, out: out, errOut: errOut}
+// run is the whole program but for the process around it; it returns the exit code.
+func (a *app) run(ctx context.Context, args []string) int {
 	root := newRootCmd(a)
 	root.SetArgs(args)
-	root.SetIn(in)
-	root.SetOut(out)
-	root.SetErr(errOut)
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.errOut)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
@@ -51,7 +52,7 @@ func run(ctx context.Context, args, env []string, in io.Reader, out, errOut io.W
 		exit = &exitError{code: exitFailure, err: err}
 	}
 	if exit.err != nil {
-		fmt.Fprintln(errOut, "runqy-worker: "+exit.err.Error())
+		fmt.Fprintln(a.errOut, "runqy-worker: "+exit.err.Error())
 	}
 	return exit.code
 }

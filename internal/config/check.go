@@ -37,9 +37,9 @@ func CheckQueueName(name string) error {
 		return fmt.Errorf("queue name %q is reserved: its keys would collide with others in Redis (so would %s)",
 			name, strings.Join(slices.DeleteFunc(slices.Clone(reservedQueues), func(r string) bool { return r == name }), ", "))
 	case strings.ContainsAny(name, "{}:,"):
-		return fmt.Errorf("queue name %s has a brace, a colon or a comma: use letters, digits, _ - and .", quote(name))
+		return fmt.Errorf("queue name %s has a brace, a colon or a comma: use letters, digits, dots, _ and -", quote(name))
 	case strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }):
-		return fmt.Errorf("queue name %s has white space or control characters: use letters, digits, _ - and .", quote(name))
+		return fmt.Errorf("queue name %s has white space or control characters: use letters, digits, dots, _ and -", quote(name))
 	}
 	return nil
 }

@@ -76,8 +76,9 @@ func (in input) decode(place any) []problem {
 func (in input) decodeQueues(p *map[string]int) (problems []problem) {
 	queues := make(map[string]int)
 	add := func(line int, name, weight string) {
-		n, err := 1, error(nil)
+		n := 1
 		if weight != "" {
+			var err error
 			if n, err = strconv.Atoi(strings.TrimSpace(weight)); err != nil {
 				problems = append(problems, problem{line: line, whole: true,
 					text: fmt.Sprintf("weight %s of queue %s is not a whole number", quote(weight), quote(name))})

@@ -38,7 +38,7 @@ type Info struct {
 	State string `json:"state"` // pending or scheduled
 }
 
-// ErrExists: the queue already has a task with this id.
+// ErrExists says that the queue already has a task with this id.
 var ErrExists = errors.New("a task with this id exists already")
 
 // Client enqueues over a Redis client that it does not own. It may be used

@@ -22,8 +22,8 @@ func (e *FailedError) Error() string {
 	return fmt.Sprintf("task %s in queue %s failed for good: %s", e.ID, e.Queue, e.Reason)
 }
 
-// ErrGone: the task ended and left no result: it was deleted, or a worker
-// that writes none processed it.
+// ErrGone says that the task ended and left no result: it was deleted, or a
+// worker that writes none processed it.
 var ErrGone = errors.New("the task is gone and left no result (was it deleted, or processed by another kind of worker?)")
 
 // Retry is a failed attempt that will be followed by another.

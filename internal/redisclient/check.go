@@ -68,12 +68,10 @@ func checkVersion(info string) error {
 	if len(parts) < 2 {
 		return nil // a work-alike with a scheme of its own
 	}
-	major, err1 := strconv.Atoi(parts[0])
-	minor, err2 := strconv.Atoi(parts[1])
-	if err1 != nil || err2 != nil {
-		return nil
-	}
-	if major < 6 || (major == 6 && minor < 2) {
+	major, majorErr := strconv.Atoi(parts[0])
+	minor, minorErr := strconv.Atoi(parts[1])
+	known := majorErr == nil && minorErr == nil
+	if known && (major < 6 || (major == 6 && minor < 2)) {
 		return fmt.Errorf("%w: it is %s; upgrade the server to 6.2 or later", ErrTooOld, version)
 	}
 	return nil

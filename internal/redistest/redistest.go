@@ -216,9 +216,9 @@ func (s *Server) waitReady(p *process) error {
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("redis-server %q ended at start: %v\n%s", s.args, p.err, s.logTail())
+			return fmt.Errorf("redis-server %q ended at start: %w\n%s", s.args, p.err, s.logTail())
 		case <-ctx.Done():
-			return fmt.Errorf("redis-server %q does not answer PING after %v: %v\n%s", s.args, startTimeout, err, s.logTail())
+			return fmt.Errorf("redis-server %q does not answer PING after %v: %w\n%s", s.args, startTimeout, err, s.logTail())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
