@@ -25,13 +25,22 @@ class Handler:
 
 
 class Registry:
-    """The handlers and the loader of this process. Filled while modules are imported, read-only once run() began."""
+    """The handlers and the loader of this process. Filled while modules are imported, read-only once it is ready."""
 
     def __init__(self) -> None:
         self.handlers: Dict[Optional[str], Handler] = {}
         self.loader: Optional[Callable[[], Any]] = None
+        self._frozen = False
+
+    def freeze(self) -> None:
+        """No more handlers: the worker has been told which kinds there are."""
+        self._frozen = True
 
     def add(self, kind: Optional[str], func: Callable[..., Any]) -> None:
+        if self._frozen:
+            raise RuntimeError(
+                "@task %s: run() is serving already; import the module at the top of the task file or in @load" % _name(func)
+            )
         if kind in self.handlers:
             what = "catch-all handler" if kind is CATCH_ALL else "handler for task type %r" % kind
             raise ValueError(

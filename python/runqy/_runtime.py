@@ -7,12 +7,14 @@ thread to itself when there are no synchronous ones, and a thread of its own oth
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import queue
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+import traceback
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from . import _channel, _startup, _wire
 from ._channel import PATIENCE, Channel, Outbox, WorkerGone
@@ -44,6 +46,9 @@ def run() -> None:
         raise RuntimeError("run() can be called only once")
     interactive = os.isatty(0)
     channel = Channel()
+    # So that a crash in C code leaves a line in the log that says where.
+    if not faulthandler.is_enabled():
+        faulthandler.enable(2, all_threads=False)
     try:
         app = App(registry, channel)
         app.prepare()
@@ -67,16 +72,8 @@ class App:
         self._channel = channel
         self._outbox = Outbox(channel)
         self._loaded: Any = None
-        handlers = list(functions.handlers.values())
-        self._has_async = any(handler.is_async for handler in handlers)
-        self._has_sync = any(not handler.is_async for handler in handlers)
-        loader_is_async = functions.loader is not None and is_async(functions.loader)
+        self._has_async = self._has_sync = False
         self._loop: Optional[EventLoop] = None
-        if self._has_async or loader_is_async:
-            # Imported here: asyncio costs a synchronous task file 50 ms of its start for nothing.
-            from ._loop import EventLoop
-
-            self._loop = EventLoop(self._outbox, channel)
         # Synchronous requests not yet started; whoever pops one from here, the main thread to run it or the reader to
         # cancel it, is the one that answers it.
         self._queued: Dict[Request, None] = {}
@@ -89,10 +86,17 @@ class App:
     def prepare(self) -> None:
         """Runs the loader, or tells the worker why not and exits with status 1."""
         error = None
-        if not self._functions.handlers:
-            error = "no handler: decorate a function with @task before calling run()"
-        elif self._functions.loader is not None:
+        if self._functions.loader is not None:
             error = self._load(self._functions.loader)
+        # Only now: what the loader imports may declare handlers too.
+        self._functions.freeze()
+        handlers = list(self._functions.handlers.values())
+        self._has_async = any(handler.is_async for handler in handlers)
+        self._has_sync = any(not handler.is_async for handler in handlers)
+        if self._has_async:
+            self._event_loop()
+        if error is None and not handlers:
+            error = "no handler: decorate a function with @task before calling run()"
         if error is not None:
             self._outbox.send(b"\n" + _wire.broken(error))
             sys.exit(1)
@@ -100,8 +104,7 @@ class App:
     def _load(self, loader: Any) -> Optional[str]:
         try:
             if is_async(loader):
-                assert self._loop is not None
-                self._loaded = self._loop.run_first(loader())
+                self._loaded = self._event_loop().run_first(loader())
             else:
                 self._loaded = loader()
         except BaseException as exc:  # SystemExit too: the worker must hear why
@@ -109,6 +112,14 @@ class App:
                 raise
             return describe(exc)
         return None
+
+    def _event_loop(self) -> "EventLoop":
+        if self._loop is None:
+            # Imported here: asyncio costs a synchronous task file 50 ms of its start for nothing.
+            from ._loop import EventLoop
+
+            self._loop = EventLoop(self._outbox, self._channel)
+        return self._loop
 
     # --- serving ---------------------------------------------------------------------------------------------------
 
@@ -120,7 +131,7 @@ class App:
                 self._loop.take_interrupts()
         # A blank line first, in case something was printed without a newline before run() took standard output.
         self._outbox.send(b"\n" + _wire.ready("async" if self._has_async else "sync"))
-        reader = threading.Thread(target=self._read, name="runqy-reader", daemon=True)
+        reader = threading.Thread(target=or_die, args=(self._read,), name="runqy-reader", daemon=True)
         if self._loop is None:
             reader.start()
             self._serve_sync()
@@ -128,7 +139,7 @@ class App:
             reader.start()
             self._loop.serve()
         else:
-            thread = threading.Thread(target=self._loop.serve, name="runqy-loop", daemon=True)
+            thread = threading.Thread(target=or_die, args=(self._loop.serve,), name="runqy-loop", daemon=True)
             thread.start()
             reader.start()
             self._serve_sync()
@@ -300,6 +311,18 @@ class App:
             running.cancel()
         if self._loop is not None:
             self._loop.cancel(task_id)
+
+
+def or_die(body: Callable[[], None]) -> None:
+    """Runs the body of a thread without which this process would look alive and be deaf: if it fails, so do we."""
+    try:
+        body()
+    except BaseException:
+        try:
+            traceback.print_exc()
+            sys.stderr.flush()
+        finally:
+            os._exit(1)
 
 
 def note(text: str) -> None:

@@ -56,6 +56,25 @@ class Load(ChildCase):
         self.assertDone(child.ask("1"), 5)
         self.assertEqual(child.end(), 0)
 
+    def test_it_may_import_handlers(self):
+        child = self.start(
+            """
+            @load
+            def prepare():
+                @task("a")
+                async def a(p): return "async"
+                @task("s")
+                def s(p): return "sync"
+            """
+        )
+        self.assertEqual(child.greeting["handlers"], "async")
+        self.assertDone(child.ask("1", "a"), "async")
+        self.assertDone(child.ask("2", "s"), "sync")
+
+    def test_handlers_that_come_too_late(self):
+        child = self.start("@task\ndef t(p):\n    @task('late')\n    async def late(p): pass")
+        self.assertFailed(child.ask("1"), "^RuntimeError: @task .*late: run\\(\\) is serving already")
+
     def test_failure(self):
         for body, want in (("raise RuntimeError('no weights')", "RuntimeError: no weights\nTraceback"), ("import sys; sys.exit('bye')", "SystemExit: bye")):
             for kind in ("", "async "):
@@ -224,7 +243,7 @@ class Sources(unittest.TestCase):
 
 
 STANDARD = {
-    "asyncio", "atexit", "base64", "builtins", "datetime", "fcntl", "gc", "inspect", "json", "math", "os", "platform",
+    "asyncio", "atexit", "base64", "builtins", "datetime", "faulthandler", "fcntl", "gc", "inspect", "json", "math", "os", "platform",
     "queue", "re", "signal", "stat", "sys", "threading", "time", "traceback", "typing",
 }
 

@@ -444,6 +444,13 @@ class Lifetime(ChildCase):
                         process.stdin.write(json.dumps(line).encode() + b"\n")
                         # Standard input stays open: the failed write alone must end it.
 
+    def test_crash_in_c_code_leaves_a_trace(self):
+        child = self.start("import ctypes\ndef deep(): ctypes.string_at(0)\n@task\ndef t(p): deep()")
+        child.task("1")
+        self.assertEqual(child.wait(), -signal.SIGSEGV)
+        self.assertIn("Fatal Python error: Segmentation fault", child.stderr)
+        self.assertIn("in deep", child.stderr)
+
     def test_sigint_between_tasks_ends_it(self):
         child = self.start("@task\ndef t(p): return 1")
         self.assertDone(child.ask("1"), 1)
