@@ -23,7 +23,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	// The first signal asks; a second one is no longer caught and ends the process.
+	// The first signal asks; a second one ends the process, unless the command catches it.
 	context.AfterFunc(ctx, stop)
 	a := &app{env: os.Environ(), in: os.Stdin, out: os.Stdout, errOut: os.Stderr, redisLog: new(redisLogger)}
 	redis.SetLogger(a.redisLog)
@@ -74,6 +74,10 @@ func newRootCmd(a *app) *cobra.Command {
 	flags.StringVar(&a.logFormat, "log-format", a.getenv("RUNQY_LOG_FORMAT", "text"), "text or json")
 	flags.StringVar(&a.logLevel, "log-level", a.getenv("RUNQY_LOG_LEVEL", "info"), "debug, info, warn or error")
 	root.AddCommand(
+		newRunCmd(a),
+		newRestartCmd(a),
+		newHealthcheckCmd(a),
+		newGuardianCmd(),
 		newEnqueueCmd(a),
 		newWorkersCmd(a),
 		newCheckConfigCmd(a),

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/runqy/runqy-worker/internal/config"
+	"github.com/runqy/runqy-worker/internal/worker"
+	"github.com/runqy/runqy-worker/python"
+	"github.com/runqy/runqy-worker/supervisor"
+)
+
+func newRunCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "Run the worker until SIGTERM or SIGINT",
+		Long: `Run the worker: supervise one Python process and give it the tasks of the queues.
+
+SIGTERM and SIGINT drain: no new task is taken, those in flight get worker.shutdown_timeout, the rest goes back to
+pending. A second one ends the drain at once. SIGHUP restarts the Python process.
+
+Exit codes: 0 after a drain, 1 failure, 2 wrong configuration, 70 when the Python process crashed under on_crash: exit.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.load(nil)
+			if err != nil {
+				return err
+			}
+			w, err := a.newWorker(cfg)
+			if err != nil {
+				return err
+			}
+			return a.runWorker(cmd.Context(), w)
+		},
+	}
+}
+
+// newWorker builds a worker of this program. Its guardian is this program too.
+func (a *app) newWorker(cfg *config.Config) (*worker.Worker, error) {
+	sdk, err := python.Extract("")
+	if err != nil {
+		return nil, fmt.Errorf("unpack the Python SDK: %w", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program for the guardian: %w", err)
+	}
+	return worker.New(worker.Options{
+		Config: cfg, Version: readBuild().Version, SDK: sdk, Environ: a.env,
+		Guardian: []string{self, guardianCommand}, Logger: a.log,
+	})
+}
+
+// runWorker runs a worker until ctx ends, passing signals on to it.
+func (a *app) runWorker(ctx context.Context, w *worker.Worker) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	ended, end := context.WithCancel(context.WithoutCancel(ctx))
+	var passing sync.WaitGroup
+	defer passing.Wait()
+	defer end()
+	passing.Go(func() { a.passSignals(ctx, ended, signals, w) })
+
+	err := w.Run(ctx)
+	if errors.Is(err, worker.ErrCrashed) {
+		return &exitError{code: exitDegraded, err: err}
+	}
+	return err
+}
+
+// passSignals runs until ended is over. The first SIGINT or SIGTERM ends ctx too, which has the worker drain.
+func (a *app) passSignals(ctx, ended context.Context, signals <-chan os.Signal, w *worker.Worker) {
+	asked := 0
+	for {
+		select {
+		case s := <-signals:
+			if s == syscall.SIGHUP {
+				if err := w.RestartProcess(ctx); err != nil {
+					a.log.Error("the restart failed", "signal", "SIGHUP", "error", err)
+				}
+				continue
+			}
+			if asked++; asked > 1 {
+				a.log.Warn("asked to stop again: the Python process is killed now")
+				w.Abort()
+			}
+		case <-ended.Done():
+			return
+		}
+	}
+}
+
+// guardianCommand is hidden: only a worker starts it.
+const guardianCommand = "guardian"
+
+func newGuardianCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:    guardianCommand,
+		Short:  "Kill a worker's Python process when the worker itself is gone",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(*cobra.Command, []string) error { return supervisor.RunGuardian() },
+	}
+}

@@ -1,0 +1,88 @@
+// Package control is how operators talk to one worker: commands on a Redis channel of its own, the outcome in its
+// heartbeat.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/heartbeat"
+)
+
+// Restart is the message that asks a worker to restart its Python process.
+const Restart = "restart"
+
+// Channel returns the channel on which a worker takes commands.
+func Channel(workerID string) string { return "runqy:control:" + workerID }
+
+var (
+	// ErrUnknown: no worker with this id beats.
+	ErrUnknown = errors.New("no such worker")
+	// ErrNobodyListens: the worker beats, but takes no commands: it is starting, or cut off from Redis.
+	ErrNobodyListens = errors.New("nobody listens")
+	// ErrFailed: the worker tried, and its Python process did not become ready.
+	ErrFailed = errors.New("the restart failed")
+)
+
+// pollEvery is how often the heartbeat is read while waiting. It is written within 100 ms of a change.
+const pollEvery = 100 * time.Millisecond
+
+// RestartProcess asks one worker to restart its Python process and waits until its heartbeat shows the outcome: the
+// new process' pid, or an error wrapping ErrUnknown, ErrNobodyListens or ErrFailed, or ctx's.
+func RestartProcess(ctx context.Context, client redis.UniversalClient, workerID string) (pid int, err error) {
+	before, err := read(ctx, client, workerID)
+	if err != nil {
+		return 0, err
+	}
+	listeners, err := client.Publish(ctx, Channel(workerID), Restart).Result()
+	if err != nil {
+		return 0, fmt.Errorf("publish on %s: %w", Channel(workerID), err)
+	}
+	// Redis Cluster counts the listeners of one node only, so there a zero says nothing.
+	if _, cluster := client.(*redis.ClusterClient); listeners == 0 && !cluster {
+		return 0, fmt.Errorf("worker %s: %w on %s (status %s): it has not finished starting, or is cut off from Redis",
+			workerID, ErrNobodyListens, Channel(workerID), before.Status)
+	}
+	ticker := time.NewTicker(pollEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return 0, fmt.Errorf("wait for worker %s: %w", workerID, context.Cause(ctx))
+		}
+		now, err := read(ctx, client, workerID)
+		if err != nil {
+			return 0, err
+		}
+		switch {
+		case now.Nonce != before.Nonce:
+			return 0, fmt.Errorf("worker %s: %w: the worker itself was replaced meanwhile", workerID, ErrFailed)
+		case now.Status == heartbeat.StatusRunning && now.PythonPID != 0 && now.PythonPID != before.PythonPID:
+			return now.PythonPID, nil
+		case now.Status == heartbeat.StatusDegraded && now.Crashes > before.Crashes:
+			return 0, fmt.Errorf("worker %s: %w: %s", workerID, ErrFailed, now.Reason)
+		case now.Status == heartbeat.StatusDraining:
+			return 0, fmt.Errorf("worker %s: %w: it is draining", workerID, ErrFailed)
+		}
+	}
+}
+
+func read(ctx context.Context, client redis.UniversalClient, workerID string) (heartbeat.Beat, error) {
+	hash, err := client.HGetAll(ctx, heartbeat.Key(workerID)).Result()
+	if err != nil {
+		return heartbeat.Beat{}, fmt.Errorf("read the heartbeat of worker %s: %w", workerID, err)
+	}
+	if len(hash) == 0 {
+		return heartbeat.Beat{}, fmt.Errorf("%w: %s (see 'runqy-worker workers')", ErrUnknown, workerID)
+	}
+	beat, err := heartbeat.ParseBeat(hash)
+	if err != nil {
+		return heartbeat.Beat{}, fmt.Errorf("read the heartbeat of worker %s: %w", workerID, err)
+	}
+	return beat, nil
+}

@@ -1,0 +1,107 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/supervisor"
+)
+
+// status joins the supervisor's snapshot with what the checker knows of Redis and the database. It is the queue's
+// gate, and what tells the heartbeat that something has changed.
+type status struct {
+	supervisor *supervisor.Supervisor
+	checker    *health.Checker
+
+	mu       sync.Mutex // guards the rest
+	begun    bool       // the supervisor runs: before, its snapshot says nothing
+	draining bool
+	reason   string // why it has not begun
+	changed  chan struct{}
+}
+
+func newStatus(s *supervisor.Supervisor, c *health.Checker) *status {
+	return &status{supervisor: s, checker: c, reason: "the worker is starting", changed: make(chan struct{})}
+}
+
+// process is what is said of the Python process everywhere.
+func (s *status) process() health.Process {
+	s.mu.Lock()
+	begun, draining, reason := s.begun, s.draining, s.reason
+	s.mu.Unlock()
+	if !begun {
+		return health.Process{Reason: "the Python process has not been started: " + reason, Status: heartbeat.StatusStarting}
+	}
+	snap := s.supervisor.Snapshot()
+	p := health.Process{Healthy: snap.Healthy, Status: statusOf(snap, draining)}
+	if !p.Healthy {
+		p.Reason = snap.Reason
+	}
+	return p
+}
+
+// statusOf maps the supervisor's states to those that the heartbeat has. Stalled and crashed are passing states: the
+// one is a running process that is not healthy, the other is on its way to what its policy says.
+func statusOf(snap supervisor.Snapshot, draining bool) string {
+	switch {
+	case draining, snap.Status == supervisor.StatusDraining, snap.Status == supervisor.StatusStopped:
+		return heartbeat.StatusDraining
+	case snap.Status == supervisor.StatusStalled:
+		return heartbeat.StatusRunning
+	case snap.Status == supervisor.StatusCrashed:
+		return heartbeat.StatusDegraded
+	}
+	return string(snap.Status)
+}
+
+// report is the worker's health without the numbers.
+func (s *status) report() health.Report { return s.checker.Report(s.process()) }
+
+// Open implements queue.Gate: a task is taken only while everything is well and the process is there.
+func (s *status) Open() bool { return s.report().Ready() }
+
+// Changed implements queue.Gate.
+func (s *status) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+// waiting says why the worker has not begun.
+func (s *status) waiting(what string, err error) {
+	s.set(func() { s.reason = fmt.Sprintf("%s (%v)", what, err) })
+}
+
+// begin says that the supervisor runs.
+func (s *status) begin() { s.set(func() { s.begun = true }) }
+
+// drain says that no task is taken any more.
+func (s *status) drain() { s.set(func() { s.draining = true }) }
+
+func (s *status) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// run passes changes of the supervisor and the checker on until ctx is over, and calls notify after each.
+func (s *status) run(ctx context.Context, notify func()) error {
+	for {
+		process, dependencies, own := s.supervisor.Changed(), s.checker.Changed(), s.Changed()
+		select {
+		case <-process:
+			s.set(func() {})
+		case <-dependencies:
+			s.set(func() {})
+		case <-own:
+		case <-ctx.Done():
+			return nil
+		}
+		notify()
+	}
+}

@@ -1,0 +1,207 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/metrics"
+	"github.com/runqy/runqy-worker/queue"
+	"github.com/runqy/runqy-worker/supervisor"
+)
+
+// This file turns the one truth into the words of each place that shows it.
+
+// report is the worker's health with the numbers that are known here. It never blocks.
+func (w *Worker) report() health.Report {
+	r := w.status.report()
+	r.Environment = w.cfg.Environment
+	active := w.consumer.Active()
+	r.State = w.state(r, len(active))
+	r.Processing = int64(len(active))
+	r.Failed = w.failed.Load()
+	return r
+}
+
+// state is BUSY when this worker would not take a task now: all slots are taken, or it takes none.
+func (w *Worker) state(r health.Report, active int) string {
+	if !r.Ready() || active >= w.cfg.Worker.Concurrency {
+		return heartbeat.StateBusy
+	}
+	return heartbeat.StateFree
+}
+
+// currentBeat is the heartbeat's source.
+func (w *Worker) currentBeat() heartbeat.Beat {
+	r := w.report()
+	snap := w.supervisor.Snapshot()
+	b := heartbeat.Beat{
+		Started: w.started, Healthy: r.Healthy, Queues: queue.ByPriority(w.cfg.Worker.Queues),
+		Status: r.Status, State: r.State, Reason: firstReason(r), Concurrency: w.cfg.Worker.Concurrency,
+		Processed: w.processed.Load(), Failed: w.failed.Load(),
+		Restarts: int64(snap.Restarts), Crashes: int64(snap.Crashes), EventLoopLag: snap.Lag, PythonPID: snap.PID,
+		Version: w.version, Environment: w.cfg.Environment, Address: w.address(),
+	}
+	for _, t := range w.consumer.Active() {
+		b.ActiveTasks = append(b.ActiveTasks, t.ID)
+	}
+	if len(b.ActiveTasks) > 0 {
+		b.ActiveTask = b.ActiveTasks[0]
+	}
+	return b
+}
+
+func firstReason(r health.Report) string {
+	if len(r.Reasons) == 0 {
+		return ""
+	}
+	return r.Reasons[0]
+}
+
+func (w *Worker) beatNow() { w.beat.Kick() }
+
+// address is where others reach this worker's HTTP server; empty when it has none.
+func (w *Worker) address() string {
+	if w.cfg.Health.Advertise != "" {
+		return w.cfg.Health.Advertise
+	}
+	bound, ok := w.Addr().(*net.TCPAddr)
+	if !ok {
+		return ""
+	}
+	host := bound.IP.String()
+	if bound.IP.IsUnspecified() {
+		host = w.identity.Host
+	}
+	return net.JoinHostPort(host, strconv.Itoa(bound.Port))
+}
+
+func (w *Worker) metricSources() metrics.Sources {
+	return metrics.Sources{
+		Info: metrics.Info{
+			WorkerID: w.cfg.Worker.ID, Version: w.version, Environment: w.cfg.Environment, Started: w.started,
+		},
+		QueueNames: queue.ByPriority(w.cfg.Worker.Queues),
+		CrashCauses: []string{
+			supervisor.CauseExit, supervisor.CauseSignal, supervisor.CauseOOM, supervisor.CauseStalled,
+			supervisor.CauseStdoutClosed, supervisor.CauseStartup, supervisor.CauseProtocol,
+		},
+		RestartCauses: []string{
+			supervisor.RestartCrash, supervisor.RestartManual, supervisor.RestartMaxTasks,
+			supervisor.RestartMaxMemory, supervisor.RestartDeadline,
+		},
+		Worker: func() metrics.Worker {
+			return metrics.Worker{
+				Healthy: w.status.report().Healthy, Lag: w.supervisor.Snapshot().Lag, ActiveTasks: len(w.consumer.Active()),
+				Concurrency: w.cfg.Worker.Concurrency, LastBeat: w.beat.LastBeat(),
+			}
+		},
+		Queues: w.metricQueues,
+		Python: func() metrics.Python {
+			snap := w.supervisor.Snapshot()
+			if snap.PID == 0 {
+				return metrics.Python{}
+			}
+			p := metrics.Python{
+				Implementation: snap.Python.Implementation, Version: snap.Python.Version,
+				Major: snap.Python.Major, Minor: snap.Python.Minor, Patch: snap.Python.Patch,
+			}
+			for _, g := range snap.GC {
+				p.GC = append(p.GC, metrics.GC(g))
+			}
+			return p
+		},
+		ChildPID: func() int { return w.supervisor.Snapshot().PID },
+	}
+}
+
+// metricQueues leaves out what could not be read: a zero would be taken for the truth.
+func (w *Worker) metricQueues(ctx context.Context) map[string]metrics.Queue {
+	depths, err := w.depths.Read(ctx)
+	if err != nil {
+		return nil
+	}
+	out := make(map[string]metrics.Queue, len(depths))
+	for name, d := range depths {
+		if d.Err == nil {
+			out[name] = metrics.Queue{
+				Pending: d.Pending, Active: d.Active, Scheduled: d.Scheduled, Retry: d.Retry,
+				Archived: d.Archived, Completed: d.Completed, Latency: d.Latency, Paused: d.Paused,
+			}
+		}
+	}
+	return out
+}
+
+func (w *Worker) newServer(metricsHandler http.Handler) (*health.Server, error) {
+	sources := health.Sources{
+		Report:   w.report,
+		LoopTick: w.loopTick,
+		Queues:   w.healthQueues,
+		Broker:   health.InfoSource(w.client),
+		Metrics:  metricsHandler,
+	}
+	// Only the healthcheck command shows the depth: nobody else waits for Redis.
+	withDepth := sources
+	withDepth.Report = w.reportWithDepth
+	server, err := health.NewServer(health.ServerOptions{
+		Listen: w.cfg.Health.Listen, WebConfig: w.cfg.Health.WebConfig, Handler: health.Handler(sources),
+		Socket: w.cfg.SocketPath(), SocketHandler: health.SocketHandler(withDepth), Logger: w.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("serve health: %w", err)
+	}
+	return server, nil
+}
+
+// depthPatience bounds what a probe waits for the queues' depth, which is an extra to it.
+const depthPatience = 500 * time.Millisecond
+
+// reportWithDepth is the report with the number of pending tasks, where Redis tells it in time.
+func (w *Worker) reportWithDepth() health.Report {
+	r := w.report()
+	if r.Broker != health.Healthy {
+		return r
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), depthPatience)
+	defer cancel()
+	depths, err := w.depths.Read(ctx)
+	if err != nil {
+		return r
+	}
+	for _, d := range depths {
+		r.QueueDepth += d.Pending
+	}
+	return r
+}
+
+// loopTick is the supervisor's; before it runs there is no loop that could be wedged.
+func (w *Worker) loopTick() time.Time {
+	if w.status.process().Status == heartbeat.StatusStarting && w.supervisor.Snapshot().PID == 0 {
+		return time.Time{}
+	}
+	return w.supervisor.Snapshot().LoopTick
+}
+
+func (w *Worker) healthQueues(ctx context.Context) ([]health.Queue, error) {
+	depths, err := w.depths.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]health.Queue, 0, len(depths))
+	for name, d := range depths {
+		out = append(out, health.Queue{
+			Name: name, Paused: d.Paused, Pending: d.Pending, Active: d.Active, Scheduled: d.Scheduled, Retry: d.Retry,
+			Archived: d.Archived, Completed: d.Completed, Latency: d.Latency, Err: d.Err,
+		})
+	}
+	slices.SortFunc(out, func(a, b health.Queue) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
