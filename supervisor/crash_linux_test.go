@@ -11,6 +11,7 @@ import (
 )
 
 func TestCrashCauses(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name     string
 		command  []string
@@ -42,6 +43,7 @@ func TestCrashCauses(t *testing.T) {
 }
 
 func TestClosedStdinIsACrash(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, testOptions("closes_stdin.py"))
 	var crash *CrashError
 	got := r.do(task("t", 1))
@@ -56,6 +58,7 @@ func TestClosedStdinIsACrash(t *testing.T) {
 }
 
 func TestStartupFailures(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name    string
 		command []string
@@ -89,6 +92,7 @@ func TestStartupFailures(t *testing.T) {
 }
 
 func TestSlowStartIsAwaited(t *testing.T) {
+	t.Parallel()
 	r := start(t, testOptions("slow_start.py", "0.5"))
 	if s := r.awaitStatus(StatusStarting); s.Healthy {
 		t.Errorf("healthy while starting: %+v", s)
@@ -105,6 +109,7 @@ func TestSlowStartIsAwaited(t *testing.T) {
 // Two tasks are with the process when it dies; which of them pays depends on
 // the handlers.
 func TestCharging(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		handlers string
 		charged  int
@@ -135,6 +140,7 @@ func TestCharging(t *testing.T) {
 
 // A request that the process never read was not run, however it ended.
 func TestUnreadRequestsAreNotCharged(t *testing.T) {
+	t.Parallel()
 	o := testOptions("stops_reading_stdin.py")
 	o.MaxMessage = 8 << 20
 	r := startReady(t, o)
@@ -151,6 +157,7 @@ func TestUnreadRequestsAreNotCharged(t *testing.T) {
 }
 
 func TestKillIsSeenAtOnce(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, testOptions("echo_v2.py"))
 	a := r.send(context.Background(), task("t", map[string]any{"sleep": 3600}))
 	r.inFlight(1)
@@ -175,6 +182,7 @@ func TestKillIsSeenAtOnce(t *testing.T) {
 }
 
 func TestPolicyRestartRestartsThenTrips(t *testing.T) {
+	t.Parallel()
 	o := testOptions("crashes_again.py")
 	o.OnCrash = PolicyRestart
 	r := start(t, o)
@@ -191,6 +199,7 @@ func TestPolicyRestartRestartsThenTrips(t *testing.T) {
 }
 
 func TestPolicyRestartCoversStartup(t *testing.T) {
+	t.Parallel()
 	o := testOptions("error_ready.py")
 	o.OnCrash = PolicyRestart
 	o.Restart.Max = 1
@@ -201,6 +210,7 @@ func TestPolicyRestartCoversStartup(t *testing.T) {
 }
 
 func TestRestartCutsTheBackoffShort(t *testing.T) {
+	t.Parallel()
 	o := testOptions("exits_zero.py")
 	o.OnCrash = PolicyRestart
 	o.Restart.InitialDelay, o.Restart.MaxDelay = time.Hour, time.Hour
@@ -216,6 +226,7 @@ func TestRestartCutsTheBackoffShort(t *testing.T) {
 }
 
 func TestPolicyExit(t *testing.T) {
+	t.Parallel()
 	o := testOptions("exits_code.py", "5")
 	o.OnCrash = PolicyExit
 	r := startReady(t, o)
@@ -234,6 +245,7 @@ func TestPolicyExit(t *testing.T) {
 }
 
 func TestRunContextKills(t *testing.T) {
+	t.Parallel()
 	o := testOptions("ignores_sigterm.py")
 	o.StopTimeout = 10 * patience
 	r := startReady(t, o)
@@ -253,6 +265,7 @@ func TestRunContextKills(t *testing.T) {
 }
 
 func TestDrainLetsRequestsFinish(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, testOptions("echo_v2.py", "--async"))
 	a := r.send(context.Background(), task("t", map[string]any{"sleep": 0.5}))
 	r.inFlight(1)
@@ -273,6 +286,7 @@ func TestDrainLetsRequestsFinish(t *testing.T) {
 }
 
 func TestCrashWhileDraining(t *testing.T) {
+	t.Parallel()
 	o := testOptions("exits_code.py", "3")
 	o.OnCrash = PolicyRestart
 	r := startReady(t, o)

@@ -17,6 +17,7 @@ func stallOptions(script string, args ...string) Options {
 }
 
 func TestStoppedProcessIsStalledAndRecovers(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, stallOptions("echo_v2.py"))
 	pid := r.Snapshot().PID
 	kill(t, pid, syscall.SIGSTOP)
@@ -38,11 +39,13 @@ func TestStoppedProcessIsStalledAndRecovers(t *testing.T) {
 }
 
 func TestSilentIdleProcessIsStalled(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, stallOptions("no_pong.py"))
 	r.awaitStatus(StatusStalled)
 }
 
 func TestBusyProcessIsHealthy(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, stallOptions("no_pong.py", "--busy", "5"))
 	s := r.await("lagging far beyond the threshold", func(s Snapshot) bool {
 		if !s.Healthy {
@@ -56,6 +59,7 @@ func TestBusyProcessIsHealthy(t *testing.T) {
 }
 
 func TestBlockedLoopIsStalledAndRecovers(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, stallOptions("blocked_loop.py"))
 	if got := r.do(task("t", 3)); got.err != nil {
 		t.Fatal(got.err)
@@ -68,6 +72,7 @@ func TestBlockedLoopIsStalledAndRecovers(t *testing.T) {
 }
 
 func TestProtocol1IsNeverStalled(t *testing.T) {
+	t.Parallel()
 	o := stallOptions("stops_reading_stdin.py")
 	o.BlockThreshold = 50 * time.Millisecond
 	r := startReady(t, o)
@@ -81,6 +86,7 @@ func TestProtocol1IsNeverStalled(t *testing.T) {
 }
 
 func TestStallTimeoutIsACrash(t *testing.T) {
+	t.Parallel()
 	o := stallOptions("no_pong.py")
 	o.BlockThreshold, o.StallTimeout = 200*time.Millisecond, 300*time.Millisecond
 	r := startReady(t, o)
@@ -96,6 +102,7 @@ func TestStallTimeoutIsACrash(t *testing.T) {
 }
 
 func TestStalledProcessCanBeRestarted(t *testing.T) {
+	t.Parallel()
 	o := stallOptions("echo_v2.py")
 	o.StopTimeout = 400 * time.Millisecond
 	r := startReady(t, o)
@@ -110,6 +117,7 @@ func TestStalledProcessCanBeRestarted(t *testing.T) {
 }
 
 func TestLoopTicks(t *testing.T) {
+	t.Parallel()
 	r := start(t, testOptions("never_ready.py"))
 	first := r.Snapshot().LoopTick
 	r.await("the loop turns", func(s Snapshot) bool { return s.LoopTick.After(first.Add(500 * time.Millisecond)) })

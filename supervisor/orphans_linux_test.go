@@ -36,6 +36,7 @@ func grandchildren(t *testing.T, r *rig, id, kind string) []int {
 }
 
 func TestNoOrphansAfterStop(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, testOptions("spawns_grandchildren.py"))
 	pids := append(grandchildren(t, r, "t", "stay"), r.Snapshot().PID)
 	if err := r.Stop(context.Background()); err != nil {
@@ -49,6 +50,7 @@ func TestNoOrphansAfterStop(t *testing.T) {
 }
 
 func TestNoOrphansAfterCrash(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, testOptions("spawns_grandchildren.py"))
 	pids := append(grandchildren(t, r, "t", "die"), r.Snapshot().PID)
 	r.awaitStatus(StatusDegraded)
@@ -57,6 +59,25 @@ func TestNoOrphansAfterCrash(t *testing.T) {
 			t.Errorf("process %d has outlived the crash", pid)
 		}
 	}
+}
+
+// A process that nothing can find holds stdout open: the crash is reported all
+// the same, when the pipes have been read for long enough.
+func TestEscapeeHoldsStdout(t *testing.T) {
+	t.Parallel()
+	r := startReady(t, testOptions("escapes.py"))
+	var crash *CrashError
+	if got := r.do(task("t", 1)); !errors.As(got.err, &crash) || crash.Cause != CauseExit {
+		t.Errorf("Do: %v", got.err)
+	}
+	var pid int
+	if _, err := fmt.Sscan(r.Snapshot().Stderr[0], &pid); err != nil {
+		t.Fatal(err)
+	}
+	if !alive(pid) {
+		t.Error("the escapee was found after all: say so in the package comment")
+	}
+	kill(t, pid, syscall.SIGKILL)
 }
 
 // runTestWorker is the worker that is killed: it runs a supervisor, gives it
@@ -199,6 +220,7 @@ func (w *testWorker) awaitGone(t *testing.T) time.Duration {
 }
 
 func TestGuardianKillsTheFamilyOfAKilledWorker(t *testing.T) {
+	t.Parallel()
 	w := startTestWorker(t, "spawns_grandchildren.py")
 	// What reaches a terminal's processes must not end the guardian first.
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
@@ -213,6 +235,7 @@ func TestGuardianKillsTheFamilyOfAKilledWorker(t *testing.T) {
 }
 
 func TestGuardianLeavesWithTheWorker(t *testing.T) {
+	t.Parallel()
 	w := startTestWorker(t, "spawns_grandchildren.py", "stop")
 	w.stdin.Close()
 	if err := w.cmd.Wait(); err != nil {
@@ -222,6 +245,7 @@ func TestGuardianLeavesWithTheWorker(t *testing.T) {
 }
 
 func TestGuardianIsReplaced(t *testing.T) {
+	t.Parallel()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -259,6 +283,7 @@ func TestGuardianIsReplaced(t *testing.T) {
 }
 
 func TestGuardianRefusesToRunByHand(t *testing.T) {
+	t.Parallel()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -270,6 +295,7 @@ func TestGuardianRefusesToRunByHand(t *testing.T) {
 }
 
 func TestCarries(t *testing.T) {
+	t.Parallel()
 	cmd := exec.Command("sleep", "3600")
 	cmd.Env = []string{"X" + nonceVar + "=abc", nonceVar + "=abcd", "Y=" + nonceVar + "=abc"}
 	if err := cmd.Start(); err != nil {

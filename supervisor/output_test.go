@@ -9,6 +9,7 @@ import (
 )
 
 func TestGarbageDoesNotBreakTheProtocol(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, testOptions("garbage_lines.py"))
 	for _, id := range []string{"a", "b", "c"} {
 		if got := r.do(task(id, id)); got.err != nil || got.Error != "" || string(got.Result) != `"`+id+`"` {
@@ -21,6 +22,7 @@ func TestGarbageDoesNotBreakTheProtocol(t *testing.T) {
 }
 
 func TestHugeReply(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, testOptions("huge_line.py"))
 	type p = map[string]any
 	for _, tc := range []struct {
@@ -41,6 +43,7 @@ func TestHugeReply(t *testing.T) {
 }
 
 func TestInvalidReplies(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, testOptions("invalid_reply.py"))
 	for name, text := range map[string]string{
 		"NaN":           `{"task_id": TASK, "result": NaN, "error": null}`,
@@ -80,6 +83,7 @@ func quote(s string) []byte {
 }
 
 func TestFailuresAndRetryAdvice(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, testOptions("echo_v2.py"))
 	got := r.do(task("a", map[string]any{"fail": "ValueError: no", "retry": false}))
 	if got.Error != "ValueError: no" || got.Retry {
@@ -92,6 +96,7 @@ func TestFailuresAndRetryAdvice(t *testing.T) {
 }
 
 func TestDuplicateAndUnknownReplies(t *testing.T) {
+	t.Parallel()
 	for _, script := range []string{"duplicate_reply.py", "unknown_id.py"} {
 		r := startReady(t, testOptions(script))
 		for _, id := range []string{"a", "b"} {
@@ -104,6 +109,7 @@ func TestDuplicateAndUnknownReplies(t *testing.T) {
 }
 
 func TestStderrFloodBlocksNobody(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, testOptions("stderr_flood.py"))
 	if got := r.do(task("t", 1)); got.err != nil || string(got.Result) != `"flooded"` {
 		t.Fatalf("%v", got.err)
@@ -118,6 +124,7 @@ func TestStderrFloodBlocksNobody(t *testing.T) {
 }
 
 func TestStderrIsLoggedAndKept(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, testOptions("echo_v2.py"))
 	r.do(task("t", map[string]any{"say": "something to remember"}))
 	eventually(t, "it is logged", func() bool {
@@ -130,6 +137,7 @@ func TestStderrIsLoggedAndKept(t *testing.T) {
 }
 
 func TestWholeRequestArrives(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, testOptions("echo_v2.py"))
 	q := task("id 1", map[string]any{"whole": true})
 	q.Type, q.Queue, q.RetryCount, q.MaxRetry = "image:resize", "low", 2, 25
@@ -144,6 +152,7 @@ func TestWholeRequestArrives(t *testing.T) {
 }
 
 func TestManyLargePayloads(t *testing.T) {
+	t.Parallel()
 	o := testOptions("echo_v2.py")
 	o.MaxMessage = 64 << 20
 	r := startReady(t, o)

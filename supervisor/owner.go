@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"time"
 )
 
@@ -143,6 +144,7 @@ func (o *owner) to(next Status, reason string) {
 		o.killNow("internal error")
 		return
 	}
+	reason, _, _ = strings.Cut(reason, "\n") // the rest, a stderr tail, is logged already
 	level := slog.LevelInfo
 	if next == StatusStalled || next == StatusCrashed || next == StatusDegraded {
 		level = slog.LevelWarn

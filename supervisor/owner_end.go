@@ -10,7 +10,7 @@ import (
 // is in flight is answered or overdue (or patience is over; 0: never) the
 // process is ended and another started.
 func (o *owner) startPlan(cause string, patience time.Duration) {
-	if o.end != nil || !o.ready {
+	if o.end != nil || !o.ready || o.drain && cause != RestartDeadline {
 		return
 	}
 	if o.plan == nil {
@@ -97,7 +97,7 @@ func (o *owner) fail(cause, evidence string) {
 
 // crashed makes a crash visible at once; what follows waits for the evidence.
 func (o *owner) crashed(reason string) {
-	o.stalled, o.plan = "", nil
+	o.stalled, o.plan, o.lag = "", nil, 0
 	o.s.gate.set(nil, false, "the Python process crashed: "+reason)
 	if o.drain {
 		o.m.note("draining; the Python process crashed: " + reason)

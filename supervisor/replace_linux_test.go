@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
 
 func TestMaxTasksReplacesBetweenTasks(t *testing.T) {
+	t.Parallel()
 	o := testOptions("echo_v2.py")
 	o.MaxTasks = 5
 	o.Concurrency = 3
@@ -57,6 +60,7 @@ func TestMaxTasksReplacesBetweenTasks(t *testing.T) {
 }
 
 func TestMaxMemoryReplaces(t *testing.T) {
+	t.Parallel()
 	o := testOptions("leaks_memory.py")
 	o.MaxMemory = 100 << 20
 	r := startReady(t, o)
@@ -83,6 +87,7 @@ func hang(id string) Request {
 }
 
 func TestOverdueTaskIsReplacedSync(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{nil, {"--v1"}} {
 		t.Run(fmt.Sprint(args), func(t *testing.T) {
 			o := testOptions("ignores_cancel.py", args...)
@@ -120,6 +125,7 @@ func TestOverdueTaskIsReplacedSync(t *testing.T) {
 }
 
 func TestOverdueTaskAsyncLetsOthersFinish(t *testing.T) {
+	t.Parallel()
 	o := testOptions("ignores_cancel.py", "--async")
 	o.StopTimeout = 300 * time.Millisecond
 	r := startReady(t, o)
@@ -149,6 +155,7 @@ func TestOverdueTaskAsyncLetsOthersFinish(t *testing.T) {
 // A task that was cancelled while it waits behind another must not take the
 // other one's process away.
 func TestOverdueBehindARunningTask(t *testing.T) {
+	t.Parallel()
 	o := testOptions("ignores_cancel.py", "--v1")
 	o.StopTimeout = 200 * time.Millisecond
 	r := startReady(t, o)
@@ -170,6 +177,7 @@ func TestOverdueBehindARunningTask(t *testing.T) {
 }
 
 func TestManualRestartWaitsForTasks(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, testOptions("echo_v2.py"))
 	pid := r.Snapshot().PID
 	a := r.send(context.Background(), task("t", map[string]any{"sleep": 0.5}))
@@ -186,6 +194,7 @@ func TestManualRestartWaitsForTasks(t *testing.T) {
 }
 
 func TestManualRestartLosesPatience(t *testing.T) {
+	t.Parallel()
 	o := testOptions("ignores_cancel.py")
 	o.StopTimeout = 300 * time.Millisecond
 	r := startReady(t, o)
@@ -200,6 +209,7 @@ func TestManualRestartLosesPatience(t *testing.T) {
 }
 
 func TestDrainCallsAReplacementOff(t *testing.T) {
+	t.Parallel()
 	o := testOptions("echo_v2.py", "--async")
 	o.MaxTasks = 1
 	r := startReady(t, o)
@@ -222,6 +232,7 @@ func TestDrainCallsAReplacementOff(t *testing.T) {
 }
 
 func TestDoLimits(t *testing.T) {
+	t.Parallel()
 	o := testOptions("echo_v2.py", "--async")
 	o.Concurrency = 2
 	r := startReady(t, o)
@@ -249,5 +260,77 @@ func TestDoLimits(t *testing.T) {
 	}
 	if got := r.do(task("big", strings.Repeat("x", 1<<20))); got.err != nil || got.Retry || !strings.Contains(got.Error, "max_message") {
 		t.Errorf("too large: %+v", got)
+	}
+}
+
+// Restarts, kills and requests from all sides: every request gets an answer,
+// none gets one twice, and the process runs in the end.
+func TestStress(t *testing.T) {
+	t.Parallel()
+	o := testOptions("echo_v2.py", "--async")
+	o.OnCrash = PolicyRestart
+	o.Restart = RestartPolicy{Max: 1000, Window: time.Minute, InitialDelay: time.Millisecond, MaxDelay: 2 * time.Millisecond}
+	o.MaxTasks = 300
+	r := startReady(t, o)
+	stop := make(chan struct{})
+	var requests, trouble sync.WaitGroup
+	var done, notRun, charged atomic.Int64
+	for g := range 12 {
+		requests.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i%40)*time.Millisecond)
+				if i%3 != 0 {
+					cancel()
+					ctx, cancel = context.WithTimeout(context.Background(), patience)
+				}
+				want := fmt.Sprintf("%d", g*1_000_000+i)
+				reply, err := r.Do(ctx, task("t"+want, g*1_000_000+i))
+				cancel()
+				var crash *CrashError
+				switch {
+				case err == nil:
+					done.Add(1)
+					if string(reply.Result) != want {
+						t.Errorf("asked for %s, got %+v", want, reply)
+					}
+				case errors.As(err, &crash):
+					charged.Add(1)
+				case errors.Is(err, ErrNotRun):
+					notRun.Add(1)
+					time.Sleep(time.Millisecond) // the process is away; asking faster does not bring it back
+				default:
+					t.Errorf("Do: %v", err)
+				}
+			}
+		})
+	}
+	trouble.Go(func() {
+		for i := range 30 {
+			r.await("running", func(s Snapshot) bool { return s.Status == StatusRunning })
+			before := done.Load()
+			eventually(t, "tasks are done", func() bool { return done.Load() > before+20 || r.Snapshot().Status != StatusRunning })
+			if i%3 == 0 {
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				if err := r.Restart(ctx, RestartManual); err != nil && !errors.Is(err, ErrCrashed) {
+					t.Errorf("Restart: %v", err)
+				}
+				cancel()
+			} else if pid := r.Snapshot().PID; pid > 0 {
+				syscall.Kill(pid, syscall.SIGKILL) //nolint:errcheck // it may have gone by itself
+			}
+		}
+	})
+	trouble.Wait()
+	close(stop)
+	requests.Wait()
+	s := r.await("running and idle", func(s Snapshot) bool { return s.Status == StatusRunning && s.InFlight == 0 })
+	t.Logf("%d done, %d not run, %d charged; %d crashes, %d restarts", done.Load(), notRun.Load(), charged.Load(), s.Crashes, s.Restarts)
+	if done.Load() == 0 || s.Crashes == 0 || s.Restarts == 0 {
+		t.Errorf("%+v", s)
 	}
 }

@@ -13,13 +13,13 @@ import (
 // Snapshot is what is known about the process at one moment.
 type Snapshot struct {
 	Status Status
-	Reason string    // why it is in this state
+	Reason string    // why it is in this state; after a crash the stderr tail follows the first line
 	Since  time.Time // when it came into it
 	// Healthy: the process is running and answering, or is being replaced as
 	// planned. False while it is stalled.
 	Healthy bool
 
-	PID            int       // 0: no process
+	PID            int       // the process that the ready line names, else the one that was started; 0: none
 	ProcessStarted time.Time // of the present process, or the last
 	Protocol       int       // 0 before the first ready line
 	Handlers       string    // "sync" (also for protocol 1) or "async"; empty before the first ready line

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
 
 func TestEchoBothProtocols(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		script   string
 		args     []string
@@ -48,6 +50,7 @@ func TestEchoBothProtocols(t *testing.T) {
 }
 
 func TestStopEndsAnIdleProcessAtOnce(t *testing.T) {
+	t.Parallel()
 	o := testOptions("echo_v2.py")
 	o.StopTimeout = 2 * patience // so that a return in time means it went by itself
 	r := startReady(t, o)
@@ -74,6 +77,7 @@ func TestStopEndsAnIdleProcessAtOnce(t *testing.T) {
 }
 
 func TestStopBeforeRun(t *testing.T) {
+	t.Parallel()
 	s, err := New(testOptions("echo_v1.py"))
 	if err != nil {
 		t.Fatal(err)
@@ -90,6 +94,7 @@ func TestStopBeforeRun(t *testing.T) {
 }
 
 func TestStopKillsWhatIgnoresSIGTERM(t *testing.T) {
+	t.Parallel()
 	o := testOptions("ignores_sigterm.py")
 	o.StopTimeout = 200 * time.Millisecond
 	r := startReady(t, o)
@@ -108,6 +113,7 @@ func TestStopKillsWhatIgnoresSIGTERM(t *testing.T) {
 }
 
 func TestStopNow(t *testing.T) {
+	t.Parallel()
 	o := testOptions("ignores_sigterm.py")
 	o.StopTimeout = 10 * patience
 	r := startReady(t, o)
@@ -119,6 +125,7 @@ func TestStopNow(t *testing.T) {
 }
 
 func TestCrashDegradesAndRestartHeals(t *testing.T) {
+	t.Parallel()
 	r := startReady(t, testOptions("exits_code.py", "3"))
 	got := r.do(task("t1", 1))
 	var crash *CrashError
@@ -145,5 +152,74 @@ func TestCrashDegradesAndRestartHeals(t *testing.T) {
 	crashed, restarts := r.causes()
 	if fmt.Sprint(crashed) != "[exit]" || fmt.Sprint(restarts) != "[manual]" {
 		t.Errorf("events: %v %v", crashed, restarts)
+	}
+}
+
+func TestStopWhileStarting(t *testing.T) {
+	t.Parallel()
+	o := testOptions("never_ready.py")
+	o.StopTimeout = 2 * patience // SIGTERM must do
+	r := start(t, o)
+	r.await("started", func(s Snapshot) bool { return s.PID > 0 })
+	restarting := make(chan error, 1)
+	go func() { restarting <- r.Restart(context.Background(), RestartManual) }()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := r.Stop(ctx); err != nil || ctx.Err() != nil {
+		t.Errorf("stop: %v, %v", err, ctx.Err())
+	}
+	if err := <-restarting; !errors.Is(err, ErrNoRestart) {
+		t.Errorf("the restart that waited: %v", err)
+	}
+	if crashed, _ := r.causes(); len(crashed) != 0 {
+		t.Errorf("a stop is no crash: %v", crashed)
+	}
+}
+
+func TestStopFromManyAtOnce(t *testing.T) {
+	t.Parallel()
+	r := startReady(t, testOptions("echo_v2.py"))
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if err := r.Stop(context.Background()); err != nil {
+				t.Error(err)
+			}
+			if s := r.Snapshot(); s.Status != StatusStopped {
+				t.Errorf("Stop returned in state %s", s.Status)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// The command may be a shell that waits for the process that matters.
+func TestWrappedCommand(t *testing.T) {
+	t.Parallel()
+	o := testOptions("")
+	o.Command = []string{"sh", "-c", strings.Join(childCommand("echo_v2.py"), " ") + "; exit $?"}
+	r := startReady(t, o)
+	c, _, _, _ := r.gate.look()
+	s := r.Snapshot()
+	if s.PID == c.pid || lookup(s.PID).parent != c.pid {
+		t.Errorf("pid %d, the shell is %d", s.PID, c.pid)
+	}
+	kill(t, s.PID, syscall.SIGKILL)
+	if s = r.awaitStatus(StatusDegraded); s.Healthy || alive(c.pid) {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestIllegalTransitionEndsRun(t *testing.T) {
+	t.Parallel()
+	s, err := New(testOptions("echo_v2.py"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := newOwner(s)
+	o.to(StatusDegraded, "a bug")
+	var illegal *TransitionError
+	if !errors.As(o.fatal, &illegal) || !o.finished || o.m.status != StatusStopped {
+		t.Errorf("%v, finished %v, state %s", o.fatal, o.finished, o.m.status)
 	}
 }

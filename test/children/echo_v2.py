@@ -54,7 +54,7 @@ def later(message, seconds):
 def main():
     version = sys.version_info
     write(json.dumps({
-        "status": "ready", "protocol": 2, "handlers": "async" if ASYNC else "sync", "sdk": "0",
+        "status": "ready", "protocol": 2, "handlers": "async" if ASYNC else "sync", "sdk": "0", "pid": os.getpid(),
         "python": {"implementation": "CPython", "version": "%d.%d.%d" % version[:3],
                    "major": version[0], "minor": version[1], "patchlevel": version[2]}}) + "\n")
     rest = b""
