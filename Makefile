@@ -47,6 +47,11 @@ fuzz: ## fuzz each target for FUZZ_TIME (20s)
 		done; \
 	done
 
+.PHONY: bench
+bench: ## measure beside peers; docs/benchmarks.md keeps the figures
+	scripts/install-tools git python3 redis-server
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 20m ./bench
+
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## run golangci-lint and check modules, formatting, alert rules and scripts
 	scripts/install-tools $(LINT_PROGRAMS)

@@ -53,11 +53,11 @@ func (r *runner) ProcessTask(ctx context.Context, t *asynq.Task) error {
 	r.views.started(a.task, started)
 	result, err := r.handler.Process(ctx, a.task)
 	took := time.Since(started)
-	if errors.Is(err, ErrUntouched) {
+	if errors.Is(err, ErrUntouched) && ctx.Err() == nil {
 		return r.giveBack(ctx, a)
 	}
 	if ctx.Err() != nil {
-		// asynq has acknowledged this run already, as failed.
+		// asynq has acknowledged this run already, as failed, whatever the handler made of it.
 		r.observer.finished(a.task, took, true)
 		return context.Cause(ctx)
 	}

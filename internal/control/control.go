@@ -20,11 +20,11 @@ const Restart = "restart"
 func Channel(workerID string) string { return "runqy:control:" + workerID }
 
 var (
-	// ErrUnknown: no worker with this id beats.
+	// ErrUnknown says that no worker with this id beats.
 	ErrUnknown = errors.New("no such worker")
-	// ErrNobodyListens: the worker beats, but takes no commands: it is starting, or cut off from Redis.
+	// ErrNobodyListens says that the worker beats but takes no commands: it is starting, or cut off from Redis.
 	ErrNobodyListens = errors.New("nobody listens")
-	// ErrFailed: the worker tried, and its Python process did not become ready.
+	// ErrFailed says that the worker tried, and its Python process did not become ready.
 	ErrFailed = errors.New("the restart failed")
 )
 

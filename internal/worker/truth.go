@@ -3,10 +3,8 @@ package worker
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -47,7 +45,7 @@ func (w *Worker) currentBeat() heartbeat.Beat {
 		Status: r.Status, State: r.State, Reason: firstReason(r), Concurrency: w.cfg.Worker.Concurrency,
 		Processed: w.processed.Load(), Failed: w.failed.Load(),
 		Restarts: int64(snap.Restarts), Crashes: int64(snap.Crashes), EventLoopLag: snap.Lag, PythonPID: snap.PID,
-		Version: w.version, Environment: w.cfg.Environment, Address: w.address(),
+		Version: w.version, Environment: w.cfg.Environment, Address: w.address,
 	}
 	for _, t := range w.consumer.Active() {
 		b.ActiveTasks = append(b.ActiveTasks, t.ID)
@@ -66,22 +64,6 @@ func firstReason(r health.Report) string {
 }
 
 func (w *Worker) beatNow() { w.beat.Kick() }
-
-// address is where others reach this worker's HTTP server; empty when it has none.
-func (w *Worker) address() string {
-	if w.cfg.Health.Advertise != "" {
-		return w.cfg.Health.Advertise
-	}
-	bound, ok := w.Addr().(*net.TCPAddr)
-	if !ok {
-		return ""
-	}
-	host := bound.IP.String()
-	if bound.IP.IsUnspecified() {
-		host = w.identity.Host
-	}
-	return net.JoinHostPort(host, strconv.Itoa(bound.Port))
-}
 
 func (w *Worker) metricSources() metrics.Sources {
 	return metrics.Sources{

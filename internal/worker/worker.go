@@ -44,12 +44,15 @@ type Worker struct {
 	started  time.Time
 	identity heartbeat.Identity
 
-	embedded *redisclient.Embedded // nil unless the URL says so
-	target   redisclient.Target
-	client   redis.UniversalClient // for everything but what follows
-	once     redis.UniversalClient // never sends a command twice
-	blocking redis.UniversalClient // for commands that block; the consumer closes it
-	probe    redis.UniversalClient // for the checker's PING
+	address string // where others reach the HTTP server; empty when there is none; set by Run before the first beat
+
+	embedded   *redisclient.Embedded // nil unless the URL says so
+	target     redisclient.Target
+	redisAddrs []string
+	client     redis.UniversalClient // for everything but what follows
+	once       redis.UniversalClient // never sends a command twice
+	blocking   redis.UniversalClient // for commands that block; the consumer closes it
+	probe      redis.UniversalClient // for the checker's PING
 
 	supervisor *supervisor.Supervisor
 	consumer   *queue.Consumer
@@ -130,7 +133,10 @@ func (w *Worker) openRedis() error {
 	// Every task in flight and every watcher may be with Redis at once.
 	pool := w.cfg.Worker.Concurrency + len(w.cfg.Worker.Queues) + 10
 	noRetry := func(o *redis.UniversalOptions) { o.MaxRetries = -1 }
-	size := func(o *redis.UniversalOptions) { o.PoolSize = max(o.PoolSize, min(pool, 1000)) }
+	size := func(o *redis.UniversalOptions) {
+		o.PoolSize = max(o.PoolSize, min(pool, 1000))
+		w.redisAddrs = o.Addrs
+	}
 	w.client = target.Open(size)
 	w.once = target.Open(size, noRetry)
 	w.blocking = target.Open(noRetry, func(o *redis.UniversalOptions) { o.PoolSize = len(w.cfg.Worker.Queues) + 1 })
@@ -197,6 +203,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err := w.awaitRedis(working); err != nil {
 		return runError(ctx, working, err)
 	}
+	w.address = w.reachableAt(working)
 	if err := w.claim(working); err != nil {
 		return runError(ctx, working, err)
 	}
@@ -233,10 +240,10 @@ func (w *Worker) Run(ctx context.Context) error {
 // runError is what Run returns when it did not get as far as working: nil if it was told to stop, or the failure of
 // a part rather than the cancelled context that it caused elsewhere.
 func runError(ctx, working context.Context, err error) error {
-	switch {
-	case ctx.Err() != nil:
+	if told := ctx.Err() != nil; told {
 		return nil
-	case working.Err() != nil:
+	}
+	if working.Err() != nil {
 		return context.Cause(working)
 	}
 	return err
@@ -284,7 +291,7 @@ func (w *Worker) persist(ctx context.Context, what string, try func() error) err
 		switch {
 		case err == nil:
 			if n > 0 {
-				w.log.Info(what+": done", "tries", n+1) //nolint:sloglint // one of two constants
+				w.log.Info(what+": done", "tries", n+1)
 			}
 			return nil
 		case errors.As(err, &final):
@@ -293,7 +300,7 @@ func (w *Worker) persist(ctx context.Context, what string, try func() error) err
 			return context.Cause(ctx)
 		}
 		if n == 0 {
-			w.log.Warn(what+"; it is tried again until it works", "redis", w.target.String(), "error", err) //nolint:sloglint // one of two constants
+			w.log.Warn(what+"; it is tried again until it works", "redis", w.target.String(), "error", err)
 		}
 		w.status.waiting(what, err)
 		timer := time.NewTimer(delay)
