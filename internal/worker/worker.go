@@ -241,7 +241,7 @@ func (w *Worker) Run(ctx context.Context) error {
 // a part rather than the cancelled context that it caused elsewhere.
 func runError(ctx, working context.Context, err error) error {
 	if told := ctx.Err() != nil; told {
-		return nil
+		return nil //nolint:nilerr // the error is the stop itself
 	}
 	if working.Err() != nil {
 		return context.Cause(working)
