@@ -74,9 +74,9 @@ const depthsKept = time.Second
 
 // New builds a worker and binds its listeners. It asks nothing of Redis: a worker may start before its Redis does.
 // On error nothing is left open.
-func New(opts Options) (w *Worker, err error) {
+func New(opts Options) (_ *Worker, err error) {
 	cfg := opts.Config
-	w = &Worker{cfg: cfg, version: opts.Version, log: opts.Logger, started: time.Now(), aborted: make(chan struct{})}
+	w := &Worker{cfg: cfg, version: opts.Version, log: opts.Logger, started: time.Now(), aborted: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			w.closeClients()
