@@ -75,6 +75,7 @@ func newRootCmd(a *app) *cobra.Command {
 	flags.StringVar(&a.logLevel, "log-level", a.getenv("RUNQY_LOG_LEVEL", "info"), "debug, info, warn or error")
 	root.AddCommand(
 		newRunCmd(a),
+		newDemoCmd(a),
 		newRestartCmd(a),
 		newHealthcheckCmd(a),
 		newGuardianCmd(),

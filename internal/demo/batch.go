@@ -1,0 +1,322 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/internal/enqueue"
+)
+
+const (
+	// lookAtOnce is how many tasks are asked for in one round trip.
+	lookAtOnce = 256
+	// lookEvery is the least pause between two looks; it bounds how exact the
+	// latencies are.
+	lookEvery = 5 * time.Millisecond
+	maxRetry  = 5
+	attempt   = 30 * time.Second // the timeout of one
+)
+
+// The kinds of sample tasks, which are also the task types of tasks.py.
+const (
+	fast     = "fast"
+	slow     = "slow"
+	failing  = "failing"
+	retrying = "retrying"
+)
+
+// kindOf mixes the kinds: of ten tasks six are fast, two slow, one fails for
+// good and one fails once.
+func kindOf(i int) string {
+	switch i % 10 {
+	case 1, 6:
+		return slow
+	case 2:
+		return retrying
+	case 3:
+		return failing
+	}
+	return fast
+}
+
+type outcome int
+
+const (
+	waiting outcome = iota
+	completed
+	archived
+	lost // gone without a result, or with a wrong one
+)
+
+// sample is one task of the batch.
+type sample struct {
+	id, kind string
+	n        int
+	sent     bool
+	enqueued time.Time
+	latency  time.Duration // from enqueued until the outcome was seen
+	outcome  outcome
+	attempts int    // of a completed one
+	unseen   bool   // neither a result nor the task was there at the last look
+	where    string // how it stands, when that is not as expected
+}
+
+// asExpected tells whether the task ended as its kind should.
+func (s *sample) asExpected() bool {
+	switch s.kind {
+	case failing:
+		return s.outcome == archived && s.where == ""
+	case retrying:
+		return s.outcome == completed && s.attempts >= 2
+	}
+	return s.outcome == completed
+}
+
+// batch enqueues the samples and follows each to its end, as any user of Redis
+// could. One goroutine uses it.
+type batch struct {
+	client    redis.UniversalClient
+	sender    *enqueue.Client
+	inspector *asynq.Inspector
+	queue     string
+	samples   []*sample
+	open      []*sample // enqueued, without an outcome
+	looked    time.Time
+}
+
+func newBatch(client redis.UniversalClient, queue, run string, n int) *batch {
+	b := &batch{
+		client: client, queue: queue,
+		sender: enqueue.New(client), inspector: asynq.NewInspectorFromRedisClient(client),
+	}
+	for i := range n {
+		kind := kindOf(i)
+		b.samples = append(b.samples, &sample{
+			id: fmt.Sprintf("demo-%s-%s-%02d", run, kind, i), kind: kind, n: i, where: "not enqueued",
+		})
+	}
+	return b
+}
+
+// run enqueues all samples and looks until each has an outcome. The error
+// says why it ended before that: the limit, the context or Redis.
+func (b *batch) run(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not every task was done within %s", limit))
+	defer cancel()
+	for _, s := range b.samples {
+		s.enqueued = time.Now()
+		retries := maxRetry
+		_, err := b.sender.Enqueue(ctx, enqueue.Task{
+			Queue: b.queue, Type: s.kind, ID: s.id, Payload: fmt.Appendf(nil, `{"n":%d}`, s.n),
+			MaxRetry: &retries, Timeout: attempt,
+		})
+		if err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return err
+		}
+		s.sent, s.where = true, ""
+		b.open = append(b.open, s)
+		if time.Since(b.looked) > lookEvery {
+			_ = b.look(ctx) // looked at again below
+		}
+	}
+	for {
+		start := time.Now()
+		err := b.look(ctx)
+		if err == nil && len(b.open) == 0 {
+			return nil
+		}
+		// Looking costs the Redis that is watched at most a quarter of its time.
+		select {
+		case <-time.After(max(lookEvery, 3*time.Since(start))):
+		case <-ctx.Done():
+			if err != nil && !errors.Is(err, ctx.Err()) {
+				return fmt.Errorf("%w; redis: %w", context.Cause(ctx), err)
+			}
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// look asks Redis once for every open sample.
+func (b *batch) look(ctx context.Context) error {
+	defer func() { b.looked = time.Now() }()
+	for some := range slices.Chunk(b.open, lookAtOnce) {
+		pipe := b.client.Pipeline()
+		results, states := make([]*redis.StringCmd, len(some)), make([]*redis.StringCmd, len(some))
+		for i, s := range some {
+			results[i] = pipe.Get(ctx, "asynq:result:"+s.id)
+			states[i] = pipe.HGet(ctx, "asynq:{"+b.queue+"}:t:"+s.id, "state")
+		}
+		_, _ = pipe.Exec(ctx) // the commands carry their errors
+		for i, s := range some {
+			if err := errors.Join(notNil(results[i].Err()), notNil(states[i].Err())); err != nil {
+				return err
+			}
+			if err := b.judge(s, results[i].Val(), states[i].Val()); err != nil {
+				return err
+			}
+		}
+	}
+	b.open = slices.DeleteFunc(b.open, func(s *sample) bool { return s.outcome != waiting })
+	return nil
+}
+
+func notNil(err error) error {
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	return err
+}
+
+// judge settles a sample by its result and asynq's state of it; both are empty
+// where Redis has none.
+func (b *batch) judge(s *sample, result, state string) error {
+	s.where = state
+	switch {
+	case state == "archived":
+		info, err := b.inspector.GetTaskInfo(b.queue, s.id)
+		if err != nil {
+			return fmt.Errorf("read task %s: %w", s.id, err)
+		}
+		s.settle(archived)
+		s.where = ""
+		if s.kind != failing || !strings.Contains(info.LastErr, "on purpose") {
+			reason, _, _ := strings.Cut(info.LastErr, "\n")
+			s.where = "archived: " + reason
+		}
+	case state != "": // pending, active, scheduled, retry, or a result that is not acknowledged yet
+		s.unseen = false
+	case result != "":
+		s.check(result)
+	case s.unseen:
+		s.settle(lost)
+		s.where = "gone without a result"
+	default:
+		// It may have ended between the two answers; then the result is there by the next look.
+		s.unseen = true
+	}
+	return nil
+}
+
+func (s *sample) settle(o outcome) {
+	s.outcome, s.latency = o, time.Since(s.enqueued)
+}
+
+// check compares the result with what tasks.py returns for this sample.
+func (s *sample) check(result string) {
+	type answer struct {
+		N        int `json:"n"`
+		Square   int `json:"square"`
+		Attempts int `json:"attempts"`
+	}
+	want := answer{N: s.n}
+	if s.kind == fast {
+		want.Square = s.n * s.n
+	}
+	var got answer
+	decoder := json.NewDecoder(bytes.NewReader([]byte(result)))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(&got)
+	want.Attempts = got.Attempts // how many it took does not make it wrong
+	if err != nil || got != want || got.Attempts < 1 || s.kind == failing {
+		s.settle(lost)
+		s.where = fmt.Sprintf("wrong result %.100q", result)
+		return
+	}
+	s.settle(completed)
+	s.attempts, s.where = got.Attempts, ""
+	if !s.asExpected() {
+		s.where = "completed without the retry that it asked for"
+	}
+}
+
+// unaccounted lists the samples that did not end as expected.
+func (b *batch) unaccounted() []*sample {
+	return slices.DeleteFunc(slices.Clone(b.samples), (*sample).asExpected)
+}
+
+func ids(samples []*sample) []string {
+	list := make([]string, len(samples))
+	for i, s := range samples {
+		list[i] = s.id
+	}
+	return list
+}
+
+// remove deletes from a Redis that others use what asynq would keep of this
+// batch: archived tasks, and those that did not get their turn. Results and
+// readable hashes expire by themselves. The worker must have ended.
+func (b *batch) remove() error {
+	for _, s := range b.samples {
+		if !s.sent || s.outcome == completed || s.outcome == lost {
+			continue
+		}
+		err := b.inspector.DeleteTask(b.queue, s.id)
+		if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) && !errors.Is(err, asynq.ErrQueueNotFound) {
+			return fmt.Errorf("remove task %s of this demo from queue %s: %w", s.id, b.queue, err)
+		}
+	}
+	return nil
+}
+
+// line is one of the table.
+type line struct {
+	kind                                         string
+	expected, completed, retried, archived, lost int
+	p50, p95                                     time.Duration
+}
+
+// table sums the samples up by kind, with a total at the end. Lost is what has
+// neither completed nor been archived.
+func (b *batch) table() []line {
+	var lines []line
+	for _, kind := range []string{fast, slow, retrying, failing, "total"} {
+		l := line{kind: kind}
+		var latencies []time.Duration
+		for _, s := range b.samples {
+			if s.kind != kind && kind != "total" {
+				continue
+			}
+			l.expected++
+			switch s.outcome {
+			case completed:
+				l.completed++
+			case archived:
+				l.archived++
+			default:
+				l.lost++
+			}
+			if s.attempts > 1 {
+				l.retried++
+			}
+			if s.outcome == completed || s.outcome == archived {
+				latencies = append(latencies, s.latency)
+			}
+		}
+		slices.Sort(latencies)
+		l.p50, l.p95 = percentile(latencies, 0.50), percentile(latencies, 0.95)
+		lines = append(lines, l)
+	}
+	return lines
+}
+
+// percentile is the smallest of the sorted values that p of them do not exceed.
+func percentile(sorted []time.Duration, p float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[int(math.Ceil(p*float64(len(sorted))))-1]
+}
