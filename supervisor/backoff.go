@@ -19,7 +19,8 @@ func (b *breaker) crash(now time.Time, jitter float64) (time.Duration, bool) {
 			kept = append(kept, t)
 		}
 	}
-	b.crashes = append(kept, now)
+	kept = append(kept, now)
+	b.crashes = kept
 	if len(b.crashes) > b.policy.Max {
 		return 0, false
 	}

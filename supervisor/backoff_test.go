@@ -7,8 +7,8 @@ import (
 
 func TestDelayDoublesUpToItsBound(t *testing.T) {
 	p := RestartPolicy{InitialDelay: time.Second, MaxDelay: 10 * time.Second}
-	for n, want := range map[int]time.Duration{1: 1, 2: 2, 3: 4, 4: 8, 5: 10, 1000: 10} {
-		if got := delay(p, n, 0); got != want*time.Second {
+	for n, want := range map[int]int{1: 1, 2: 2, 3: 4, 4: 8, 5: 10, 1000: 10} {
+		if got := delay(p, n, 0); got != time.Duration(want)*time.Second {
 			t.Errorf("after crash %d: %v", n, got)
 		}
 	}

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"sync/atomic"
@@ -18,7 +17,7 @@ func BenchmarkEcho(b *testing.B) {
 		b.Run(fmt.Sprintf("concurrency=%d", concurrency), func(b *testing.B) {
 			o := testOptions("echo_v2.py", "--async")
 			o.Concurrency = concurrency
-			o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+			o.Logger = slog.New(slog.DiscardHandler)
 			s, err := New(o)
 			if err != nil {
 				b.Fatal(err)

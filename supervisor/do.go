@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -51,7 +52,7 @@ func (s *Supervisor) Do(ctx context.Context, r Request) (Reply, error) {
 				return o.reply, o.err
 			}
 			<-s.slots
-			if err != errSealed && err != errFull {
+			if !errors.Is(err, errSealed) && !errors.Is(err, errFull) {
 				return Reply{}, err
 			}
 		}

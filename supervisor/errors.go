@@ -26,19 +26,19 @@ const (
 )
 
 var (
-	// ErrNotRun: the task was not running when the process went away, never
+	// ErrNotRun says that the task was not running when the process went away, never
 	// reached it, or cannot be given to it now. It may be run elsewhere as if
 	// nothing had happened.
 	ErrNotRun = errors.New("the task was not run")
-	// ErrStopped: the task was unanswered when Stop, or the end of Run's
+	// ErrStopped says that the task was unanswered when Stop, or the end of Run's
 	// context, ended the process.
 	ErrStopped = errors.New("the Python process was stopped before the task was answered")
-	// ErrDuplicate: a request with this task id is in flight already.
+	// ErrDuplicate says that a request with this task id is in flight already.
 	ErrDuplicate = errors.New("a task with this id is in flight")
 	// ErrCrashed is wrapped by Run's error under PolicyExit, and by the error
 	// of a Restart whose process did not start.
 	ErrCrashed = errors.New("the Python process crashed")
-	// ErrNoRestart: Restart is refused because the supervisor drains or has
+	// ErrNoRestart says that Restart is refused because the supervisor drains or has
 	// stopped.
 	ErrNoRestart = errors.New("restart refused")
 )

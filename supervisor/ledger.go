@@ -141,13 +141,6 @@ func (l *ledger) seal(idle func()) (inFlight, overdue int) {
 	return len(l.calls), l.overdue
 }
 
-// unseal takes requests again: a planned end was called off.
-func (l *ledger) unseal() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sealed, l.idle = false, nil
-}
-
 func (l *ledger) answered() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

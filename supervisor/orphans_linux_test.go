@@ -176,11 +176,11 @@ func startTestWorker(t *testing.T, args ...string) *testWorker {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		w.cmd.Process.Kill()
-		w.cmd.Wait()
+		w.cmd.Process.Kill() //nolint:errcheck // it may be gone
+		w.cmd.Wait()         //nolint:errcheck // as said
 		for _, pid := range append(w.family, w.guardian) {
 			if pid > 0 && alive(pid) {
-				syscall.Kill(pid, syscall.SIGKILL)
+				syscall.Kill(pid, syscall.SIGKILL) //nolint:errcheck // it may be gone
 			}
 		}
 	})
@@ -260,7 +260,7 @@ func TestGuardianIsReplaced(t *testing.T) {
 	if err := sleeper.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer sleeper.Process.Kill()
+	defer sleeper.Process.Kill() //nolint:errcheck // it may be gone
 	g.watch(lookup(sleeper.Process.Pid), "test-of-the-guardian")
 	kill(t, first, syscall.SIGKILL)
 	<-g.proc.gone
@@ -301,8 +301,8 @@ func TestCarries(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer cmd.Wait()
-	defer cmd.Process.Kill()
+	defer cmd.Wait()         //nolint:errcheck // it was killed
+	defer cmd.Process.Kill() //nolint:errcheck // it is alive
 	eventually(t, "it has executed sleep", func() bool { return carries(cmd.Process.Pid, []byte(nonceVar+"=abcd")) })
 	if carries(cmd.Process.Pid, []byte(nonceVar+"=abc")) {
 		t.Error("another variable, or a longer value, was taken for the nonce")

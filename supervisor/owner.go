@@ -306,6 +306,9 @@ func (o *owner) onClosed(cause, evidence string) {
 
 // answer tells the callers of Restart how it went.
 func (o *owner) answer(err error) {
+	if len(o.waiting) > 0 {
+		o.publish() // they look at the snapshot next
+	}
 	for _, w := range o.waiting {
 		w <- err
 	}

@@ -191,7 +191,7 @@ func (o *owner) afterCrash(cause, evidence string) {
 		o.spawn(o.again)
 		return
 	}
-	o.answer(failure)
+	defer o.answer(failure) // after the state says what comes next
 	if o.o.OnCrash == PolicyDegrade {
 		o.degrade(reason)
 		return

@@ -55,8 +55,11 @@ func TestLogQueueCountsWhatItDrops(t *testing.T) {
 func TestLedgerIdle(t *testing.T) {
 	l := newLedger(0)
 	write := func() int64 { return 0 }
-	a, _, _ := l.add("a", write)
-	l.add("b", write)
+	a, _, errA := l.add("a", write)
+	_, _, errB := l.add("b", write)
+	if err := errors.Join(errA, errB); err != nil {
+		t.Fatal(err)
+	}
 	called := 0
 	if in, over := l.seal(func() { called++ }); in != 2 || over != 0 {
 		t.Errorf("%d %d", in, over)

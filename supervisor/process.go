@@ -89,7 +89,7 @@ type event struct {
 // until evEnded has been posted.
 func startChild(o Options, guard *guardian, post func(event)) (*child, error) {
 	var random [16]byte
-	rand.Read(random[:]) //nolint:errcheck // never fails
+	rand.Read(random[:])
 	c := &child{
 		nonce: hex.EncodeToString(random[:]), max: o.MaxMessage, log: o.Logger, guard: guard, post: post,
 		ledger: newLedger(o.MaxTasks), tail: &tail{}, logs: newLogQueue(),
@@ -185,7 +185,7 @@ func (c *child) attend(started chan<- error) {
 
 	deadline := time.Now().Add(drainLimit)
 	c.out.SetReadDeadline(deadline)  //nolint:errcheck // a pipe has deadlines
-	c.errs.SetReadDeadline(deadline) //nolint:errcheck
+	c.errs.SetReadDeadline(deadline) //nolint:errcheck // as said
 	reading.Wait()
 	c.in.halt()
 	writing.Wait()
