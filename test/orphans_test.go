@@ -1,0 +1,155 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/runqy/runqy-worker/internal/redistest"
+)
+
+// family waits for the task "children" to tell which processes it consists of, the Python process first.
+func family(t *testing.T, file string) []int {
+	t.Helper()
+	var pids []int
+	eventually(t, "the task tells its processes", func() error {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		for _, field := range strings.Fields(string(text)) {
+			pid, err := strconv.Atoi(field)
+			if err != nil {
+				return err
+			}
+			pids = append(pids, pid)
+		}
+		return nil
+	})
+	for _, pid := range pids {
+		if !alive(pid) {
+			t.Errorf("process %d of the task is gone too early", pid)
+		}
+	}
+	if len(pids) != 4 {
+		t.Fatalf("the task's processes are %v", pids)
+	}
+	t.Cleanup(func() {
+		for _, pid := range pids {
+			if alive(pid) {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+	})
+	return pids
+}
+
+func allGone(t *testing.T, pids []int) time.Duration {
+	t.Helper()
+	return within(t, 10*time.Second, "the task's processes are gone", func() error {
+		for i, pid := range pids {
+			if alive(pid) {
+				return fmt.Errorf("process %d of the task (%d of %d) lives", pid, i+1, len(pids))
+			}
+		}
+		return nil
+	})
+}
+
+// kill -9 of the worker in the middle of a task that has started processes of its own: nothing is left of them, the
+// heartbeat expires, and a successor with the same id is let in at once.
+func TestKilledWorkerLeavesNothing(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	q := newQueueUser(t, server.Client)
+	// A long time to live, so that a successor that is let in at once did not wait for the key to expire.
+	w := startWorker(t, server.URL, settings{"heartbeat.ttl": "90s"})
+	q.pythonPID(w.ID)
+	file := filepath.Join(w.Dir, "pids")
+	task := q.enqueue("children", map[string]any{"file": file, "seconds": 600})
+	pids := family(t, file)
+	kill(t, w.PID(), syscall.SIGKILL)
+	t.Logf("all %d processes of the task gone %v after kill -9 of the worker", len(pids), allGone(t, pids))
+	w.WaitExit()
+	if beat := q.beat(w.ID); beat["pid"] != strconv.Itoa(w.PID()) {
+		t.Errorf("the dead worker's heartbeat is %q", beat)
+	}
+
+	successor := startWorker(t, server.URL, nil)
+	took := q.beats(w.ID, "pid="+strconv.Itoa(successor.PID()), "healthy=true", "status=running")
+	t.Logf("the successor works after %v", took)
+	if ttl := server.Client.PTTL(t.Context(), "asynq:workers:"+w.ID).Val(); ttl > 3*time.Second {
+		t.Errorf("the heartbeat still has the predecessor's time to live, %v", ttl)
+	}
+	q.result(q.enqueue("echo", 1))
+
+	// And without a successor the key expires by itself.
+	kill(t, successor.PID(), syscall.SIGKILL)
+	t.Logf("heartbeat with a ttl of 3 s gone %v after kill -9", eventually(t, "the heartbeat expires", func() error {
+		if n := server.Client.Exists(t.Context(), "asynq:workers:"+w.ID).Val(); n != 0 {
+			return fmt.Errorf("%q", q.beat(w.ID))
+		}
+		return nil
+	}))
+	if state := q.describe(task); state == "" {
+		t.Errorf("the task is lost")
+	}
+}
+
+// SIGTERM of the worker ends a task's processes too, those in sessions of their own included.
+func TestStoppedWorkerLeavesNothing(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	q := newQueueUser(t, server.Client)
+	w := startWorker(t, server.URL, settings{"worker.shutdown_timeout": "500ms"})
+	q.pythonPID(w.ID)
+	file := filepath.Join(w.Dir, "pids")
+	q.enqueue("children", map[string]any{"file": file, "seconds": 600})
+	pids := family(t, file)
+	w.Stop()
+	for i, pid := range pids {
+		if alive(pid) {
+			t.Errorf("process %d of the task (%d of %d) lives after the worker has ended", pid, i+1, len(pids))
+		}
+	}
+}
+
+// A second live worker with the same id is refused, and the first one goes on undisturbed.
+func TestSecondWorkerWithTheSameID(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	q := newQueueUser(t, server.Client)
+	w := startWorker(t, server.URL, nil)
+	q.pythonPID(w.ID)
+	task := q.enqueue("sleep", map[string]any{"seconds": 2})
+	q.beats(w.ID, "active_task="+task)
+	before := q.beat(w.ID)
+
+	second := startWorker(t, server.URL, nil)
+	if code := second.WaitExit(); code != 1 {
+		t.Errorf("the second one ended with %d, want 1", code)
+	}
+	said := second.Log.String()
+	for _, part := range []string{"worker-abc123", "in use by a live worker", "pid " + strconv.Itoa(w.PID()), "worker.id"} {
+		if !strings.Contains(said, part) {
+			t.Errorf("the second one does not say %q:\n%s", part, said)
+		}
+	}
+	after := q.beat(w.ID)
+	for _, name := range []string{"nonce", "pid", "started", "python_pid"} {
+		if before[name] == "" || before[name] != after[name] {
+			t.Errorf("the first one's %s changed from %q to %q", name, before[name], after[name])
+		}
+	}
+	if got := q.result(task); got != `"slept"` {
+		t.Errorf("result %s", got)
+	}
+	q.result(q.enqueue("echo", 1))
+	q.beats(w.ID, "healthy=true", "failed=0")
+	w.Stop()
+}
