@@ -62,7 +62,7 @@ const (
 type sample struct {
 	id, kind string
 	n        int
-	sent     bool
+	sent     bool // or tried to, with an error that leaves it open
 	enqueued time.Time
 	latency  time.Duration // from enqueued until the outcome was seen
 	outcome  outcome
@@ -114,7 +114,7 @@ func (b *batch) run(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not every task was done within %s", limit))
 	defer cancel()
 	for _, s := range b.samples {
-		s.enqueued = time.Now()
+		s.enqueued, s.sent = time.Now(), true
 		retries := maxRetry
 		_, err := b.sender.Enqueue(ctx, enqueue.Task{
 			Queue: b.queue, Type: s.kind, ID: s.id, Payload: fmt.Appendf(nil, `{"n":%d}`, s.n),
@@ -126,7 +126,7 @@ func (b *batch) run(ctx context.Context, limit time.Duration) error {
 			}
 			return err
 		}
-		s.sent, s.where = true, ""
+		s.where = ""
 		b.open = append(b.open, s)
 		if time.Since(b.looked) > lookEvery {
 			_ = b.look(ctx) // looked at again below

@@ -243,6 +243,8 @@ func (d *demo) runAll(ctx context.Context) error {
 		err = errWorkerEnded
 	case ctx.Err() != nil && !d.ExitWhenDone:
 		err = workerErr // told to stop, and that is how it ends
+	case ctx.Err() != nil:
+		err = errors.Join(errors.New("interrupted before every task was done"), workerErr)
 	default:
 		err = errors.Join(err, workerErr)
 	}
@@ -278,7 +280,11 @@ func (d *demo) show(ctx context.Context, b *batch) error {
 	}
 	if d.ExitWhenDone {
 		if len(missing) > 0 {
-			return errors.Join(runErr, &UnaccountedError{IDs: ids(missing), Total: d.Tasks})
+			unaccounted := &UnaccountedError{IDs: ids(missing), Total: d.Tasks}
+			if runErr != nil {
+				return fmt.Errorf("%w; %w", runErr, unaccounted)
+			}
+			return unaccounted
 		}
 		return runErr
 	}

@@ -77,10 +77,7 @@ func (d *demo) printCommands(b *batch, pid int) {
 	if u, err := url.Parse(d.url); err == nil && u.User != nil {
 		d.printSection("", entry{"", "(with the password in the environment: export REDISCLI_AUTH=...)"})
 	}
-	ask := " --redis '" + d.target.String() + "'"
-	if d.embedded != nil && !strings.Contains(d.target.String(), "***") {
-		ask = " --redis " + strings.TrimSuffix(d.target.String(), "/0")
-	}
+	ask := " --redis " + shellWord(strings.TrimSuffix(d.target.String(), "/0"))
 	d.printSection("Send a task",
 		entry{"and wait for it", d.Program + " enqueue " + d.queue + ` slow '{"n": 7, "seconds": 3}' --wait` + ask})
 	entries := []entry{{"kill Python", "kill -9 " + strconv.Itoa(pid)}}
@@ -107,7 +104,11 @@ func (b *batch) example(kind string) *sample {
 func (d *demo) printTable(b *batch) {
 	d.printf("\n%s\n", d.paint(fmt.Sprintf("%-10s %9s %10s %8s %9s %5s %9s %9s",
 		"TASKS", "EXPECTED", "COMPLETED", "RETRIED", "ARCHIVED", "LOST", "P50", "P95"), color.Bold))
+	onPurpose := 0
 	for _, l := range b.table() {
+		if l.kind == failing {
+			onPurpose = l.archived
+		}
 		text := fmt.Sprintf("%-10s %9d %10d %8d %9d %5d %9s %9s",
 			l.kind, l.expected, l.completed, l.retried, l.archived, l.lost, milliseconds(l.p50), milliseconds(l.p95))
 		if l.lost > 0 {
@@ -117,8 +118,8 @@ func (d *demo) printTable(b *batch) {
 	}
 	d.printf("P50 and P95: from enqueueing to the outcome; all tasks were enqueued at once.\n")
 	if len(b.unaccounted()) == 0 {
-		d.printf("\n%s\n", d.paint(fmt.Sprintf(
-			"Every one of the %d tasks is accounted for: the failing ones are archived on purpose.", len(b.samples)), color.FgGreen))
+		text := fmt.Sprintf("All %d tasks are accounted for; %d failed on purpose.", len(b.samples), onPurpose)
+		d.printf("\n%s\n", d.paint(text, color.FgGreen))
 	}
 }
 
@@ -138,6 +139,14 @@ func (d *demo) printMissing(missing []*sample, workerState string) {
 	if workerState != "" {
 		d.printf("%s\n", workerState)
 	}
+}
+
+// shellWord quotes what a shell would not take as it is.
+func shellWord(s string) string {
+	if strings.ContainsAny(s, " \t\n'\"\\$`&|;<>()*?[]{}!#~") {
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+	return s
 }
 
 func milliseconds(d time.Duration) string {
