@@ -121,7 +121,7 @@ func environ() []string {
 			env = append(env, e)
 		}
 	}
-	return env
+	return append(env, "GORACE=atexit_sleep_ms=0") // else a program built with -race lingers for a second
 }
 
 func (w *workerProcess) start(args ...string) {

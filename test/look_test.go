@@ -107,7 +107,12 @@ func (q *queueUser) describe(id string) string {
 // nothingLeft waits until asynq's pending, active, retry and scheduled sets are empty.
 func (q *queueUser) nothingLeft() {
 	q.t.Helper()
-	eventually(q.t, "nothing is left in the queue", func() error {
+	q.nothingLeftFor(patience)
+}
+
+func (q *queueUser) nothingLeftFor(limit time.Duration) {
+	q.t.Helper()
+	within(q.t, limit, "nothing is left in the queue", func() error {
 		ctx := q.t.Context()
 		prefix := "asynq:{" + queueName + "}:"
 		counts := map[string]int64{
