@@ -19,7 +19,7 @@ import (
 type Clients struct {
 	Client   redis.UniversalClient // for all that may be sent twice
 	Once     redis.UniversalClient // MaxRetries -1: for what may not
-	Blocking redis.UniversalClient // MaxRetries -1, at least one connection per queue
+	Blocking redis.UniversalClient // MaxRetries -1, at least two connections per queue
 }
 
 // Options say what a consumer consumes and how.
@@ -112,15 +112,18 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 		client: clients.Client, scripts: scripts, attempts: c.attempts, views: c.views, queues: queues,
 		interval: opts.BeatInterval, log: c.log, nudge: make(chan struct{}, 1),
 	}
-	ready := make(chan string, len(queues))
-	watchers := make(map[string]*watcher, len(queues))
+	ready := make(chan struct{}, 1)
+	watchers := make(map[string][]*watcher, len(queues))
 	for _, q := range queues {
-		watchers[q] = newWatcher(q, clients.Blocking, ready)
-		c.watchers = append(c.watchers, watchers[q])
+		for _, key := range []string{pendingKey(q), directKey(q, opts.WorkerID)} {
+			watchers[q] = append(watchers[q], newWatcher(key, clients.Blocking, ready))
+		}
+		c.watchers = append(c.watchers, watchers[q]...)
 	}
 	d := &dequeuer{
 		client: clients.Once, scripts: scripts, attempts: c.attempts, gate: gate, log: c.log, stopping: c.stopping,
 		limit: opts.WaitLimit, suspect: c.auditor.suspect, watchers: watchers, ready: ready,
+		worker: opts.WorkerID,
 	}
 	if d.limit == 0 {
 		d.limit = defaultWaitLimit

@@ -11,10 +11,11 @@ import (
 
 // Depth is how many tasks of a queue are in which state. A queue that nobody has used yet reads 0 everywhere.
 type Depth struct {
-	Pending, Active, Scheduled, Retry, Archived, Completed int64
-	Latency                                                time.Duration // age of the oldest pending task
-	Paused                                                 bool
-	Err                                                    error // why this queue could not be read; the rest is then 0
+	Pending                                       int64 // those that wait for one named worker included
+	Active, Scheduled, Retry, Archived, Completed int64
+	Latency                                       time.Duration // age of the oldest pending task
+	Paused                                        bool
+	Err                                           error // why this queue could not be read; the rest is then 0
 }
 
 // Depths reads the depths of some queues with O(1) commands only (asynq's Inspector walks whole queues). What it read
@@ -60,6 +61,7 @@ func (d *Depths) Read(ctx context.Context) (map[string]Depth, error) {
 type counts struct {
 	pending, active, scheduled, retry, archived, completed, paused *redis.IntCmd
 	oldest                                                         *redis.StringCmd
+	directs                                                        *redis.StringSliceCmd
 }
 
 func (d *Depths) ask(ctx context.Context) (map[string]Depth, error) {
@@ -71,10 +73,11 @@ func (d *Depths) ask(ctx context.Context) (map[string]Depth, error) {
 			scheduled: pipe.ZCard(ctx, scheduledKey(q)), retry: pipe.ZCard(ctx, retryKey(q)),
 			archived: pipe.ZCard(ctx, archivedKey(q)), completed: pipe.ZCard(ctx, completedKey(q)),
 			paused: pipe.Exists(ctx, pausedKey(q)), oldest: pipe.LIndex(ctx, pendingKey(q), -1),
+			directs: pipe.SMembers(ctx, directsKey(q)),
 		}
 	}
 	_, _ = pipe.Exec(ctx) // each command's own error says more
-	since := d.pendingSince(ctx, all)
+	since, direct := d.more(ctx, all)
 	depths := make(map[string]Depth, len(d.queues))
 	failures := 0
 	var failure error
@@ -86,6 +89,7 @@ func (d *Depths) ask(ctx context.Context) (map[string]Depth, error) {
 			depths[q] = Depth{Err: failure}
 			continue
 		}
+		depth.Pending += direct[q]
 		if t := since[q]; depth.Pending > 0 && !t.IsZero() {
 			depth.Latency = max(0, d.now().Sub(t))
 		}
@@ -110,23 +114,32 @@ func (c counts) depth() (Depth, error) {
 	return depth, err
 }
 
-// pendingSince asks how long the oldest pending task of each queue has been waiting. It may start in between, and
-// then has no such time.
-func (d *Depths) pendingSince(ctx context.Context, all map[string]counts) map[string]time.Time {
+// more asks what depends on the first answers: since when the oldest pending task of each queue has been waiting (it
+// may start in between, and then has no such time), and how many tasks wait for named workers.
+func (d *Depths) more(ctx context.Context, all map[string]counts) (since map[string]time.Time, direct map[string]int64) {
 	pipe := d.client.Pipeline()
-	asked := make(map[string]*redis.StringCmd)
+	oldest := make(map[string]*redis.StringCmd)
+	lengths := make(map[string][]*redis.IntCmd)
 	for q, c := range all {
 		if id, err := c.oldest.Result(); err == nil {
-			asked[q] = pipe.HGet(ctx, taskKey(q, id), "pending_since")
+			oldest[q] = pipe.HGet(ctx, taskKey(q, id), "pending_since")
+		}
+		for _, worker := range c.directs.Val() {
+			lengths[q] = append(lengths[q], pipe.LLen(ctx, directKey(q, worker)))
 		}
 	}
-	if len(asked) == 0 {
-		return nil
+	if pipe.Len() == 0 {
+		return nil, nil
 	}
 	_, _ = pipe.Exec(ctx)
-	since := make(map[string]time.Time, len(asked))
-	for q, cmd := range asked {
+	since, direct = make(map[string]time.Time), make(map[string]int64)
+	for q, cmd := range oldest {
 		since[q] = unixNano(cmd.Val())
 	}
-	return since
+	for q, cmds := range lengths {
+		for _, cmd := range cmds {
+			direct[q] += cmd.Val()
+		}
+	}
+	return since, direct
 }

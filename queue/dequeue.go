@@ -33,9 +33,10 @@ type dequeuer struct {
 	stopping <-chan struct{} // closed when no task may be taken any more
 	limit    time.Duration   // longest wait inside one call
 	suspect  func()          // something may be stamped ours that nobody holds
-	watchers map[string]*watcher
-	ready    <-chan string // from the watchers
-	strict   []string      // the queues in order, under strict priority
+	worker   string
+	watchers map[string][]*watcher // by queue: of its pending list and of that for this worker
+	ready    <-chan struct{}       // from the watchers
+	strict   []string              // the queues in order, under strict priority
 
 	swept  []string // the queues of the present sweep that had nothing, in asynq's order
 	paused []string // those of them that are paused
@@ -160,8 +161,11 @@ func (d *dequeuer) wait(until time.Time) bool {
 		return false
 	}
 	d.forgetSignals()
-	for queue, w := range d.watchers {
-		if !slices.Contains(d.paused, queue) { // a paused queue that holds tasks would never block
+	for queue, watchers := range d.watchers {
+		if slices.Contains(d.paused, queue) { // one that holds tasks would never block
+			continue
+		}
+		for _, w := range watchers {
 			w.arm()
 			defer w.disarm()
 		}
@@ -192,7 +196,7 @@ func (d *dequeuer) forgetSignals() {
 
 // try asks Redis once for a task of the queue. On poppedTask the caller's slot belongs to the attempt.
 func (d *dequeuer) try(ctx context.Context, queue string) (*redis.Cmd, popped) {
-	keys := []string{pendingKey(queue), pausedKey(queue), activeKey(queue), leaseKey(queue)}
+	keys := []string{pendingKey(queue), pausedKey(queue), activeKey(queue), leaseKey(queue), directKey(queue, d.worker)}
 	for range mostGhosts {
 		number, owner := d.attempts.ask()
 		// asynq computed a lease time before its call, which may have waited for long: each try has its own.

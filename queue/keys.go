@@ -26,6 +26,12 @@ func ResultKey(id string) string { return "asynq:result:" + id }
 // ViewKey returns the key of a task's readable hash.
 func ViewKey(id string) string { return "asynq:t:" + id }
 
+// directKey is the list of tasks that wait for one named worker; it lives in the queue's slot.
+func directKey(queue, workerID string) string { return "runqy:{" + queue + "}:direct:" + workerID }
+
+// directsKey is the set of worker ids that a queue has, or had, such a list for.
+func directsKey(queue string) string { return "runqy:{" + queue + "}:directs" }
+
 func pendingViewKey(queue string) string { return "asynq:" + queue + ":pending" }
 func activeViewKey(queue string) string  { return "asynq:" + queue + ":active" }
 func viewLeaseKey(queue string) string   { return "runqy:views:" + queue }

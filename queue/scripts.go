@@ -24,6 +24,18 @@ var crashLua string
 //go:embed lua/audit.lua
 var auditLua string
 
+//go:embed lua/active.lua
+var activeLua string
+
+//go:embed lua/recover.lua
+var recoverLua string
+
+//go:embed lua/assign.lua
+var assignLua string
+
+//go:embed lua/return_direct.lua
+var returnDirectLua string
+
 //go:embed lua/bury.lua
 var buryLua string
 
@@ -40,18 +52,24 @@ var viewPendingLua string
 type scripts struct {
 	dequeue, giveback, result, crash, audit, bury *redis.Script
 	lists, upcoming, viewPending                  *redis.Script
+	active, recover, assign, returnDirect         *redis.Script
 }
 
 func newScripts() scripts {
 	return scripts{
-		dequeue:     redis.NewScript(dequeueLua),
-		giveback:    redis.NewScript(givebackLua),
-		result:      redis.NewScript(resultLua),
-		crash:       redis.NewScript(crashLua),
-		audit:       redis.NewScript(auditLua),
-		bury:        redis.NewScript(buryLua),
-		lists:       redis.NewScript(listsLua),
-		upcoming:    redis.NewScript(upcomingLua),
-		viewPending: redis.NewScript(viewPendingLua),
+		dequeue:  redis.NewScript(dequeueLua),
+		giveback: redis.NewScript(givebackLua),
+		result:   redis.NewScript(resultLua),
+		crash:    redis.NewScript(crashLua),
+		audit:    redis.NewScript(auditLua),
+		bury:     redis.NewScript(buryLua),
+		active:   redis.NewScript(activeLua),
+		recover:  redis.NewScript(recoverLua),
+
+		assign:       redis.NewScript(assignLua),
+		returnDirect: redis.NewScript(returnDirectLua),
+		lists:        redis.NewScript(listsLua),
+		upcoming:     redis.NewScript(upcomingLua),
+		viewPending:  redis.NewScript(viewPendingLua),
 	}
 }

@@ -13,18 +13,18 @@ import (
 // ten seconds), shorter would ask more often.
 const blockFor = 2 * time.Second
 
-// watcher waits for one queue's pending list to have an element. BLMOVE from the tail to the tail of the same list
+// watcher waits for a list of tasks to have an element: a queue's pending list, or the one for this worker alone. BLMOVE from the tail to the tail of the same list
 // changes nothing and blocks until there is something to move.
 type watcher struct {
-	queue    string
+	key      string
 	blocking redis.UniversalClient // closed to end a wait: a context does not interrupt a blocked command
-	ready    chan<- string
+	ready    chan<- struct{}
 	wake     chan struct{} // holds at most one token: the watcher was armed
 	armed    atomic.Bool
 }
 
-func newWatcher(queue string, blocking redis.UniversalClient, ready chan<- string) *watcher {
-	return &watcher{queue: queue, blocking: blocking, ready: ready, wake: make(chan struct{}, 1)}
+func newWatcher(key string, blocking redis.UniversalClient, ready chan<- struct{}) *watcher {
+	return &watcher{key: key, blocking: blocking, ready: ready, wake: make(chan struct{}, 1)}
 }
 
 // arm asks for one signal on ready, as soon as the list has an element.
@@ -41,7 +41,6 @@ func (w *watcher) disarm() { w.armed.Store(false) }
 
 // run watches whenever armed, until ctx is over and the blocking client closed.
 func (w *watcher) run(ctx context.Context) {
-	key := pendingKey(w.queue)
 	for {
 		select {
 		case <-ctx.Done():
@@ -49,11 +48,11 @@ func (w *watcher) run(ctx context.Context) {
 		case <-w.wake:
 		}
 		for w.armed.Load() && ctx.Err() == nil {
-			err := w.blocking.BLMove(ctx, key, key, "RIGHT", "RIGHT", blockFor).Err()
+			err := w.blocking.BLMove(ctx, w.key, w.key, "RIGHT", "RIGHT", blockFor).Err()
 			if err == nil {
 				w.armed.Store(false)
 				select {
-				case w.ready <- w.queue:
+				case w.ready <- struct{}{}:
 				default:
 				}
 				break

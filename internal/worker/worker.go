@@ -139,7 +139,7 @@ func (w *Worker) openRedis() error {
 	}
 	w.client = target.Open(size)
 	w.once = target.Open(size, noRetry)
-	w.blocking = target.Open(noRetry, func(o *redis.UniversalOptions) { o.PoolSize = len(w.cfg.Worker.Queues) + 1 })
+	w.blocking = target.Open(noRetry, func(o *redis.UniversalOptions) { o.PoolSize = 2*len(w.cfg.Worker.Queues) + 1 })
 	w.probe = target.Open(health.RedisOptions)
 	return nil
 }

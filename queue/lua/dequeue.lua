@@ -1,6 +1,7 @@
--- Takes one task from the tail of a queue, with the effect of asynq's own dequeue script, and stamps its owner.
+-- Takes one task from the tail of a queue, with the effect of asynq's own dequeue script, and stamps its owner. Tasks
+-- that were assigned to this worker come first.
 --
--- KEYS: pending, paused, active, lease
+-- KEYS: pending, paused, active, lease, direct
 -- ARGV: lease expiry (unix s), prefix of the task keys, owner stamp
 --
 -- Returns {"paused"}, {"empty"}, {"ghost", id} for an id whose task hash is gone (it is dropped), or
@@ -8,7 +9,7 @@
 if redis.call("EXISTS", KEYS[2]) == 1 then
 	return {"paused"}
 end
-local id = redis.call("RPOPLPUSH", KEYS[1], KEYS[3])
+local id = redis.call("RPOPLPUSH", KEYS[5], KEYS[3]) or redis.call("RPOPLPUSH", KEYS[1], KEYS[3])
 if not id then
 	return {"empty"}
 end

@@ -1,0 +1,179 @@
+package queue_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/runqy/runqy-worker/queue"
+)
+
+// taken makes a pending task look as if a worker process had taken it.
+func (b *bench) taken(id, owner string, lease time.Time, opts ...asynq.Option) {
+	b.t.Helper()
+	b.enqueue(id, opts...)
+	ctx := b.t.Context()
+	since := b.redis.HGet(ctx, key("t:"+id), "pending_since").Val()
+	b.redis.HDel(ctx, key("t:"+id), "pending_since")
+	b.redis.HSet(ctx, key("t:"+id), "state", "active", "since", since)
+	if owner != "" {
+		b.redis.HSet(ctx, key("t:"+id), "owner", owner)
+	}
+	b.redis.LRem(ctx, key("pending"), 0, id)
+	b.redis.LPush(ctx, key("active"), id)
+	if !lease.IsZero() {
+		b.redis.Do(ctx, "ZADD", key("lease"), lease.Unix(), id)
+	}
+}
+
+func (b *bench) recoverer(maxCrashes int) *queue.Recoverer {
+	return queue.NewRecoverer(b.redis, queue.RecovererOptions{MaxTaskCrashes: maxCrashes, Logger: slog.New(slog.DiscardHandler)})
+}
+
+func TestRecoverOfADeadProcess(t *testing.T) {
+	b := newBench(t)
+	ctx := t.Context()
+	soon := time.Now().Add(time.Hour)
+	b.taken("mine", "worker-dead|n1|7", soon, asynq.MaxRetry(0))
+	b.taken("later", "worker-dead|n2|1", soon)
+	b.taken("other", "worker-live|n1|7", soon)
+	since := b.redis.HGet(ctx, key("t:mine"), "since").Val()
+
+	got, err := b.recoverer(3).OfProcess(ctx, testQueue, "worker-dead", "n1")
+	if err != nil || got != (queue.Recovered{Requeued: 1}) {
+		t.Fatalf("recovered %+v, %v", got, err)
+	}
+	if info := b.eventuallyState("mine", "pending"); info.Retried != 0 {
+		t.Errorf("retried %d", info.Retried)
+	}
+	hash := b.redis.HGetAll(ctx, key("t:mine")).Val()
+	if hash["crashes"] != "1" || hash["pending_since"] != since || hash["owner"] != "" {
+		t.Errorf("task %v", hash)
+	}
+	b.eventuallyState("later", "active")
+	b.eventuallyState("other", "active")
+
+	if got, err = b.recoverer(3).OfPredecessors(ctx, testQueue, "worker-dead", "n3"); err != nil || got.Requeued != 1 {
+		t.Fatalf("of predecessors: %+v, %v", got, err)
+	}
+	b.eventuallyState("later", "pending")
+	b.start(echo)
+	b.waitFinished("later")
+	b.waitFinished("mine")
+}
+
+func TestRecoverArchivesAPoisonTask(t *testing.T) {
+	b := newBench(t)
+	b.taken("poison", "worker-dead|n1|7", time.Now().Add(time.Hour), asynq.MaxRetry(9))
+	b.redis.HSet(t.Context(), key("t:poison"), "crashes", 2)
+	got, err := b.recoverer(3).OfProcess(t.Context(), testQueue, "worker-dead", "n1")
+	if err != nil || got != (queue.Recovered{Archived: 1}) {
+		t.Fatalf("recovered %+v, %v", got, err)
+	}
+	info := b.eventuallyState("poison", "archived")
+	if info.LastErr == "" || time.Since(info.LastFailedAt) > time.Minute || info.MaxRetry != 9 || string(info.Payload) != `{"n":"poison"}` {
+		t.Errorf("archived as %+v", info)
+	}
+}
+
+func TestRecoverLapsedLeavesTheLivingAlone(t *testing.T) {
+	b := newBench(t)
+	past, future := time.Now().Add(-time.Minute), time.Now().Add(time.Minute)
+	b.taken("silent-lapsed", "worker-silent|n|1", past)
+	b.taken("silent-leased", "worker-silent|n|2", future)
+	b.taken("silent-none", "worker-silent|n|3", time.Time{})
+	b.taken("live-lapsed", "worker-live|n|1", past)
+	b.taken("live-none", "worker-live|n|2", time.Time{})
+	b.taken("unknown-none", "", time.Time{})
+	b.taken("unknown-leased", "", future)
+	alive := func(worker, nonce string) bool { return worker == "worker-live" && nonce == "n" }
+	got, err := b.recoverer(3).Lapsed(t.Context(), testQueue, alive, 5*time.Second)
+	if err != nil || got.Requeued != 3 {
+		t.Fatalf("recovered %+v, %v", got, err)
+	}
+	for id, state := range map[string]string{
+		"silent-lapsed": "pending", "silent-leased": "active", "silent-none": "pending",
+		"live-lapsed": "active", "live-none": "active", "unknown-none": "pending", "unknown-leased": "active",
+	} {
+		b.eventuallyState(id, state)
+	}
+}
+
+// Two recoverers at once, and the old worker still working: one more run, nothing twice.
+func TestRecoveredTaskRunsOnceMoreAndTheOldRunIsFenced(t *testing.T) {
+	b := newBench(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) {
+		close(entered)
+		<-release
+		return json.RawMessage(`"old"`), nil
+	})
+	b.enqueue("r1", asynq.MaxRetry(0))
+	<-entered
+	b.gate.set(false)
+	results := make(chan int, 2)
+	for range 2 {
+		go func() {
+			got, err := b.recoverer(3).OfProcess(context.Background(), testQueue, "worker-abc123", "nonce1")
+			if err != nil {
+				t.Error(err)
+			}
+			results <- got.Requeued
+		}()
+	}
+	if n := <-results + <-results; n != 1 {
+		t.Errorf("requeued %d times", n)
+	}
+	close(release)
+	<-b.fenced
+	b.eventuallyState("r1", "pending")
+	if b.redis.Exists(t.Context(), "asynq:result:r1").Val() != 0 {
+		t.Error("the old run left its result")
+	}
+}
+
+func TestAssignedTasksRunFirstAndOnTheirWorkerOnly(t *testing.T) {
+	b := newBench(t)
+	ctx := t.Context()
+	directs := queue.NewDirects(b.redis)
+	assign := func(id, worker string) {
+		t.Helper()
+		b.enqueue(id, asynq.ProcessIn(time.Hour))
+		if err := directs.Assign(ctx, testQueue, id, worker); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.gate.set(false)
+	b.start(echo)
+	b.enqueue("shared")
+	assign("direct", "worker-abc123")
+	assign("elsewhere1", "worker-other")
+	assign("elsewhere2", "worker-other")
+	if got, err := queue.NewDepths(b.redis, []string{testQueue}, 0).Read(ctx); err != nil || got[testQueue].Pending != 4 {
+		t.Errorf("depth %+v, %v", got, err)
+	}
+	b.gate.set(true)
+	b.waitFinished("direct")
+	b.waitFinished("shared")
+	assign("wakes", "worker-abc123") // the worker is idle now
+	b.waitFinished("wakes")
+	b.eventuallyState("elsewhere1", "pending")
+
+	usable := func(id string) bool { return id == "worker-abc123" }
+	if n, err := directs.Return(ctx, testQueue, usable); err != nil || n != 2 {
+		t.Fatalf("returned %d, %v", n, err)
+	}
+	b.waitFinished("elsewhere1")
+	b.waitFinished("elsewhere2")
+	if err := directs.Assign(ctx, testQueue, "elsewhere1", "worker-abc123"); err == nil {
+		t.Error("a task that is gone was assigned")
+	}
+	if n := b.redis.Exists(ctx, fmt.Sprintf("runqy:{%s}:direct:worker-other", testQueue)).Val(); n != 0 {
+		t.Error("the other worker's list is left")
+	}
+}
