@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/runqy/runqy-worker/internal/redistest"
 )
 
 const (
@@ -38,6 +41,8 @@ type workerProcess struct {
 	Config string // path of the configuration file
 	Dir    string // a short directory of this worker's own
 	Log    *logBuffer
+
+	extraEnv []string // for the worker and the commands that are run for it
 
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process has been waited for
@@ -127,7 +132,7 @@ func environ() []string {
 func (w *workerProcess) start(args ...string) {
 	w.t.Helper()
 	w.cmd = exec.Command(binary, append([]string{"--log-format", "json"}, args...)...)
-	w.cmd.Env = environ()
+	w.cmd.Env = append(environ(), w.extraEnv...)
 	w.cmd.Stdout, w.cmd.Stderr = w.Log, w.Log
 	w.cmd.SysProcAttr = dieWithParent()
 	w.cmd.WaitDelay = 5 * time.Second
@@ -213,7 +218,7 @@ func (w *workerProcess) Addr() string {
 // command runs the program to its end with another subcommand and this worker's configuration.
 func (w *workerProcess) command(args ...string) outcome {
 	w.t.Helper()
-	return runProgram(w.t, append(args, "-c", w.Config)...)
+	return execute(w.t, append(environ(), w.extraEnv...), binary, append(args, "-c", w.Config)...)
 }
 
 // outcome is how a command ended.
@@ -221,12 +226,6 @@ type outcome struct {
 	Code        int
 	Out, ErrOut string
 	Took        time.Duration
-}
-
-// runProgram runs the program under test to its end.
-func runProgram(t *testing.T, args ...string) outcome {
-	t.Helper()
-	return execute(t, environ(), binary, args...)
 }
 
 // execute runs any command to its end, or kills it after twice our patience.
@@ -310,4 +309,16 @@ func within(t *testing.T, limit time.Duration, what string, check func() error) 
 		}
 		time.Sleep(pollTick)
 	}
+}
+
+func writeText(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	return strconv.Itoa(redistest.FreePort(t))
 }

@@ -48,7 +48,7 @@ func TestRedisComesLater(t *testing.T) {
 // A worker that waits for Redis can be stopped.
 func TestStopWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
-	w := startWorker(t, "redis://127.0.0.1:"+strconv.Itoa(redistest.FreePort(t))+"/0", nil)
+	w := startWorker(t, "redis://127.0.0.1:"+freePort(t)+"/0", nil)
 	w.answers("/livez", 200, "")
 	w.Stop()
 }
