@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -116,7 +117,7 @@ func TestWorkersCommand(t *testing.T) {
 		t.Errorf("workers: %+v", out)
 	}
 	// One that is killed stays listed as gone; one that stops leaves.
-	kill(t, second.PID(), 9)
+	kill(t, second.PID(), syscall.SIGKILL)
 	eventually(t, "the killed worker is gone", func() error {
 		if r := list()[second.ID]; r.Alive || r.Status != "gone" {
 			return fmt.Errorf("%+v", r)

@@ -2,6 +2,7 @@ package test
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/hibiken/asynq"
@@ -44,7 +45,7 @@ func TestKindsOfRedis(t *testing.T) {
 			if got := q.result(id); got != "7" {
 				t.Errorf("result %s", got)
 			}
-			kill(t, q.pythonPID(w.ID), 9)
+			kill(t, q.pythonPID(w.ID), syscall.SIGKILL)
 			q.beats(w.ID, "status=degraded")
 			if out := w.command("restart", w.ID); out.Code != 0 {
 				t.Errorf("restart: %+v", out)
