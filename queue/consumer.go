@@ -98,7 +98,7 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 	}
 	scripts := newScripts()
 	if opts.Views {
-		c.views = newTaskViews(clients.Client, opts.ResultTTL, opts.WorkerID, c.log)
+		c.views = newTaskViews(clients.Client, scripts.view, opts.ResultTTL, opts.WorkerID, c.log)
 		if opts.Cluster {
 			c.log.Info("on Redis Cluster there are no plain copies of the queues' lists: asynq:<queue>:pending and :active do not exist")
 		} else {

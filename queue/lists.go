@@ -110,8 +110,7 @@ func (l *listViews) upcoming(ctx context.Context, queue string, known map[string
 			continue
 		}
 		args := append([]any{l.viewTTL.Milliseconds()}, pendingView(queue, fields)...)
-		// Eval, not EvalSha: inside a pipeline there is no second chance for a script that Redis has forgotten.
-		l.scripts.viewPending.Eval(ctx, pipe, []string{taskKey(queue, id), ViewKey(id)}, args...)
+		l.scripts.view.Eval(ctx, pipe, []string{ViewKey(id), taskKey(queue, id)}, args...)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, fmt.Errorf("write the views of the next tasks of queue %s: %w", queue, err)

@@ -45,13 +45,13 @@ var listsLua string
 //go:embed lua/upcoming.lua
 var upcomingLua string
 
-//go:embed lua/view_pending.lua
-var viewPendingLua string
+//go:embed lua/view.lua
+var viewLua string
 
 // scripts are the Lua scripts of ours, hashed once per consumer.
 type scripts struct {
 	dequeue, giveback, result, crash, audit, bury *redis.Script
-	lists, upcoming, viewPending                  *redis.Script
+	lists, upcoming, view                         *redis.Script
 	active, recover, assign, returnDirect         *redis.Script
 }
 
@@ -70,6 +70,6 @@ func newScripts() scripts {
 		returnDirect: redis.NewScript(returnDirectLua),
 		lists:        redis.NewScript(listsLua),
 		upcoming:     redis.NewScript(upcomingLua),
-		viewPending:  redis.NewScript(viewPendingLua),
+		view:         redis.NewScript(viewLua),
 	}
 }

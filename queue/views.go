@@ -24,6 +24,7 @@ const (
 // of one task are merged while they wait and keep their order. A nil *taskViews writes nothing.
 type taskViews struct {
 	client redis.UniversalClient
+	script *redis.Script
 	ttl    time.Duration
 	worker string
 	log    *slog.Logger
@@ -34,9 +35,9 @@ type taskViews struct {
 	skipped int
 }
 
-func newTaskViews(client redis.UniversalClient, ttl time.Duration, worker string, log *slog.Logger) *taskViews {
+func newTaskViews(client redis.UniversalClient, script *redis.Script, ttl time.Duration, worker string, log *slog.Logger) *taskViews {
 	return &taskViews{
-		client: client, ttl: ttl, worker: worker, log: log,
+		client: client, script: script, ttl: ttl, worker: worker, log: log,
 		wake: make(chan struct{}, 1), waiting: make(map[string]map[string]string),
 	}
 }
@@ -131,11 +132,16 @@ func (v *taskViews) flush(ctx context.Context) bool {
 	}
 	for len(batch) > 0 {
 		ids := make([]string, 0, viewBatch)
-		// A transaction, so that no hash is left without its time to live.
-		_, err := v.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		_, err := v.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			for id, fields := range batch {
-				pipe.HSet(ctx, ViewKey(id), fields)
-				pipe.PExpire(ctx, ViewKey(id), v.ttl)
+				args := []any{v.ttl.Milliseconds()}
+				for name, value := range fields {
+					args = append(args, name, value)
+				}
+				// A script, so that no hash is left without its time to live; a transaction may not span the slots
+				// of Redis Cluster. Eval, not EvalSha: inside a pipeline there is no second chance for a script that
+				// Redis has forgotten.
+				v.script.Eval(ctx, pipe, []string{ViewKey(id)}, args...)
 				if ids = append(ids, id); len(ids) == viewBatch {
 					break
 				}
