@@ -61,7 +61,19 @@ func newSet(t testing.TB, src metrics.Sources) (*metrics.Set, *prometheus.Regist
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := metrics.NewFleet(reg, fleetSources()); err != nil {
+		t.Fatal(err)
+	}
 	return set, reg
+}
+
+// fleetSources are those of the process that checks the fleet.
+func fleetSources() metrics.FleetSources {
+	return metrics.FleetSources{
+		States:      func() map[string]int { return map[string]int{"FREE": 2, "BUSY": 1, "DEAD": 0} },
+		DeadReasons: []string{"refused", "timeout"}, RecoveredReasons: []string{"dead", "lapsed"},
+		QueueNames: []string{"inference_default"},
+	}
 }
 
 // exported lists the names of all metrics that a working worker exports.

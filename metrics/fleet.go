@@ -1,0 +1,125 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// FleetSources is where the fleet's metrics are read.
+type FleetSources struct {
+	// States counts the registered workers by state, with every state there is.
+	// Nil while this process does not check them: the series are then absent,
+	// because old figures would pass for the truth. Required.
+	States func() map[string]int
+	// DeadReasons and RecoveredReasons are the label values that may come:
+	// their series exist from the start.
+	DeadReasons, RecoveredReasons []string
+	// QueueNames are queues that are known from the start; see QueuesSeen.
+	QueueNames []string
+}
+
+// FleetSet counts what the health checker of the fleet sees and does. All
+// methods may be called from any goroutine and never block.
+type FleetSet struct {
+	dead      *prometheus.CounterVec
+	recovered *prometheus.CounterVec
+	reasons   []string // of recovered
+}
+
+// NewFleet registers the metrics of the health checker with reg. On error reg
+// is left as it was.
+func NewFleet(reg prometheus.Registerer, src FleetSources) (*FleetSet, error) {
+	if src.States == nil {
+		return nil, errors.New("metrics: FleetSources.States is missing; give the function that counts the workers")
+	}
+	s := &FleetSet{
+		dead: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "runqy_fleet_dead_total",
+			Help: "Workers that this process, as the fleet's health checker, found dead, by how that showed.",
+		}, []string{"reason"}),
+		recovered: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "runqy_tasks_recovered_total",
+			Help: "Tasks that this process took back from workers that are gone: returned to the queue or, lost too often, archived.",
+		}, []string{"queue", "reason"}),
+		reasons: src.RecoveredReasons,
+	}
+	for _, reason := range src.DeadReasons {
+		s.dead.WithLabelValues(reason)
+	}
+	s.QueuesSeen(src.QueueNames)
+	if err := registerAll(reg, []prometheus.Collector{s.dead, s.recovered, newFleetCollector(src.States)}); err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	return s, nil
+}
+
+// QueuesSeen has the series of these queues exist, so that rate and increase
+// see their first event.
+func (s *FleetSet) QueuesSeen(queues []string) {
+	for _, q := range queues {
+		for _, reason := range s.reasons {
+			s.recovered.WithLabelValues(label(q), reason)
+		}
+	}
+}
+
+// Died counts one worker that was found dead.
+func (s *FleetSet) Died(reason string) { s.dead.WithLabelValues(reason).Inc() }
+
+// Recovered counts n tasks of a queue that were taken back.
+func (s *FleetSet) Recovered(queue, reason string, n int) {
+	s.recovered.WithLabelValues(label(queue), reason).Add(float64(max(n, 0)))
+}
+
+type fleetCollector struct {
+	states          func() map[string]int
+	checker, worker *prometheus.Desc
+}
+
+func newFleetCollector(states func() map[string]int) *fleetCollector {
+	return &fleetCollector{
+		states: states,
+		checker: desc("runqy_fleet_checker",
+			"1 while this process is the health checker of the fleet, else 0; the sum over all processes should be 1."),
+		worker: desc("runqy_fleet_workers",
+			"Registered workers by what the health checker found; only told by the process that checks.", "state"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *fleetCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.checker
+	ch <- c.worker
+}
+
+// Collect implements prometheus.Collector.
+func (c *fleetCollector) Collect(ch chan<- prometheus.Metric) {
+	states := c.states()
+	gauge(ch, c.checker, oneIf(states != nil))
+	for state, n := range states {
+		gauge(ch, c.worker, float64(n), label(state))
+	}
+}
+
+// NewQueues registers the series of the queues and of the Go runtime alone, for
+// a process that runs no tasks and so has no [Set]. read is as in
+// [Sources.Queues].
+func NewQueues(reg prometheus.Registerer, read func(context.Context) map[string]Queue) error {
+	if read == nil {
+		return errors.New("metrics: no function that reads the queues given")
+	}
+	err := registerAll(reg, []prometheus.Collector{
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewBuildInfoCollector(),
+		newQueueCollector(read),
+	})
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	return nil
+}
