@@ -14,6 +14,8 @@ TEST_PROGRAMS := gcc git python3 redis-server prometheus promtool prometheus-ale
 LINT_PROGRAMS := git promtool python3
 
 GOLANGCI_LINT := .cache/golangci-lint
+# Of the version that tools/proto/go.mod pins; built on first use, half a minute, and kept by Go's cache.
+BUF            = $(GO) tool -modfile=tools/proto/go.mod buf
 RULES          = $(wildcard metrics/rules/*.yaml)
 PACKAGES      ?= ./...
 TEST_TIMEOUT  ?= 10m
@@ -38,6 +40,10 @@ test: ## run every test under the race detector; installs what they need with ap
 	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py --suite python:tests --suite scripts:tests -- \
 		-race -vet=off -timeout $(TEST_TIMEOUT) $(PACKAGES)
 
+.PHONY: generate
+generate: ## generate the Go code of proto/
+	$(BUF) generate --template proto/buf.gen.yaml proto
+
 .PHONY: fuzz
 fuzz: ## fuzz each target for FUZZ_TIME (20s)
 	@$(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' $(PACKAGES) | while read -r package; do \
@@ -59,7 +65,12 @@ lint: $(GOLANGCI_LINT) ## run golangci-lint and check modules, formatting, alert
 		if [ -n "$$unformatted" ]; then echo "gofmt -w would change:"; echo "$$unformatted"; exit 1; fi
 	$(GO) mod tidy -diff
 	$(GO) mod tidy -C tools -diff
+	$(GO) mod tidy -C tools/proto -diff
 	$(GOLANGCI_LINT) run ./...
+	$(BUF) lint proto
+	@rm -rf .cache/generated && $(BUF) generate --template proto/buf.gen.yaml --output .cache/generated proto
+	@diff -r --exclude='buf*' --exclude='*.proto' proto .cache/generated/proto || \
+		{ echo "the generated code is not that of the .proto files: make generate"; exit 1; }
 	promtool check rules $(RULES)
 	PYTHONPYCACHEPREFIX=.cache/pycache $(PYTHON) -W error -m compileall -q $$(git ls-files -- '*.py')
 	for script in .ci/run scripts/install-tools; do bash -n "$$script"; done
