@@ -227,7 +227,9 @@ func isReply(err error) bool {
 	if !errors.As(err, &reply) {
 		return false
 	}
-	for _, passing := range []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "max number of clients"} {
+	for _, passing := range []string{
+		"MOVED", "ASK", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "max number of clients",
+	} {
 		if redis.HasErrorPrefix(err, passing) {
 			return false
 		}

@@ -18,9 +18,13 @@ import (
 // Blocking is closed by Run, since nothing else interrupts a blocked command.
 type Clients struct {
 	Client   redis.UniversalClient // for all that may be sent twice
-	Once     redis.UniversalClient // MaxRetries -1: for what may not
-	Blocking redis.UniversalClient // MaxRetries -1, at least two connections per queue
+	Once     redis.UniversalClient // opened with SendOnce: for what may not
+	Blocking redis.UniversalClient // opened with SendOnce, at least two connections per queue
 }
+
+// SendOnce prepares the options of a client that sends no command twice by itself. A cluster client would, under the
+// name of a redirect, so it follows none: it learns where the slot is now, and whoever sent the command sends it again.
+func SendOnce(o *redis.UniversalOptions) { o.MaxRetries, o.MaxRedirects = -1, -1 }
 
 // Options say what a consumer consumes and how.
 type Options struct {

@@ -14,6 +14,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/runqy/runqy-worker/internal/redisclient"
 	"github.com/runqy/runqy-worker/internal/redistest"
 	"github.com/runqy/runqy-worker/queue"
 )
@@ -64,6 +65,7 @@ type bench struct {
 	inspect  *asynq.Inspector
 	opts     queue.Options
 	url      string // what the consumer connects to
+	open     func(mods ...func(*redis.UniversalOptions)) redis.UniversalClient
 	gate     *gate
 	fenced   chan string
 	finished chan string // task id, and "!" in front when the attempt failed
@@ -78,6 +80,13 @@ func newBench(t *testing.T) *bench {
 	b := &bench{
 		t: t, redis: server.Client, url: server.URL, gate: newGate(true),
 		fenced: make(chan string, 100), finished: make(chan string, 10_000), abort: func() {},
+	}
+	b.open = func(mods ...func(*redis.UniversalOptions)) redis.UniversalClient {
+		target, err := redisclient.Parse(b.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return target.Open(mods...)
 	}
 	b.asynq = asynq.NewClientFromRedisClient(server.Client)
 	b.inspect = asynq.NewInspectorFromRedisClient(server.Client)
@@ -102,16 +111,8 @@ func newBench(t *testing.T) *bench {
 // start runs a consumer with the bench's options until stop.
 func (b *bench) start(h handlerFunc) {
 	b.t.Helper()
-	opt, err := redis.ParseURL(b.url)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	open := func(retries int) *redis.Client {
-		o := *opt
-		o.MaxRetries = retries
-		return redis.NewClient(&o)
-	}
-	clients := queue.Clients{Client: open(3), Once: open(-1), Blocking: open(-1)}
+	clients := queue.Clients{Client: b.open(), Once: b.open(queue.SendOnce), Blocking: b.open(queue.SendOnce)}
+	var err error
 	b.consumer, err = queue.NewConsumer(clients, h, b.gate, b.opts)
 	if err != nil {
 		b.t.Fatal(err)

@@ -132,14 +132,13 @@ func (w *Worker) openRedis() error {
 	w.target = target
 	// Every task in flight and every watcher may be with Redis at once.
 	pool := w.cfg.Worker.Concurrency + len(w.cfg.Worker.Queues) + 10
-	noRetry := func(o *redis.UniversalOptions) { o.MaxRetries = -1 }
 	size := func(o *redis.UniversalOptions) {
 		o.PoolSize = max(o.PoolSize, min(pool, 1000))
 		w.redisAddrs = o.Addrs
 	}
 	w.client = target.Open(size)
-	w.once = target.Open(size, noRetry)
-	w.blocking = target.Open(noRetry, func(o *redis.UniversalOptions) { o.PoolSize = 2*len(w.cfg.Worker.Queues) + 1 })
+	w.once = target.Open(size, queue.SendOnce)
+	w.blocking = target.Open(queue.SendOnce, func(o *redis.UniversalOptions) { o.PoolSize = 2*len(w.cfg.Worker.Queues) + 1 })
 	w.probe = target.Open(health.RedisOptions)
 	return nil
 }
