@@ -198,7 +198,7 @@ func storedMessage(out outcome, args []any) *message {
 }
 
 // resend runs a command until Redis has answered it or ctx is over, and returns its last result and the number of
-// tries. Errors that pass by themselves (a failover, a loading replica) count as no answer.
+// tries. Errors that pass by themselves (a failover, a full memory) count as no answer.
 func resend(ctx context.Context, run func(context.Context) *redis.Cmd) (*redis.Cmd, int) {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
@@ -228,14 +228,15 @@ func isReply(err error) bool {
 		return false
 	}
 	for _, passing := range []string{
-		"MOVED", "ASK", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "max number of clients",
+		"MOVED", "ASK", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "OOM", "MISCONF",
+		"max number of clients",
 	} {
-		if redis.HasErrorPrefix(err, passing) {
+		// Redis 6 wraps what a script ran into.
+		if redis.HasErrorPrefix(err, passing) || strings.Contains(err.Error(), " -"+passing+" ") {
 			return false
 		}
 	}
-	// Redis 6 wraps what a script ran into.
-	return !strings.Contains(err.Error(), "READONLY")
+	return true
 }
 
 func okCmd(ctx context.Context) *redis.Cmd {
