@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -26,10 +28,13 @@ type Sources struct {
 	Broker BrokerSource
 	// Metrics serves /metrics; without it the path is not found.
 	Metrics http.Handler
+	// RPC are the handlers of remote procedures, each by the path of its
+	// service, which ends in a slash; any method is theirs.
+	RPC map[string]http.Handler
 }
 
-// Handler serves /health, /livez, /readyz, /metrics, /health/v2/queues and a
-// plain-text index of them at /.
+// Handler serves /health, /livez, /readyz, /metrics, /health/v2/queues, the
+// remote procedures and a plain-text index of them at /.
 func Handler(src Sources) http.Handler { return newMux(src) }
 
 // SocketHandler serves what Handler does, and /healthcheck for [Check]: meant
@@ -53,6 +58,10 @@ func newMux(src Sources) *http.ServeMux {
 	if src.Queues != nil {
 		paths = append(paths, "/health/v2/queues")
 		mux.Handle("/health/v2/queues", get(src.serveQueues))
+	}
+	for _, path := range slices.Sorted(maps.Keys(src.RPC)) {
+		paths = append(paths, path)
+		mux.Handle(path, src.RPC[path])
 	}
 	index := "runqy-worker\n\n" + strings.Join(paths, "\n") + "\n"
 	mux.Handle("/{$}", get(func(w http.ResponseWriter, _ *http.Request) {
@@ -157,7 +166,7 @@ type probeBody struct {
 }
 
 func (src Sources) serveLive(w http.ResponseWriter, _ *http.Request) {
-	live, reason := src.live()
+	live, reason := src.Live()
 	status := "LIVE"
 	if !live {
 		status = "WEDGED"
@@ -165,8 +174,8 @@ func (src Sources) serveLive(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, statusCode(live), probeBody{status, reason})
 }
 
-// live says whether the supervisor's loop turns, and why not.
-func (src Sources) live() (ok bool, reason string) {
+// Live says whether the supervisor's loop turns, and why not, as /livez does.
+func (src Sources) Live() (ok bool, reason string) {
 	if src.LoopTick == nil {
 		return true, ""
 	}
@@ -200,7 +209,7 @@ func (src Sources) serveHealthcheck(w http.ResponseWriter, r *http.Request) {
 	ok, reason := rep.Healthy, strings.Join(rep.Reasons, " ")
 	switch Probe(r.URL.Query().Get("probe")) {
 	case ProbeLive:
-		if live, why := src.live(); live {
+		if live, why := src.Live(); live {
 			ok = true
 		} else {
 			ok, reason = false, why

@@ -76,6 +76,7 @@ func NewServer(opts ServerOptions) (*Server, error) {
 func (s *Server) newHTTPServer(base context.Context, h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
+		Protocols:         protocols(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		// A handler that streams extends it with http.ResponseController.
@@ -85,6 +86,16 @@ func (s *Server) newHTTPServer(base context.Context, h http.Handler) *http.Serve
 		ErrorLog:       slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 		BaseContext:    func(net.Listener) context.Context { return base },
 	}
+}
+
+// protocols are those of one port: HTTP/2 also without TLS, which gRPC needs.
+// A web_config with http2: false wins over this for TLS.
+func protocols() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(true)
+	return p
 }
 
 // Addr returns the bound TCP address; nil when there is no TCP listener.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/rpc"
 	"github.com/runqy/runqy-worker/metrics"
 	"github.com/runqy/runqy-worker/queue"
 	"github.com/runqy/runqy-worker/supervisor"
@@ -30,7 +31,7 @@ func (w *Worker) report() health.Report {
 
 // state is BUSY when this worker would not take a task now: all slots are taken, or it takes none.
 func (w *Worker) state(r health.Report, active int) string {
-	if !r.Ready() || active >= w.cfg.Worker.Concurrency {
+	if w.busyReason(r, active) != "" {
 		return heartbeat.StateBusy
 	}
 	return heartbeat.StateFree
@@ -130,6 +131,7 @@ func (w *Worker) newServer(metricsHandler http.Handler) (*health.Server, error) 
 		Broker:   health.InfoSource(w.client),
 		Metrics:  metricsHandler,
 	}
+	sources.RPC = rpc.Handlers(w.rpcSources(sources))
 	// Only the healthcheck command shows the depth: nobody else waits for Redis.
 	withDepth := sources
 	withDepth.Report = w.reportWithDepth

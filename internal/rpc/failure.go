@@ -1,0 +1,110 @@
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"syscall"
+
+	"connectrpc.com/connect"
+)
+
+// Kind says how a ping failed. The values are fit for a label.
+type Kind string
+
+// The kinds. Only KindRefused says anything about the worker's process: nobody
+// listens at its address any more.
+const (
+	KindRefused      Kind = "refused"      // every address of the host refused the connection
+	KindTimeout      Kind = "timeout"      // no answer in time
+	KindUnauthorised Kind = "unauthorised" // wrong or missing credentials
+	KindTLS          Kind = "tls"          // no trusted TLS connection, or TLS on one side only
+	KindOther        Kind = "error"        // anything else
+)
+
+// Failure is the error of [Client.Ping].
+type Failure struct {
+	Kind    Kind
+	Address string
+	Err     error // what happened; never carries credentials
+}
+
+func (f *Failure) Error() string { return fmt.Sprintf("ping %s: %s: %v", f.Address, f.Kind, f.Err) }
+
+func (f *Failure) Unwrap() error { return f.Err }
+
+// KindOf returns the Kind of a Failure anywhere in err's chain, and KindOther
+// for any other error.
+func KindOf(err error) Kind {
+	var f *Failure
+	if errors.As(err, &f) {
+		return f.Kind
+	}
+	return KindOther
+}
+
+// tlsError is a TLS connection that did not come about.
+type tlsError struct {
+	hint string // what to look at; may be empty
+	err  error
+}
+
+func (e *tlsError) Error() string {
+	if e.hint == "" {
+		return e.err.Error()
+	}
+	return fmt.Sprintf("%v (%s)", e.err, e.hint)
+}
+
+func (e *tlsError) Unwrap() error { return e.err }
+
+// failure tells what kind of error a call has ended with.
+func failure(address string, err error) *Failure {
+	kind, inner := classify(err), plain(err)
+	if kind == KindUnauthorised {
+		inner = fmt.Errorf("%w (fleet.client.username and password_file must be among the worker's basic_auth_users)", inner)
+	}
+	return &Failure{Kind: kind, Address: address, Err: inner}
+}
+
+func classify(err error) Kind {
+	var (
+		tlsErr     *tlsError
+		alert      tls.AlertError
+		netTimeout net.Error
+	)
+	switch {
+	case errors.As(err, &tlsErr), errors.As(err, &alert):
+		return KindTLS
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return KindRefused
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT),
+		errors.As(err, &netTimeout) && netTimeout.Timeout():
+		return KindTimeout
+	}
+	switch connect.CodeOf(err) {
+	case connect.CodeUnauthenticated, connect.CodePermissionDenied:
+		return KindUnauthorised
+	case connect.CodeDeadlineExceeded:
+		return KindTimeout
+	default:
+		return KindOther
+	}
+}
+
+// plain takes the wrappings off that only repeat the address and the method.
+func plain(err error) error {
+	var rpcErr *connect.Error
+	if errors.As(err, &rpcErr) && rpcErr.Unwrap() != nil {
+		err = rpcErr.Unwrap()
+	}
+	var urlErr *url.Error
+	if errors.As(err, &urlErr) {
+		err = urlErr.Err
+	}
+	return err
+}

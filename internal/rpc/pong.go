@@ -1,0 +1,79 @@
+package rpc
+
+import (
+	"fmt"
+	"strings"
+
+	runqyv1 "github.com/runqy/runqy-worker/proto/runqy/v1"
+)
+
+// The values of [Pong.State].
+const (
+	Free = "FREE" // would take a task now
+	Busy = "BUSY" // would not: Reason says why
+)
+
+// Pong is a worker's answer to a ping.
+type Pong struct {
+	WorkerID string
+	Nonce    string // drawn anew by each process
+	State    string // Free or Busy
+	Reason   string // why Busy; empty when Free
+
+	Queues      []string // by priority
+	ActiveTasks []string // ids, the longest-running first
+	Concurrency int      // how many tasks may be in flight
+	Load        float64  // tasks in flight as a share of Concurrency; 1 is full
+
+	Status  string // as in the heartbeat: starting, running, degraded, …
+	Healthy bool
+	Version string // of the program
+}
+
+// Is reports whether it was this process of this worker that answered. An
+// address can be inherited: by a successor, or by somebody else altogether.
+func (p Pong) Is(workerID, nonce string) bool { return p.WorkerID == workerID && p.Nonce == nonce }
+
+// message is p in protobuf, which refuses a message with bytes that are not
+// UTF-8; a reason may quote what the Python process wrote, and a task id is
+// whatever its client chose.
+func (p Pong) message() *runqyv1.PingResponse {
+	m := &runqyv1.PingResponse{
+		State: runqyv1.PingResponse_BUSY, Reason: utf8(p.Reason), WorkerId: utf8(p.WorkerID), Nonce: utf8(p.Nonce),
+		Concurrency: uint32(max(p.Concurrency, 0)), Load: p.Load,
+		Status: utf8(p.Status), Healthy: p.Healthy, Version: utf8(p.Version),
+	}
+	for _, name := range p.Queues {
+		m.Queues = append(m.Queues, utf8(name))
+	}
+	for _, id := range p.ActiveTasks {
+		m.ActiveTasks = append(m.ActiveTasks, utf8(id))
+	}
+	if p.State == Free {
+		m.State = runqyv1.PingResponse_FREE
+	}
+	return m
+}
+
+// pongOf reads an answer. One without an identity does not come from a worker.
+func pongOf(m *runqyv1.PingResponse) (Pong, error) {
+	p := Pong{
+		WorkerID: m.GetWorkerId(), Nonce: m.GetNonce(), Reason: m.GetReason(),
+		Queues: m.GetQueues(), ActiveTasks: m.GetActiveTasks(), Concurrency: int(m.GetConcurrency()), Load: m.GetLoad(),
+		Status: m.GetStatus(), Healthy: m.GetHealthy(), Version: m.GetVersion(),
+	}
+	switch m.GetState() {
+	case runqyv1.PingResponse_FREE:
+		p.State = Free
+	case runqyv1.PingResponse_BUSY:
+		p.State = Busy
+	default: // a later version's word for something; it has not said that it is free
+		p.State, p.Reason = Busy, fmt.Sprintf("unknown state %s", m.GetState())
+	}
+	if p.WorkerID == "" || p.Nonce == "" {
+		return Pong{}, fmt.Errorf("the answer names no worker (worker_id %q, nonce %q)", p.WorkerID, p.Nonce)
+	}
+	return p, nil
+}
+
+func utf8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
