@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -191,12 +192,12 @@ func TestTruthInRedis(t *testing.T) {
 
 // fatalUntil is an error to wait on, unless the worker has ended.
 func fatalUntil(w *workerProcess, format string, args ...any) error {
-	err := fatal(format, args...)
+	err := fmt.Errorf(format, args...)
 	select {
 	case <-w.done:
-		return err
+		return fatalError{err}
 	default:
-		return err.(fatalError).error
+		return err
 	}
 }
 
