@@ -21,6 +21,7 @@ type attempt struct {
 	started  time.Time       // when the handler was called; zero before
 	ctxDone  <-chan struct{} // asynq gave up on this run: timeout, deadline, cancelled, lease lost
 	returned time.Time       // when the handler came back; zero before
+	failed   bool            // it came back with an error
 	gone     chan struct{}   // closed when the handler came back or never will be called
 	acking   bool            // asynq has sent its one acknowledgement
 	settled  bool            // given back by us: asynq's acknowledgement is answered without asking Redis
@@ -103,10 +104,11 @@ func (as *attempts) enter(ctx context.Context, a *attempt) error {
 	}
 }
 
-// finish marks that the run's handler has returned and frees its slot.
-func (as *attempts) finish(a *attempt, now time.Time) {
+// finish marks that the run's handler has returned, with an error or without, and frees its slot.
+func (as *attempts) finish(a *attempt, now time.Time, failed bool) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
+	a.failed = failed
 	as.release(a, now)
 	as.forgetIfOver(a)
 }
@@ -133,20 +135,21 @@ func (as *attempts) settle(a *attempt) {
 
 // acknowledging returns the run that an acknowledgement of asynq's belongs to, or nil when it is none of ours: then
 // it is the recoverer's. asynq names only the task; it acknowledges a run once, when its handler returned, its
-// context ended or its deadline had passed before it began, and the newest such run is meant.
-func (as *attempts) acknowledging(key string, now time.Time) (a *attempt, settled bool) {
+// context ended or its deadline had passed before it began, and the newest run that can have ended so is meant.
+func (as *attempts) acknowledging(key string, out outcome, now time.Time) (a *attempt, settled bool) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	for _, c := range slices.Backward(as.byKey[key]) {
-		if c.acking {
+		switch {
+		case c.acking:
 			continue
-		}
-		if c.started.IsZero() {
+		case c.started.IsZero():
 			if c.task.Deadline.IsZero() || now.Before(c.task.Deadline) {
 				continue
 			}
 			as.release(c, now) // asynq will not call the handler any more
-		} else if c.returned.IsZero() && !isDone(c.ctxDone) {
+		case isDone(c.ctxDone): // as failed, or as what it returned in the same moment
+		case c.returned.IsZero(), c.failed != (out == outcomeRetry || out == outcomeArchived):
 			continue
 		}
 		c.acking = true

@@ -144,10 +144,15 @@ func acknowledgementOf(keys []string) (acknowledgement, bool) {
 }
 
 // acknowledge runs a guarded script, and again while the connection fails, until ctx ends: asynq gives it the end of
-// the lease. asynq's own re-send runs under a context that is over by then.
+// the lease. asynq's own re-send runs under a context that is over by then, and has nothing left to try.
 func (b *broker) acknowledge(ctx context.Context, script *redis.Script, ack acknowledgement, keys []string, args []any) *redis.Cmd {
+	if err := ctx.Err(); err != nil {
+		cmd := redis.NewCmd(ctx)
+		cmd.SetErr(err)
+		return cmd
+	}
 	now := time.Now()
-	a, settled := b.attempts.acknowledging(taskKey(ack.queue, ack.id), now)
+	a, settled := b.attempts.acknowledging(taskKey(ack.queue, ack.id), ack.out, now)
 	if settled {
 		b.attempts.acknowledged(a)
 		return okCmd(ctx)

@@ -290,6 +290,16 @@ func TestFailuresRetryArchiveAndSayWhen(t *testing.T) {
 	})
 }
 
+// asynq catches a panic and takes it for a failure.
+func TestPanicIsAFailure(t *testing.T) {
+	b := newBench(t)
+	b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) { panic("a bug") })
+	b.enqueue("panics", asynq.MaxRetry(3))
+	if info := b.eventuallyState("panics", "retry"); !strings.Contains(info.LastErr, "a bug") {
+		t.Errorf("error %q", info.LastErr)
+	}
+}
+
 func TestCrashesAreCountedAndThePoisonIsArchived(t *testing.T) {
 	b := newBench(t)
 	b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) {

@@ -12,7 +12,9 @@ import (
 
 // What Redis refuses for the moment is sent again: a task that succeeded stays one that succeeded.
 func TestRefusalsThatPassAreWaitedFor(t *testing.T) {
-	ailments := map[string]struct{ begin, end func(context.Context, *redis.Client) error }{
+	ailments := map[string]struct {
+		begin, end func(context.Context, *redis.Client) error
+	}{
 		"out of memory": {
 			func(ctx context.Context, c *redis.Client) error { return c.ConfigSet(ctx, "maxmemory", "1").Err() },
 			func(ctx context.Context, c *redis.Client) error { return c.ConfigSet(ctx, "maxmemory", "0").Err() },

@@ -42,7 +42,15 @@ func (r *runner) ProcessTask(ctx context.Context, t *asynq.Task) error {
 	if a == nil {
 		return fmt.Errorf("task %s of queue %s waited so long to start that it was given back", id, queue)
 	}
-	defer func() { r.attempts.finish(a, time.Now()) }()
+	failed := true // as it is when the handler panics, which asynq catches
+	defer func() { r.attempts.finish(a, time.Now(), failed) }()
+	err := r.run(ctx, a)
+	failed = err != nil
+	return err
+}
+
+// run runs one attempt and returns what asynq shall make of it.
+func (r *runner) run(ctx context.Context, a *attempt) error {
 	if err := r.attempts.enter(ctx, a); err != nil {
 		return err
 	}
