@@ -11,6 +11,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // recorder keeps the keys of every script that asynq sends.
@@ -131,6 +132,18 @@ func TestDecodeMessageAgreesWithAsynq(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+}
+
+// What asynq cannot decode must not pass here: asynq would drop it and leave it in active.
+func TestDecodeMessageRefusesWhatAsynqRefuses(t *testing.T) {
+	for _, field := range []protowire.Number{
+		fieldType, fieldID, fieldQueue, fieldErrorMsg, fieldUniqueKey, fieldGroupKey,
+	} {
+		b := protowire.AppendBytes(protowire.AppendTag(nil, field, protowire.BytesType), []byte{0xff})
+		if _, err := decodeMessage(b); err == nil {
+			t.Errorf("field %d may be something else than UTF-8", field)
+		}
 	}
 }
 

@@ -36,8 +36,10 @@ const (
 	fieldErrorMsg     = protowire.Number(7)
 	fieldTimeout      = protowire.Number(8)
 	fieldDeadline     = protowire.Number(9)
+	fieldUniqueKey    = protowire.Number(10)
 	fieldLastFailedAt = protowire.Number(11)
 	fieldRetention    = protowire.Number(12)
+	fieldGroupKey     = protowire.Number(14)
 	fieldHeaders      = protowire.Number(15)
 )
 
@@ -101,8 +103,10 @@ func (m *message) setNumber(num protowire.Number, v uint64) {
 }
 
 func (m *message) setBytes(num protowire.Number, v []byte) error {
+	var unused string // of fields that are not needed and that asynq's decoder looks at all the same
 	text := map[protowire.Number]*string{
 		fieldType: &m.Type, fieldID: &m.ID, fieldQueue: &m.Queue, fieldErrorMsg: &m.ErrorMsg,
+		fieldUniqueKey: &unused, fieldGroupKey: &unused,
 	}
 	switch {
 	case num == fieldPayload:
