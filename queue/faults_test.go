@@ -67,6 +67,35 @@ func TestLateOutcomesAreFenced(t *testing.T) {
 	}
 }
 
+// A run whose lease ended may have been moved to retry by asynq's recoverer, which knows no owners. Its result comes too
+// late: the task will run again.
+func TestResultOfALostRunIsNotKept(t *testing.T) {
+	b := newBench(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) {
+		close(entered)
+		<-release
+		return json.RawMessage(`"late"`), nil
+	})
+	b.enqueue("r1")
+	<-entered
+	ctx := t.Context()
+	b.redis.LRem(ctx, key("active"), 0, "r1")
+	b.redis.ZRem(ctx, key("lease"), "r1")
+	b.redis.HSet(ctx, key("t:r1"), "state", "retry")
+	b.redis.Do(ctx, "ZADD", key("retry"), time.Now().Add(time.Hour).Unix(), "r1")
+	close(release)
+	select {
+	case <-b.fenced:
+	case <-time.After(30 * time.Second):
+		t.Fatal("nothing was fenced")
+	}
+	b.eventuallyState("r1", "retry")
+	if got, err := b.redis.Get(ctx, queue.ResultKey("r1")).Result(); err == nil {
+		t.Errorf("the late result %s was stored", got)
+	}
+}
+
 // A task without an owner was handed out by nobody we know: fenced too.
 func TestMissingOwnerIsFenced(t *testing.T) {
 	b := newBench(t)
