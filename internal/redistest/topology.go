@@ -19,24 +19,7 @@ import (
 // redis-cluster:// one; Client is a plain client of the node.
 func StartCluster(t testing.TB, args ...string) *Server {
 	t.Helper()
-	port := 0
-	for port == 0 || port > 55000 { // the default bus port is port+10000 on older servers
-		port = FreePort(t)
-		if port > 55000 {
-			port = 20000 + port%30000
-		}
-	}
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	password := argument(args, "--requirepass")
-	s := &Server{
-		Addr: addr,
-		URL:  "redis-cluster://" + userinfo(password) + addr,
-		args: append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes"}, args...),
-		opts: &redis.Options{Addr: addr, Password: password},
-	}
-	if err := s.launch(t); err != nil {
-		t.Fatalf("redistest: %v", err)
-	}
+	s := startClusterNode(t, args...)
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	if err := s.Client.ClusterAddSlotsRange(ctx, 0, 16383).Err(); err != nil {
@@ -49,10 +32,41 @@ func StartCluster(t testing.TB, args ...string) *Server {
 	return s
 }
 
+// startClusterNode runs a server in cluster mode that knows no other node and owns no slot.
+func startClusterNode(t testing.TB, args ...string) *Server {
+	t.Helper()
+	for attempt := 1; ; attempt++ {
+		port := FreePort(t)
+		if port > 55000 { // the default bus port is port+10000 on older servers
+			port = 20000 + port%30000
+		}
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		password := argument(args, "--requirepass")
+		s := &Server{
+			Addr: addr,
+			URL:  "redis-cluster://" + userinfo(password) + addr,
+			args: append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes"}, args...),
+			opts: &redis.Options{Addr: addr, Password: password},
+		}
+		err := s.launch(t)
+		if err == nil {
+			return s
+		}
+		if attempt == 5 { // somebody may have taken one of its two ports
+			t.Fatalf("redistest: %v", err)
+		}
+	}
+}
+
 // StartSentinel runs one sentinel (quorum 1) that watches master under the
 // name "mymaster", and waits until it reports the master's address. URL is a
 // redis-sentinel:// one that also carries the master's password.
 func StartSentinel(t testing.TB, master *Server) *Server {
+	t.Helper()
+	return startSentinel(t, master, 1, 2*time.Second)
+}
+
+func startSentinel(t testing.TB, master *Server, quorum int, downAfter time.Duration) *Server {
 	t.Helper()
 	host, masterPort, err := net.SplitHostPort(master.Addr)
 	if err != nil {
@@ -63,8 +77,9 @@ func StartSentinel(t testing.TB, master *Server) *Server {
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	dir := t.TempDir()
 	file := filepath.Join(dir, "sentinel.conf")
-	conf := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor mymaster %s %s 1\nsentinel down-after-milliseconds mymaster 2000\n",
-		port, dir, host, masterPort)
+	conf := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor mymaster %s %s %d\n"+
+		"sentinel down-after-milliseconds mymaster %d\nsentinel failover-timeout mymaster 10000\n",
+		port, dir, host, masterPort, quorum, downAfter.Milliseconds())
 	if password != "" {
 		conf += "sentinel auth-pass mymaster " + password + "\n"
 	}
