@@ -186,3 +186,36 @@ func TestPortTaken(t *testing.T) {
 		t.Fatalf("error %v, want one that names %s", err, e.Addr())
 	}
 }
+
+// go-redis alone asks a dead master for a whole minute.
+func TestClusterClientFollowsFailover(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartShards(t, 3)
+	target, err := Parse(cluster.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := target.Open()
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := client.Set(ctx, "k", "v", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	dead := cluster.MasterOf("k")
+	dead.Client.Wait(ctx, 1, 5*time.Second)
+	dead.Kill()
+	died := time.Now()
+	cluster.MasterOf("k") // the replica has taken over
+	elected := time.Now()
+	for client.Set(ctx, "k", "w", 0).Err() != nil {
+		if ctx.Err() != nil {
+			t.Fatalf("the client has not found the new master in %v", time.Since(elected))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Logf("a new master after %v, found %v later", elected.Sub(died), time.Since(elected))
+	if time.Since(elected) > 30*time.Second {
+		t.Error("the client waited for its next routine look")
+	}
+}

@@ -226,7 +226,8 @@ func (t *Target) setDB(path string) error {
 // closes the client.
 //
 // Defaults that matter: a dial takes at most 3 s and is tried twice, a read or
-// a write at most 5 s, and a context's deadline is respected.
+// a write at most 5 s, and a context's deadline is respected. A cluster client
+// finds the new master within moments of a failover.
 func (t Target) Open(mods ...func(*redis.UniversalOptions)) redis.UniversalClient {
 	opts := t.opts
 	opts.Addrs = slices.Clone(t.opts.Addrs)
@@ -236,7 +237,11 @@ func (t Target) Open(mods ...func(*redis.UniversalOptions)) redis.UniversalClien
 	for _, mod := range mods {
 		mod(&opts)
 	}
-	return redis.NewUniversalClient(&opts)
+	client := redis.NewUniversalClient(&opts)
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		cluster.AddHook(reloader{cluster})
+	}
+	return client
 }
 
 // Cluster tells whether the target is a Redis Cluster, where a command's keys
