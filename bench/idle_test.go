@@ -66,7 +66,7 @@ func BenchmarkIdleCommands(b *testing.B) {
 	for b.Loop() {
 		for _, line := range monitor(b, server.Addr, window) {
 			all++
-			if strings.Contains(line, "asynq:{ours}") {
+			if strings.Contains(line, "{ours}") {
 				queueOnly++
 			}
 		}
