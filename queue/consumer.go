@@ -15,7 +15,8 @@ import (
 )
 
 // Clients are the connections a consumer works with. The caller closes Client and Once after Run has returned;
-// Blocking is closed by Run, since nothing else interrupts a blocked command.
+// Blocking is closed by Run, since nothing else interrupts a blocked command, and Client too when Redis does not answer
+// at the end.
 type Clients struct {
 	Client   redis.UniversalClient // for all that may be sent twice
 	Once     redis.UniversalClient // opened with SendOnce: for what may not
@@ -69,7 +70,8 @@ const (
 	// forwardEvery is how often asynq moves scheduled and retried tasks whose time has come to pending. asynq's
 	// default of 5 s is latency for nothing; this costs two cheap commands a second and queue.
 	forwardEvery = time.Second
-	// quitAfter is asynq's own shutdown timeout. By then no attempt is left; it is a last way out.
+	// quitAfter is asynq's own shutdown timeout. By then no attempt is left; it is a last way out, from commands that
+	// Redis does not answer too.
 	quitAfter = 5 * time.Second
 )
 
@@ -212,6 +214,10 @@ func (c *Consumer) Run(ctx context.Context, abort func()) error {
 	if err == nil {
 		server.Stop()
 		c.drain(abort)
+		// What is left is tidying up, by one part after the other. A Redis that answers none of their commands is not
+		// waited for: on a closed client they fail at once.
+		overdue := time.AfterFunc(quitAfter, func() { _ = c.clients.Client.Close() })
+		defer overdue.Stop()
 		server.Shutdown()
 	}
 	stop()
