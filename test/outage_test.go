@@ -127,6 +127,10 @@ func TestRedisFreezes(t *testing.T) {
 	w.answers("/health", 503, unhealthyBody)
 	t.Logf("unhealthy %v after Redis froze", time.Since(began))
 	w.answers("/livez", 200, "")
+	w.metric("runqy_worker_healthy", "0") // a scrape does not wait for Redis
+	if code, body := get(t, "http://"+w.Addr()+"/health/v2/queues"); code != 503 || !strings.HasPrefix(body, `{"broker":"error"`) {
+		t.Errorf("/health/v2/queues answers %d %s", code, body)
+	}
 	server.Thaw()
 	w.answers("/health", 200, healthyBody)
 	for n, id := range ids {
