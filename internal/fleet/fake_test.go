@@ -1,0 +1,318 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/rpc"
+	"github.com/runqy/runqy-worker/queue"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world is a fleet without processes: a registry, a role, addresses that answer, and who recovered what. Time is the
+// test's.
+type world struct {
+	mu        sync.Mutex // guards everything below
+	beats     map[string]time.Time
+	workers   map[string]heartbeat.Worker
+	answers   map[string]answer // by address
+	redis     error             // what Redis answers; nil: it is well
+	forgetErr error
+	recoverFn func(queue string) error
+	holder    string
+	heldUntil time.Time
+	memory    Remembered
+	events    []string // recoveries and removals, in order
+	usable    map[string]bool
+}
+
+type answer struct {
+	pong  rpc.Pong
+	err   error
+	after time.Duration
+}
+
+func newWorld() *world {
+	return &world{
+		beats: make(map[string]time.Time), workers: make(map[string]heartbeat.Worker), answers: make(map[string]answer),
+		memory: Remembered{Beats: make(map[string]heartbeat.Beat)}, usable: make(map[string]bool),
+	}
+}
+
+const (
+	beatEvery = 5 * time.Second
+	beatTTL   = 15 * time.Second
+)
+
+// add registers a worker that beats now and answers FREE.
+func (w *world) add(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	beat := heartbeat.Beat{
+		State: heartbeat.StateFree, Status: heartbeat.StatusRunning, Healthy: true, Queues: []string{"q"}, Address: id + ":1",
+		Interval: beatEvery, TTL: beatTTL, Identity: heartbeat.Identity{Nonce: "n-" + id, Host: "h"},
+	}
+	w.workers[id] = heartbeat.Worker{ID: id, Beat: beat}
+	w.beats[id] = time.Now()
+	w.answers[beat.Address] = answer{pong: rpc.Pong{WorkerID: id, Nonce: beat.Nonce, State: rpc.Free}}
+}
+
+// change edits a worker's heartbeat.
+func (w *world) change(id string, edit func(*heartbeat.Beat)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	worker := w.workers[id]
+	edit(&worker.Beat)
+	w.workers[id] = worker
+}
+
+func (w *world) answer(id string, a answer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answers[id+":1"] = a
+}
+
+func (w *world) beat(ids ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range ids {
+		w.beats[id] = time.Now()
+	}
+}
+
+// beating has workers beat every interval until stop is called.
+func (w *world) beating(ids ...string) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	group.Go(func() {
+		for ctx.Err() == nil {
+			w.beat(ids...)
+			sleep(ctx, beatEvery)
+		}
+	})
+	return func() { cancel(); group.Wait() }
+}
+
+func (w *world) remove(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.workers, id)
+}
+
+func (w *world) setRedis(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.redis = err
+}
+
+// entry is what Redis tells of a worker; the caller holds mu.
+func (w *world) entry(id string) heartbeat.Worker {
+	worker := w.workers[id]
+	age := time.Since(w.beats[id])
+	worker.Expiry = w.beats[id].Add(beatTTL)
+	if age >= beatTTL {
+		worker.Beat = heartbeat.Beat{}
+		return worker
+	}
+	worker.Alive, worker.Age, worker.TTL = true, age, beatTTL-age
+	return worker
+}
+
+func (w *world) List(context.Context) ([]heartbeat.Worker, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var list []heartbeat.Worker
+	for _, id := range slices.Sorted(maps.Keys(w.workers)) {
+		list = append(list, w.entry(id))
+	}
+	return list, w.redis
+}
+
+func (w *world) Get(_ context.Context, id string) (heartbeat.Worker, bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, ok := w.workers[id]; !ok {
+		return heartbeat.Worker{}, false, w.redis
+	}
+	return w.entry(id), true, w.redis
+}
+
+func (w *world) Forget(_ context.Context, worker heartbeat.Worker) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.forgetErr != nil {
+		return w.forgetErr
+	}
+	w.events = append(w.events, "forget "+worker.ID)
+	delete(w.workers, worker.ID)
+	return nil
+}
+
+func (w *world) Ping(ctx context.Context, address string) (rpc.Pong, error) {
+	w.mu.Lock()
+	a, ok := w.answers[address]
+	w.mu.Unlock()
+	if !ok {
+		return rpc.Pong{}, failed(rpc.KindRefused)
+	}
+	sleep(ctx, a.after)
+	if ctx.Err() != nil {
+		return rpc.Pong{}, failed(rpc.KindTimeout)
+	}
+	return a.pong, a.err
+}
+
+func failed(kind rpc.Kind) error { return &rpc.Failure{Kind: kind, Err: errors.New("as the test wants")} }
+
+func (w *world) OfProcess(_ context.Context, q, id, nonce string) (queue.Recovered, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.recoverFn != nil {
+		if err := w.recoverFn(q); err != nil {
+			return queue.Recovered{}, err
+		}
+	}
+	w.events = append(w.events, fmt.Sprintf("recover %s of %s %s", q, id, nonce))
+	return queue.Recovered{Requeued: 2, Archived: 1}, nil
+}
+
+func (w *world) Lapsed(_ context.Context, q string, alive func(id, nonce string) bool, margin time.Duration) (queue.Recovered, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(w.beats)) {
+		if !alive(id, "n-"+id) && margin == lapsedMargin {
+			if event := "lapsed " + q + " of " + id; !slices.Contains(w.events, event) {
+				w.events = append(w.events, event)
+			}
+		}
+	}
+	return queue.Recovered{}, nil
+}
+
+func (w *world) Return(_ context.Context, _ string, usable func(id string) bool) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id := range w.beats {
+		w.usable[id] = usable(id)
+	}
+	return 0, nil
+}
+
+func (w *world) Acquire(_ context.Context, name string, lease time.Duration) (bool, time.Duration, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.redis != nil {
+		return false, 0, w.redis
+	}
+	if left := time.Until(w.heldUntil); left > 0 && w.holder != name {
+		return false, left, nil
+	}
+	w.holder, w.heldUntil = name, time.Now().Add(lease)
+	return true, 0, nil
+}
+
+func (w *world) Release(_ context.Context, name string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.holder == name {
+		w.heldUntil = time.Time{}
+	}
+	return nil
+}
+
+func (w *world) Recall(context.Context) (Remembered, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return Remembered{Beats: maps.Clone(w.memory.Beats), Queues: slices.Clone(w.memory.Queues)}, w.redis
+}
+
+func (w *world) Note(_ context.Context, beats map[string]heartbeat.Beat, gone, queues []string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.Copy(w.memory.Beats, beats)
+	for _, id := range gone {
+		delete(w.memory.Beats, id)
+	}
+	w.memory.Queues = queues
+	return w.redis
+}
+
+func (w *world) happened() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.events)
+}
+
+// logBook keeps log lines.
+type logBook struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (l *logBook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// count returns how many lines have all the words.
+func (l *logBook) count(words ...string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for line := range strings.Lines(l.b.String()) {
+		if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
+			n++
+		}
+	}
+	return n
+}
+
+func (l *logBook) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// service returns a service in this world.
+func (w *world) service(t *testing.T, name string, book *logBook, observer Observer) *Service {
+	t.Helper()
+	s, err := New(Options{
+		ID: name, Self: heartbeat.Identity{Nonce: "x"}, Interval: 5 * time.Second, PingTimeout: 3 * time.Second,
+		Registry: w, Lease: w, Memory: w, Pinger: w, Recoverer: w, Directs: w, Observer: observer, Logger: book.logger(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// start runs a service until stop is called.
+func start(s *Service) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	group.Go(func() { _ = s.Run(ctx) })
+	return func() { cancel(); group.Wait() }
+}
+
+func find(t *testing.T, workers []Worker, id string) Worker {
+	t.Helper()
+	for _, w := range workers {
+		if w.ID == id {
+			return w
+		}
+	}
+	t.Fatalf("worker %s is not among %v", id, workers)
+	return Worker{}
+}

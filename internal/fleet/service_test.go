@@ -1,0 +1,332 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/rpc"
+)
+
+// die has a worker's process vanish: no beat any more, and its port refuses.
+func (w *world) die(id string) { w.answer(id, answer{err: failed(rpc.KindRefused)}) }
+
+func TestProvenDeathRecoversTheTasksAndThenRemovesTheWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, book := newWorld(), &logBook{}
+		recovered, died := 0, 0
+		w.add("dead")
+		w.add("well")
+		w.change("dead", func(b *heartbeat.Beat) { b.Queues = []string{"a", "b"} })
+		w.forgetErr = errors.New("not yet")
+		stopBeats := w.beating("well")
+		defer stopBeats()
+		s := w.service(t, "c", book, Observer{
+			Died:      func(string) { died++ },
+			Recovered: func(_, reason string, n int) { recovered += n * len(reason) / len(RecoveredDead) },
+		})
+		defer start(s)()
+		w.die("dead")
+		time.Sleep(9 * time.Second)
+		if events := w.happened(); len(events) != 0 {
+			t.Errorf("nine seconds after the last beat: %q", events)
+		}
+		time.Sleep(7 * time.Second)
+		first := []string{"recover a of dead n-dead", "recover b of dead n-dead"}
+		if events := w.happened(); len(events) < 2 || !slices.Equal(events[:2], first) || slices.Contains(events, "forget dead") {
+			t.Errorf("while it cannot be removed: %q", events)
+		}
+		w.mu.Lock()
+		w.forgetErr = nil
+		w.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		if events := w.happened(); events[len(events)-1] != "forget dead" {
+			t.Errorf("at last: %q", events)
+		}
+		if died != 1 || recovered < 6 || book.count("a worker is DEAD") != 1 || book.count("a dead worker was removed") != 1 {
+			t.Errorf("died %d, recovered %d", died, recovered)
+		}
+		time.Sleep(time.Minute)
+		if got := s.States(); got["FREE"] != 1 || got["DEAD"] != 0 {
+			t.Errorf("states %v", got)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if _, there := w.memory.Beats["dead"]; there || w.memory.Beats["well"].Nonce != "n-well" {
+			t.Errorf("remembered: %v", w.memory.Beats)
+		}
+	})
+}
+
+// What does not prove a death: an answer of 401, TLS that does not come about, a timeout; and a heartbeat that goes on,
+// whatever the address does.
+func TestUnreachableWorkersAreNotRobbed(t *testing.T) {
+	for _, kind := range []rpc.Kind{rpc.KindUnauthorised, rpc.KindTLS, rpc.KindTimeout, rpc.KindOther, rpc.KindRefused} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.add("w")
+			w.answer("w", answer{err: failed(kind)})
+			stopBeats := w.beating("w")
+			defer stopBeats()
+			s := w.service(t, "c", &logBook{}, Observer{})
+			defer start(s)()
+			time.Sleep(2 * time.Minute)
+			if got := find(t, s.Workers(), "w"); got.State != Dead || got.Cause != string(kind) {
+				t.Errorf("%s: %s %s", kind, got.State, got.Cause)
+			}
+			if events := w.happened(); len(events) != 0 {
+				t.Errorf("%s: %q", kind, events)
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if !w.usable["w"] {
+				t.Errorf("%s: what waits for it was taken away", kind)
+			}
+		})
+	}
+}
+
+// Frozen: it does not answer and does not beat, but its port accepts. Only lapsed leases count.
+func TestSilenceWaitsForTheLeases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, book := newWorld(), &logBook{}
+		w.add("w")
+		w.answer("w", answer{err: failed(rpc.KindTimeout)})
+		s := w.service(t, "c", book, Observer{})
+		defer start(s)()
+		time.Sleep(14 * time.Second)
+		if events := w.happened(); len(events) != 0 {
+			t.Errorf("while its heartbeat lives: %q", events)
+		}
+		time.Sleep(12 * time.Second)
+		if events := w.happened(); !slices.Equal(events, []string{"lapsed q of w"}) {
+			t.Errorf("after its heartbeat: %q", events)
+		}
+		if got := find(t, s.Workers(), "w"); got.Cause != CauseHeartbeatExpired || got.Proven {
+			t.Errorf("%s %s proven %t", got.State, got.Cause, got.Proven)
+		}
+		time.Sleep(45 * time.Second)
+		if events := w.happened(); !slices.Equal(events, []string{"lapsed q of w", "forget w"}) {
+			t.Errorf("at last: %q", events)
+		}
+		if n := book.count("a worker is DEAD"); n != 1 {
+			t.Errorf("told %d times", n)
+		}
+	})
+}
+
+// Redis stood still for a minute: every heartbeat and every lease has run out, and nobody is dead.
+func TestAfterAnOutageOfRedisNobodyIsRobbed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, book := newWorld(), &logBook{}
+		ids := []string{"a", "b"}
+		for _, id := range ids {
+			w.add(id)
+		}
+		stopBeats := w.beating(ids...)
+		s := w.service(t, "c", book, Observer{})
+		defer start(s)()
+		time.Sleep(20 * time.Second)
+		stopBeats()
+		w.setRedis(errors.New("down"))
+		time.Sleep(time.Minute)
+		w.die("a") // its port is closed to us, but it beats: as soon as it can
+		w.setRedis(nil)
+		time.Sleep(4 * time.Second)
+		stopBeats = w.beating(ids...)
+		defer stopBeats()
+		time.Sleep(time.Minute)
+		if events := w.happened(); len(events) != 0 {
+			t.Errorf("%q", events)
+		}
+		if got := s.States(); got["FREE"] != 1 {
+			t.Errorf("states %v", got)
+		}
+	})
+}
+
+func TestTheRolePassesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.add("w")
+		stopBeats := w.beating("w")
+		defer stopBeats()
+		first, second := w.service(t, "first", &logBook{}, Observer{}), w.service(t, "second", &logBook{}, Observer{})
+		stopFirst := start(first)
+		time.Sleep(time.Second)
+		stopSecond := start(second)
+		defer stopSecond()
+		time.Sleep(time.Minute)
+		if !first.Leading() || second.Leading() || second.States() != nil {
+			t.Fatal("the first one does not lead alone")
+		}
+		stopFirst() // cleanly: the role is free at once
+		w.mu.Lock()
+		free := w.heldUntil.IsZero()
+		w.mu.Unlock()
+		if !free || first.Leading() || first.States() != nil {
+			t.Error("the role was not given up")
+		}
+		time.Sleep(15 * time.Second)
+		if !second.Leading() || second.States()["FREE"] != 1 {
+			t.Error("the second one has not taken over within 15 s")
+		}
+	})
+}
+
+// The holder and a worker die together, on another host: the next holder knows from the memory who that worker was, and
+// its tasks run again 20 s after.
+func TestTheNextHolderBuriesWhoDiedWithTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, book := newWorld(), &logBook{}
+		w.add("w")
+		stopBeats := w.beating("w")
+		stopFirst := start(w.service(t, "first", &logBook{}, Observer{}))
+		time.Sleep(30 * time.Second)
+		stopBeats()
+		stopFirst()
+		w.mu.Lock()
+		w.holder, w.heldUntil = "first|x", time.Now().Add(roleLease) // killed right after a renewal
+		w.beats["w"] = time.Now().Add(-beatEvery)                    // and right before its next beat
+		w.mu.Unlock()
+		w.die("w")
+		defer start(w.service(t, "second", book, Observer{}))()
+		time.Sleep(20 * time.Second)
+		if events := w.happened(); !slices.Contains(events, "recover q of w n-w") || !slices.Contains(events, "forget w") {
+			t.Errorf("after 20 s: %q", events)
+		}
+	})
+}
+
+// A holder that Redis does not answer stops before its lease ends for the others.
+func TestAHolderWithoutRedisGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, book := newWorld(), &logBook{}
+		s := w.service(t, "c", book, Observer{})
+		defer start(s)()
+		time.Sleep(time.Second)
+		w.setRedis(errors.New("down"))
+		time.Sleep(10 * time.Second)
+		if s.Leading() {
+			t.Error("it still leads")
+		}
+		w.setRedis(nil)
+		time.Sleep(5 * time.Second)
+		if !s.Leading() {
+			t.Error("it does not lead again")
+		}
+		if n := book.count("could not be renewed"); n != 1 {
+			t.Errorf("told %d times", n)
+		}
+	})
+}
+
+// Two that act at once, as can happen for a moment: both do everything, and Redis' guards make the second of each
+// step empty.
+func TestTwoHoldersDoNoHarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.add("dead")
+		w.add("well")
+		stopBeats := w.beating("well")
+		defer stopBeats()
+		w.die("dead")
+		// The same name and nonce: each believes that the role is its own.
+		one, two := w.service(t, "c", &logBook{}, Observer{}), w.service(t, "c", &logBook{}, Observer{})
+		defer start(one)()
+		defer start(two)()
+		time.Sleep(30 * time.Second)
+		if !one.Leading() || !two.Leading() {
+			t.Fatal("they do not act both")
+		}
+		for _, event := range w.happened() {
+			if event != "recover q of dead n-dead" && event != "forget dead" && event != "lapsed q of dead" {
+				t.Errorf("%s", event)
+			}
+		}
+		if one.States()["FREE"] != 1 || two.States()["FREE"] != 1 {
+			t.Errorf("%v, %v", one.States(), two.States())
+		}
+	})
+}
+
+// A burial that fails is tried again, and one worker that cannot be buried keeps nobody else from it.
+func TestFailedBurialsAreTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, book := newWorld(), &logBook{}
+		for i := range 20 {
+			id := fmt.Sprintf("w%d", i)
+			w.add(id)
+			w.die(id)
+			w.change(id, func(b *heartbeat.Beat) { b.Queues = []string{"q" + id} })
+		}
+		w.recoverFn = func(q string) error {
+			if q == "qw3" {
+				return errors.New("broken")
+			}
+			return nil
+		}
+		s := w.service(t, "c", book, Observer{})
+		defer start(s)()
+		time.Sleep(16 * time.Second)
+		w.mu.Lock()
+		left := len(w.workers)
+		w.recoverFn = nil
+		w.mu.Unlock()
+		if left != 1 {
+			t.Errorf("%d workers are left", left)
+		}
+		time.Sleep(6 * time.Second)
+		if events := w.happened(); !slices.Contains(events, "forget w3") {
+			t.Errorf("%q", events)
+		}
+		if n := book.count("cannot be removed yet"); n == 0 {
+			t.Error("the failure was not told")
+		}
+	})
+}
+
+func TestDirectTasksOfDegradedWorkersGoBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for _, id := range []string{"well", "degraded", "draining", "gone"} {
+			w.add(id)
+		}
+		w.change("degraded", func(b *heartbeat.Beat) { b.Status = heartbeat.StatusDegraded })
+		w.change("draining", func(b *heartbeat.Beat) { b.Status = heartbeat.StatusDraining })
+		w.remove("gone")
+		stopBeats := w.beating("well", "degraded", "draining")
+		defer stopBeats()
+		defer start(w.service(t, "c", &logBook{}, Observer{}))()
+		time.Sleep(11 * time.Second)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for id, want := range map[string]bool{"well": true, "degraded": false, "draining": false, "gone": false} {
+			if got, asked := w.usable[id]; !asked || got != want {
+				t.Errorf("%s: usable %t (asked %t)", id, got, asked)
+			}
+		}
+	})
+}
+
+func TestNewRefusesWhatIsIncomplete(t *testing.T) {
+	w, book := newWorld(), &logBook{}
+	whole := w.service(t, "c", book, Observer{}).opts
+	for name, edit := range map[string]func(*Options){
+		"no id":        func(o *Options) { o.ID = "" },
+		"no nonce":     func(o *Options) { o.Self.Nonce = "" },
+		"no interval":  func(o *Options) { o.Interval = 0 },
+		"no registry":  func(o *Options) { o.Registry = nil },
+		"no recoverer": func(o *Options) { o.Recoverer = nil },
+	} {
+		broken := whole
+		edit(&broken)
+		if _, err := New(broken); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}

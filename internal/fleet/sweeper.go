@@ -1,0 +1,171 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/runqy/runqy-worker/heartbeat"
+)
+
+const (
+	sweepsAtOnce = 4
+	// lapsedMargin allows for clocks that differ: leases are written by the workers' clocks.
+	lapsedMargin = 5 * time.Second
+	// lapsedAfter is when a worker without a heartbeat cannot have a valid lease any more: asynq's leases last 30 s.
+	lapsedAfter = 30*time.Second + lapsedMargin
+)
+
+// sweeper looks through the queues for what belongs to nobody: tasks whose owner has fallen silent and whose lease has
+// ended, and tasks that wait for a worker that will not take them.
+type sweeper struct {
+	opts    Options
+	checker *Checker
+	lists   chan []heartbeat.Worker // handed over only while the sweeper waits
+
+	mu      sync.Mutex // guards the rest
+	queues  map[string]bool
+	failing bool
+}
+
+func newSweeper(opts Options, checker *Checker) *sweeper {
+	s := &sweeper{opts: opts, checker: checker, lists: make(chan []heartbeat.Worker), queues: make(map[string]bool)}
+	s.know(opts.Queues)
+	return s
+}
+
+// know adds queues to those that are swept.
+func (s *sweeper) know(queues []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range queues {
+		s.queues[q] = true
+	}
+	s.opts.Observer.Queues(queues)
+}
+
+// saw adds the queues that these workers serve.
+func (s *sweeper) saw(list []heartbeat.Worker) { s.know(served(list)) }
+
+// offer has the queues swept by what a registry just read says, unless the last sweep is still going on.
+func (s *sweeper) offer(list []heartbeat.Worker) {
+	select {
+	case s.lists <- list:
+	default:
+	}
+}
+
+// run sweeps whenever it is offered something, until ctx ends.
+func (s *sweeper) run(ctx context.Context) {
+	for {
+		select {
+		case list := <-s.lists:
+			s.report(ctx, s.sweep(ctx, list))
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *sweeper) sweep(ctx context.Context, list []heartbeat.Worker) error {
+	s.mu.Lock()
+	queues := slices.Sorted(maps.Keys(s.queues))
+	s.mu.Unlock()
+	registered := make(map[string]heartbeat.Worker, len(list))
+	for _, w := range list {
+		registered[w.ID] = w
+	}
+	var (
+		group sync.WaitGroup
+		mu    sync.Mutex // guards errs
+		errs  []error
+		slot  = make(chan struct{}, sweepsAtOnce)
+	)
+	for _, q := range queues {
+		slot <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slot }()
+			if err := s.sweepQueue(ctx, q, registered); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			}
+		})
+	}
+	group.Wait()
+	if len(errs) > 0 {
+		return errs[0] // the others say the same
+	}
+	return s.forgetLapsed(ctx, list)
+}
+
+func (s *sweeper) sweepQueue(ctx context.Context, queue string, registered map[string]heartbeat.Worker) error {
+	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
+	defer cancel()
+	alive := func(workerID, nonce string) bool {
+		w, ok := registered[workerID]
+		if ok && !w.Alive && w.Err != nil {
+			return true // Redis could not tell
+		}
+		return ok && w.Alive && w.Beat.Nonce == nonce
+	}
+	done, err := s.opts.Recoverer.Lapsed(ctx, queue, alive, lapsedMargin)
+	if n := done.Requeued + done.Archived; n > 0 {
+		s.opts.Observer.Recovered(queue, RecoveredLapsed, n)
+	}
+	usable := func(workerID string) bool {
+		w, ok := registered[workerID]
+		return ok && (w.Alive && takesDirect(w.Beat.Status) || !w.Alive && w.Err != nil)
+	}
+	n, returnErr := s.opts.Directs.Return(ctx, queue, usable)
+	if n > 0 {
+		s.opts.Logger.Warn("tasks that waited for a worker that is not usable went back to their queue", "queue", queue, "tasks", n)
+	}
+	return errors.Join(err, returnErr)
+}
+
+// takesDirect tells whether a worker with that status will come to take what waits for it. One that merely does not
+// answer the checker will.
+func takesDirect(status string) bool {
+	return status != heartbeat.StatusDegraded && status != heartbeat.StatusDraining
+}
+
+// forgetLapsed strikes off the registry who has been without a heartbeat for longer than any lease lasts. What those
+// workers held has been recovered by the sweep before it.
+func (s *sweeper) forgetLapsed(ctx context.Context, list []heartbeat.Worker) error {
+	for _, w := range list {
+		if w.Alive || w.Err != nil || s.checker.missingFor(w.ID) < lapsedAfter {
+			continue
+		}
+		if err := s.forget(ctx, w); err != nil {
+			return err
+		}
+		s.opts.Logger.Warn("a worker that fell silent was removed", "worker", w.ID)
+	}
+	return nil
+}
+
+func (s *sweeper) forget(ctx context.Context, w heartbeat.Worker) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return s.opts.Registry.Forget(ctx, w)
+}
+
+// report logs when sweeps begin to fail, and when they work again.
+func (s *sweeper) report(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err != nil && !s.failing:
+		s.opts.Logger.Warn("the queues cannot be swept now; it is tried again", "error", err)
+	case err == nil && s.failing:
+		s.opts.Logger.Info("the queues are swept again")
+	}
+	s.failing = err != nil
+}

@@ -1,0 +1,69 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+
+	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/rpc"
+)
+
+// State is what a worker is to whoever gives out tasks.
+type State string
+
+// The states of a worker.
+const (
+	Free State = "FREE" // takes a task now
+	Busy State = "BUSY" // alive, but all its slots are taken or it takes no tasks; Worker.Reason tells
+	Dead State = "DEAD" // nobody should give it anything; Worker.Cause tells how that showed
+)
+
+// The causes of [Dead]; they are label values of metrics.
+const (
+	CauseRefused          = string(rpc.KindRefused)      // its address refuses connections
+	CauseTimeout          = string(rpc.KindTimeout)      // it does not answer in time
+	CauseUnauthorised     = string(rpc.KindUnauthorised) // it does not accept our credentials
+	CauseTLS              = string(rpc.KindTLS)          // no TLS connection comes about
+	CauseHeartbeatExpired = "heartbeat_expired"          // it is silent in Redis
+	CauseWrongIdentity    = "wrong_identity"             // another process answers at its address
+	CauseProcessGone      = "process_gone"               // its process does not exist any more on this host
+	CauseError            = string(rpc.KindOther)        // anything else
+)
+
+// Causes lists every cause of [Dead].
+func Causes() []string {
+	return []string{
+		CauseRefused, CauseTimeout, CauseUnauthorised, CauseTLS, CauseHeartbeatExpired, CauseWrongIdentity,
+		CauseProcessGone, CauseError,
+	}
+}
+
+// Worker is a registered worker as the checker judges it.
+type Worker struct {
+	// Worker is the registry's entry. Its Beat is the last one seen when there is no heartbeat any more (Alive is false).
+	heartbeat.Worker
+
+	State  State
+	Cause  string // one of the causes when State is Dead, else empty
+	Reason string // why it is not Free, for people
+	Proven bool   // its death is proven: its tasks may be taken from it
+}
+
+// Pinger asks the worker at an address (host:port) how it is; rpc.Client is the real one.
+type Pinger interface {
+	// Ping returns by the end of ctx. An error should wrap an *rpc.Failure, which tells what kind of failure it is. It is
+	// called from many goroutines at once.
+	Ping(ctx context.Context, address string) (rpc.Pong, error)
+}
+
+// causeOf sorts a failed ping.
+func causeOf(err error) (cause, detail string) {
+	var f *rpc.Failure
+	switch {
+	case errors.As(err, &f):
+		return string(f.Kind), f.Err.Error()
+	case errors.Is(err, context.DeadlineExceeded):
+		return CauseTimeout, err.Error()
+	}
+	return CauseError, err.Error()
+}
