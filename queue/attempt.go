@@ -221,6 +221,13 @@ func (as *attempts) holds(key, owner string) bool {
 	return asked
 }
 
+// inFlight tells whether a run of this task is held.
+func (as *attempts) inFlight(key string) bool {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	return len(as.byKey[key]) > 0
+}
+
 // busy returns how many slots are taken.
 func (as *attempts) busy() int { return len(as.slots) }
 

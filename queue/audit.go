@@ -80,7 +80,7 @@ func (au *auditor) audit(ctx context.Context, queue string) error {
 		if au.attempts.holds(taskKey(queue, id), owner) {
 			continue
 		}
-		given, err := giveBack(ctx, au.client, au.scripts.giveback, queue, id, owner)
+		given, err := giveBack(ctx, au.client, au.scripts.giveback, queue, id, owner, atTheHead)
 		if err != nil {
 			return err
 		}

@@ -504,6 +504,50 @@ func TestSameIDIsNeverHandledTwiceAtOnce(t *testing.T) {
 	}
 }
 
+// asynq's ids are unique per queue, but it keeps the leases of a server by id alone: of two such tasks at once it would
+// let one's lapse, and both would run again.
+func TestSameIDInTwoQueuesRunsOneAfterTheOther(t *testing.T) {
+	b := newBench(t)
+	b.opts.Queues = map[string]int{testQueue: 1, "other": 1}
+	b.opts.Concurrency = 3
+	entered, release := make(chan string, 10), make(chan struct{})
+	b.start(func(_ context.Context, task *queue.Task) (json.RawMessage, error) {
+		entered <- task.Queue + "/" + task.ID
+		if task.ID == "twin" {
+			<-release
+		}
+		return nil, nil
+	})
+	end := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(end)
+	b.enqueue("twin")
+	<-entered
+	b.enqueue("twin", asynq.Queue("other"))
+	b.enqueue("single", asynq.Queue("other")) // is not held up by the one before it
+	if got := <-entered; got != "other/single" {
+		t.Fatalf("%s entered", got)
+	}
+	b.waitFinished("single")
+	b.eventually(func() string {
+		if info, err := b.inspect.GetTaskInfo("other", "twin"); err != nil || info.State != asynq.TaskStatePending {
+			return fmt.Sprintf("the second twin is %+v, %v", info, err)
+		}
+		return ""
+	})
+	if n := b.redis.LLen(t.Context(), "asynq:{other}:active").Val(); n > 1 {
+		t.Errorf("%d active in the other queue", n)
+	}
+	end()
+	b.waitFinished("twin")
+	b.waitFinished("twin")
+	b.eventually(func() string {
+		if n := b.redis.Exists(t.Context(), "asynq:{other}:t:twin", key("t:twin")).Val(); n != 0 {
+			return "a twin is not done"
+		}
+		return ""
+	})
+}
+
 func TestCancelProcessing(t *testing.T) {
 	b := newBench(t)
 	entered := make(chan struct{})

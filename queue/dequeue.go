@@ -50,7 +50,7 @@ type popped int
 const (
 	poppedNothing popped = iota
 	poppedTask
-	poppedPaused // the queue is paused
+	poppedPaused // the queue is paused, or has only what cannot run yet
 	poppedError  // Redis did not answer
 )
 
@@ -216,6 +216,11 @@ func (d *dequeuer) try(ctx context.Context, queue string) (*redis.Cmd, popped) {
 		}
 		switch kind := fields[0]; {
 		case kind == "task" && len(fields) == 5:
+			if d.twin(queue, fields[1]) {
+				d.postpone(ctx, queue, fields[1], owner)
+				d.attempts.answered(number, nil)
+				return nil, poppedPaused
+			}
 			a, err := newAttempt(queue, owner, number, fields, now)
 			d.attempts.answered(number, a)
 			if err != nil {
@@ -238,6 +243,27 @@ func (d *dequeuer) try(ctx context.Context, queue string) (*redis.Cmd, popped) {
 		}
 	}
 	return nil, poppedNothing
+}
+
+// twin tells whether a task of another queue with the same id is in flight here. asynq keeps a server's leases by id
+// alone: of two such tasks at once it would let one's lapse, and both would run again.
+func (d *dequeuer) twin(queue, id string) bool {
+	for other := range d.watchers {
+		if other != queue && d.attempts.inFlight(taskKey(other, id)) {
+			return true
+		}
+	}
+	return false
+}
+
+// postpone gives a task back for later, behind all others.
+func (d *dequeuer) postpone(ctx context.Context, queue, id, owner string) {
+	ctx, cancel := context.WithTimeout(ctx, giveBackFor)
+	defer cancel()
+	if _, err := giveBack(ctx, d.client, d.scripts.giveback, queue, id, owner, atTheEnd); err != nil {
+		d.suspect()
+		d.log.Warn("cannot give a task back yet; it is tried again", "queue", queue, "task_id", id, "error", err)
+	}
 }
 
 // bury archives a task that asynq could not read either. It would drop it and leave it in active for ever.

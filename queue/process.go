@@ -80,7 +80,7 @@ func (r *runner) run(ctx context.Context, a *attempt) error {
 func (r *runner) giveBack(ctx context.Context, a *attempt) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackFor)
 	defer cancel()
-	given, err := giveBack(ctx, r.client, r.scripts.giveback, a.task.Queue, a.task.ID, a.owner)
+	given, err := giveBack(ctx, r.client, r.scripts.giveback, a.task.Queue, a.task.ID, a.owner, atTheHead)
 	r.attempts.settle(a)
 	switch {
 	case err != nil:
@@ -96,11 +96,17 @@ func (r *runner) giveBack(ctx context.Context, a *attempt) error {
 	return nil
 }
 
-// giveBack moves one task from active to the head of pending, if it still carries the owner stamp.
-func giveBack(ctx context.Context, client redis.UniversalClient, script *redis.Script, queue, id, owner string) (bool, error) {
+// The ends of the pending list, as the commands that push there.
+const (
+	atTheHead = "RPUSH"
+	atTheEnd  = "LPUSH"
+)
+
+// giveBack moves one task from active to an end of pending, if it still carries the owner stamp.
+func giveBack(ctx context.Context, client redis.UniversalClient, script *redis.Script, queue, id, owner, where string) (bool, error) {
 	keys := []string{taskKey(queue, id), activeKey(queue), leaseKey(queue), pendingKey(queue)}
 	cmd, tries := resend(ctx, func(ctx context.Context) *redis.Cmd {
-		return script.Run(ctx, client, keys, id, owner, time.Now().UnixNano())
+		return script.Run(ctx, client, keys, id, owner, time.Now().UnixNano(), where)
 	})
 	n, err := cmd.Int()
 	if err != nil {

@@ -1,7 +1,7 @@
--- Gives a task that did not run back to the head of its queue: retry count untouched, age restored.
+-- Gives a task that did not run back to its queue: retry count untouched, age restored.
 --
 -- KEYS: task, active, lease, pending
--- ARGV: task id, owner stamp, now (unix ns)
+-- ARGV: task id, owner stamp, now (unix ns), how to push: RPUSH to the head, LPUSH to the end
 --
 -- Returns 1, or 0 when the task is no longer the owner's.
 if redis.call("HGET", KEYS[1], "owner") ~= ARGV[2] then
@@ -17,5 +17,5 @@ if not since or since == "" then
 end
 redis.call("HSET", KEYS[1], "state", "pending", "pending_since", since)
 redis.call("HDEL", KEYS[1], "owner", "since")
-redis.call("RPUSH", KEYS[4], ARGV[1])
+redis.call(ARGV[4], KEYS[4], ARGV[1])
 return 1
