@@ -27,7 +27,7 @@ func StartTLS(t testing.TB, args ...string) *Server {
 	t.Helper()
 	requireBinary(t)
 	dir := t.TempDir()
-	ca, cert, key := writeCertificates(t, dir)
+	ca, cert, key := Certificates(t, dir)
 	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
 		t.Fatalf("redistest: %v", err)
@@ -59,9 +59,10 @@ func StartTLS(t testing.TB, args ...string) *Server {
 	return s
 }
 
-// writeCertificates makes an authority and one certificate that serves as the
-// server's and as a client's.
-func writeCertificates(t testing.TB, dir string) (ca, cert, key string) {
+// Certificates writes into dir an authority made for this test and one
+// certificate of it for 127.0.0.1 and localhost, which serves as a server's and
+// as a client's, and returns the paths of the files.
+func Certificates(t testing.TB, dir string) (ca, cert, key string) {
 	t.Helper()
 	fatal := func(err error) {
 		t.Helper()

@@ -96,6 +96,8 @@ func NewClient(opts ClientOptions) (*Client, error) {
 		timeout: c.timeout,
 		onClose: func(f func()) func() bool { return context.AfterFunc(life, f) },
 		tls:     func() *tls.Config { return c.secrets.Load().tls },
+		connect: (&net.Dialer{}).DialContext,
+		lookup:  net.DefaultResolver.LookupNetIP,
 	}
 	// HTTP/1.1 suffices for one question at a time, works behind http2: false,
 	// and a connection on which a ping has timed out is not used again.

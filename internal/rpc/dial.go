@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"syscall"
 	"time"
 )
@@ -17,7 +18,9 @@ type dialer struct {
 	// onClose calls f when the client is closed, until stop is called.
 	onClose func(f func()) (stop func() bool)
 	tls     func() *tls.Config // without ServerName
-	net     net.Dialer
+
+	connect func(ctx context.Context, network, addr string) (net.Conn, error)
+	lookup  func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
 func (d *dialer) bound(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -77,7 +80,7 @@ func handshakeHint(err error) string {
 // several failures the standard dialer reports just the first, and a refusal
 // counts as a sign of death.
 func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	conn, err := d.net.DialContext(ctx, network, addr)
+	conn, err := d.connect(ctx, network, addr)
 	if err == nil || !errors.Is(err, syscall.ECONNREFUSED) {
 		return conn, err
 	}
@@ -85,7 +88,7 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	if splitErr != nil || net.ParseIP(host) != nil {
 		return nil, err
 	}
-	ips, lookupErr := d.net.Resolver.LookupNetIP(ctx, "ip", host)
+	ips, lookupErr := d.lookup(ctx, "ip", host)
 	if lookupErr != nil {
 		return nil, lookupErr
 	}
@@ -93,7 +96,7 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 		return nil, err
 	}
 	for _, ip := range ips {
-		conn, dialErr := d.net.DialContext(ctx, network, net.JoinHostPort(ip.String(), port))
+		conn, dialErr := d.connect(ctx, network, net.JoinHostPort(ip.String(), port))
 		if dialErr == nil || !errors.Is(dialErr, syscall.ECONNREFUSED) {
 			return conn, dialErr
 		}

@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -74,11 +73,15 @@ func failure(address string, err error) *Failure {
 func classify(err error) Kind {
 	var (
 		tlsErr     *tlsError
-		alert      tls.AlertError
+		netErr     *net.OpError
 		netTimeout net.Error
 	)
 	switch {
-	case errors.As(err, &tlsErr), errors.As(err, &alert):
+	case errors.As(err, &tlsErr):
+		return KindTLS
+	case errors.As(err, &netErr) && netErr.Op == "remote error":
+		// crypto/tls' name for an alert of the other side; with TLS 1.3 the one
+		// for a missing client certificate comes after the handshake.
 		return KindTLS
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return KindRefused

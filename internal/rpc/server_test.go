@@ -1,0 +1,253 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	runqyv1 "github.com/runqy/runqy-worker/proto/runqy/v1"
+	"github.com/runqy/runqy-worker/proto/runqy/v1/runqyv1connect"
+)
+
+// dialGRPC connects with grpc-go, which shares no code with the server.
+func dialGRPC(t *testing.T, address string, creds credentials.TransportCredentials) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(creds))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func bounded(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func pingGRPC(ctx context.Context, conn *grpc.ClientConn) (*runqyv1.PingResponse, error) {
+	var resp runqyv1.PingResponse
+	err := conn.Invoke(ctx, runqyv1connect.WorkerServicePingProcedure, &runqyv1.PingRequest{}, &resp)
+	return &resp, err
+}
+
+func TestGRPCWithoutTLS(t *testing.T) {
+	busy := idle
+	busy.State, busy.Reason, busy.ActiveTasks, busy.Load = Busy, "All slots are taken (4 of 4).", []string{"t1", "t2"}, 1
+	address, _ := serve(t, "", "", answering(busy))
+	resp, err := pingGRPC(bounded(t), dialGRPC(t, address, insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := pongOf(resp); err != nil || !reflect.DeepEqual(got, busy) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestHealthCheckOverGRPC(t *testing.T) {
+	p := idle
+	p.Status = "draining" // healthy and alive, not ready
+	address, _ := serve(t, "", "", answering(p))
+	client := grpc_health_v1.NewHealthClient(dialGRPC(t, address, insecure.NewCredentials()))
+	for service, want := range map[string]grpc_health_v1.HealthCheckResponse_ServingStatus{
+		"":                       grpc_health_v1.HealthCheckResponse_SERVING,
+		"runqy.v1.WorkerService": grpc_health_v1.HealthCheckResponse_NOT_SERVING,
+		"livez":                  grpc_health_v1.HealthCheckResponse_SERVING,
+	} {
+		resp, err := client.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{Service: service})
+		if err != nil || resp.GetStatus() != want {
+			t.Errorf("%q: %v, %v", service, resp.GetStatus(), err)
+		}
+	}
+	if _, err := client.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{Service: "runqy.v1.Other"}); status.Code(err) != codes.NotFound {
+		t.Errorf("an unknown service: %v", err)
+	}
+	stream, err := client.Watch(bounded(t), &grpc_health_v1.HealthCheckRequest{})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unimplemented {
+		t.Errorf("watch: %v", err)
+	}
+}
+
+func TestWithoutAWorkerService(t *testing.T) {
+	address, _ := serve(t, "", "", Sources{Healthy: func() bool { return true }})
+	if _, err := mustClient(t, ClientOptions{}).Ping(t.Context(), address); KindOf(err) != KindOther {
+		t.Errorf("ping: %v", err)
+	}
+	client := grpc_health_v1.NewHealthClient(dialGRPC(t, address, insecure.NewCredentials()))
+	if resp, err := client.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{}); err != nil || resp.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
+		t.Errorf("%v, %v", resp, err)
+	}
+	if _, err := client.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{Service: ServiceWorker}); status.Code(err) != codes.NotFound {
+		t.Errorf("worker service: %v", err)
+	}
+}
+
+func TestGRPCWithTLSAndAPassword(t *testing.T) {
+	g := guard(t, true, true, "")
+	address, _ := serve(t, "", g.webConfig, answering(idle))
+	pool := x509.NewCertPool()
+	text, err := os.ReadFile(g.ca)
+	if err != nil || !pool.AppendCertsFromPEM(text) {
+		t.Fatal(err)
+	}
+	conn := dialGRPC(t, address, credentials.NewTLS(&tls.Config{RootCAs: pool, ServerName: "localhost"}))
+	if _, err := pingGRPC(bounded(t), conn); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("without a password: %v", err)
+	}
+	basic := func(password string) context.Context {
+		return metadata.AppendToOutgoingContext(bounded(t), "authorization",
+			"Basic "+base64.StdEncoding.EncodeToString([]byte("fleet:"+password)))
+	}
+	if _, err := pingGRPC(basic("wrong"), conn); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("with a wrong password: %v", err)
+	}
+	if resp, err := pingGRPC(basic("secret"), conn); err != nil || resp.GetWorkerId() != idle.WorkerID {
+		t.Errorf("%v, %v", resp, err)
+	}
+	health := grpc_health_v1.NewHealthClient(conn)
+	if _, err := health.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{}); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("health check without a password: %v", err)
+	}
+}
+
+func TestEveryProtocolOfConnect(t *testing.T) {
+	address, _ := serve(t, "", "", answering(idle))
+	h2c := new(http.Protocols)
+	h2c.SetUnencryptedHTTP2(true)
+	for name, c := range map[string]struct {
+		protocols *http.Protocols
+		option    connect.ClientOption
+	}{
+		"gRPC":          {h2c, connect.WithGRPC()},
+		"gRPC-Web":      {nil, connect.WithGRPCWeb()},
+		"gRPC-Web, h2c": {h2c, connect.WithGRPCWeb()},
+		"Connect, h2c":  {h2c, connect.WithClientOptions()},
+		"Connect, JSON": {nil, connect.WithProtoJSON()},
+		"Connect, GET":  {nil, connect.WithHTTPGet()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			transport := &http.Transport{Protocols: c.protocols}
+			defer transport.CloseIdleConnections()
+			client := runqyv1connect.NewWorkerServiceClient(&http.Client{Transport: transport}, "http://"+address, c.option)
+			resp, err := client.Ping(bounded(t), &runqyv1.PingRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := pongOf(resp); err != nil || !reflect.DeepEqual(got, idle) {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
+	}
+}
+
+// curl runs the real one; it fails the test where curl fails.
+func curl(t *testing.T, args ...string) string {
+	t.Helper()
+	path, err := exec.LookPath("curl")
+	if err != nil {
+		if os.Getenv("RUNQY_TEST_REQUIRE") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip("curl is not installed")
+	}
+	cmd := exec.CommandContext(t.Context(), path, append([]string{"--silent", "--show-error", "--max-time", "30"}, args...)...)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("curl %q: %v: %s", args, err, &errOut)
+	}
+	return out.String()
+}
+
+func TestCurl(t *testing.T) {
+	address, _ := serve(t, "", "", answering(idle))
+	for name, args := range map[string][]string{
+		"ping": {"--json", "{}", address + "/runqy.v1.WorkerService/Ping"},
+		"get":  {"--get", "--data-urlencode", "message={}", "--data", "encoding=json", address + "/runqy.v1.WorkerService/Ping"},
+	} {
+		var got map[string]any
+		if out := curl(t, args...); json.Unmarshal([]byte(out), &got) != nil || got["state"] != "FREE" ||
+			got["workerId"] != "worker-a" || got["nonce"] != idle.Nonce || got["concurrency"] != 4.0 {
+			t.Errorf("%s: %s", name, out)
+		}
+	}
+	var check map[string]string
+	if out := curl(t, "--json", `{"service":"livez"}`, address+"/grpc.health.v1.Health/Check"); json.Unmarshal([]byte(out), &check) != nil ||
+		!strings.HasSuffix(check["status"], "SERVING") {
+		t.Errorf("check: %s", out)
+	}
+}
+
+func TestCurlWithTLSAndAPassword(t *testing.T) {
+	g := guard(t, true, true, "")
+	address, _ := serve(t, "", g.webConfig, answering(idle))
+	_, port, _ := net.SplitHostPort(address)
+	url := "https://localhost:" + port + "/runqy.v1.WorkerService/Ping"
+	code := []string{"--cacert", g.ca, "--output", os.DevNull, "--write-out", "%{http_code}", "--json", "{}", url}
+	for user, want := range map[string]string{"": "401", "fleet:wrong": "401", "other:secret": "401", "fleet:secret": "200"} {
+		args := code
+		if user != "" {
+			args = append([]string{"--user", user}, code...)
+		}
+		if got := curl(t, args...); got != want {
+			t.Errorf("user %q: %s, want %s", user, got, want)
+		}
+	}
+}
+
+func TestRequestsAreBounded(t *testing.T) {
+	address, _ := serve(t, "", "", answering(idle))
+	body := `{"service":"` + strings.Repeat("x", 1<<20) + `"}`
+	req, err := http.NewRequestWithContext(bounded(t), http.MethodPost, "http://"+address+"/grpc.health.v1.Health/Check", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	transport := &http.Transport{DisableKeepAlives: true}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Skipf("refused before it was read: %v", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusTooManyRequests { // Connect's resource_exhausted
+		t.Errorf("%s", resp.Status)
+	}
+	if cc := resp.Header.Get("Cache-Control"); cc != "no-store" {
+		t.Errorf("Cache-Control %q", cc)
+	}
+}
+
+func TestBytesThatAreNotText(t *testing.T) {
+	odd := idle
+	odd.State, odd.Reason, odd.ActiveTasks = Busy, "stderr: \xff\xfe", []string{"id-\x80"}
+	address, _ := serve(t, "", "", answering(odd))
+	p := mustPing(t, mustClient(t, ClientOptions{}), address)
+	if p.Reason != "stderr: \uFFFD" || p.ActiveTasks[0] != "id-\uFFFD" {
+		t.Errorf("%+v", p)
+	}
+}
