@@ -26,7 +26,7 @@ const (
 )
 
 // Failure is the error of [Client.Ping].
-type Failure struct {
+type Failure struct { //nolint:errname // it reads as what it is at the caller: rpc.Failure
 	Kind    Kind
 	Address string
 	Err     error // what happened; never carries credentials

@@ -39,7 +39,7 @@ func Handlers(src Sources) map[string]http.Handler {
 	handlers := make(map[string]http.Handler)
 	limit := connect.WithReadMaxBytes(maxRequest)
 	if src.Ping != nil {
-		path, h := runqyv1connect.NewWorkerServiceHandler(service{src.Ping}, limit)
+		path, h := runqyv1connect.NewWorkerServiceHandler(service{src.Ping}, limit, connect.WithCodec(wholeJSON{}))
 		handlers[path] = uncached(h)
 	}
 	path, h := grpchealth.NewHandler(newChecker(src), limit)

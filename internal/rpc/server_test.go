@@ -185,16 +185,25 @@ func curl(t *testing.T, args ...string) string {
 }
 
 func TestCurl(t *testing.T) {
-	address, _ := serve(t, "", "", answering(idle))
+	sick := idle
+	sick.State, sick.Reason, sick.Healthy = Busy, "Redis does not answer.", false
+	address, _ := serve(t, "", "", answering(sick))
 	for name, args := range map[string][]string{
-		"ping": {"--json", "{}", address + "/runqy.v1.WorkerService/Ping"},
-		"get":  {"--get", "--data-urlencode", "message={}", "--data", "encoding=json", address + "/runqy.v1.WorkerService/Ping"},
+		"ping":           {"--json", "{}", address + "/runqy.v1.WorkerService/Ping"},
+		"no body":        {"--json", "", address + "/runqy.v1.WorkerService/Ping"},
+		"unknown fields": {"--json", `{"later":1}`, address + "/runqy.v1.WorkerService/Ping"},
+		"get":            {"--get", "--data-urlencode", "message={}", "--data", "encoding=json", address + "/runqy.v1.WorkerService/Ping"},
 	} {
 		var got map[string]any
-		if out := curl(t, args...); json.Unmarshal([]byte(out), &got) != nil || got["state"] != "FREE" ||
-			got["workerId"] != "worker-a" || got["nonce"] != idle.Nonce || got["concurrency"] != 4.0 {
+		if out := curl(t, args...); json.Unmarshal([]byte(out), &got) != nil || got["state"] != "BUSY" ||
+			got["workerId"] != "worker-a" || got["nonce"] != idle.Nonce || got["concurrency"] != 4.0 || got["reason"] != sick.Reason ||
+			// What is zero is told, too.
+			got["healthy"] != false || got["load"] != 0.0 || !reflect.DeepEqual(got["activeTasks"], []any{}) {
 			t.Errorf("%s: %s", name, out)
 		}
+	}
+	if out := curl(t, "--json", "{", address+"/runqy.v1.WorkerService/Ping"); !strings.Contains(out, `"invalid_argument"`) {
+		t.Errorf("no JSON: %s", out)
 	}
 	var check map[string]string
 	if out := curl(t, "--json", `{"service":"livez"}`, address+"/grpc.health.v1.Health/Check"); json.Unmarshal([]byte(out), &check) != nil ||
