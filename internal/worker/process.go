@@ -4,15 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/url"
-	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/runqy/runqy-worker/internal/config"
 	"github.com/runqy/runqy-worker/queue"
 	"github.com/runqy/runqy-worker/supervisor"
 )
@@ -83,72 +76,4 @@ func (w *Worker) supervisorOptions(opts Options) supervisor.Options {
 			Restarted: func(cause string) { w.metrics.Restarted(cause) },
 		},
 	}
-}
-
-// childEnviron is the environment of the Python process: the worker's own without its settings and secrets, the SDK
-// on PYTHONPATH, and what python.env adds, which is given on purpose and so wins.
-func childEnviron(own []string, sdk string, cfg *config.Config) []string {
-	secrets := secretsOf(cfg)
-	vars := make(map[string]string)
-	for _, entry := range own {
-		name, value, ok := strings.Cut(entry, "=")
-		if !ok || strings.HasPrefix(name, "RUNQY_") || name == "NOTIFY_SOCKET" || carries(value, secrets) {
-			continue
-		}
-		vars[name] = value
-	}
-	for name, value := range cfg.Python.Env {
-		vars[name] = value
-	}
-	if sdk != "" {
-		path := sdk
-		if have := vars["PYTHONPATH"]; have != "" {
-			path += string(filepath.ListSeparator) + have
-		}
-		vars["PYTHONPATH"] = path
-	}
-	if _, set := vars["PYTHONUNBUFFERED"]; !set {
-		vars["PYTHONUNBUFFERED"] = "1" // so that the last lines before a crash reach the log
-	}
-	vars["RUNQY_WORKER_CONCURRENCY"] = strconv.Itoa(cfg.Worker.Concurrency)
-	env := make([]string, 0, len(vars))
-	for name, value := range vars {
-		env = append(env, name+"="+value)
-	}
-	slices.Sort(env)
-	return env
-}
-
-// secretsOf lists the texts that must not reach the child: the worker's URLs with credentials and their passwords.
-// They often stand in a variable of another name, which the configuration file refers to.
-func secretsOf(cfg *config.Config) []string {
-	var secrets []string
-	for _, raw := range []string{cfg.Redis.URL, cfg.Health.DatabaseURL} {
-		u, err := url.Parse(raw)
-		if err != nil || u.User == nil {
-			continue
-		}
-		secrets = append(secrets, raw)
-		if password, ok := u.User.Password(); ok && password != "" {
-			secrets = append(secrets, u.User.String(), password)
-		}
-	}
-	if file := cfg.Fleet.Client.PasswordFile; file != "" {
-		if b, err := os.ReadFile(file); err == nil {
-			secrets = append(secrets, strings.TrimSpace(string(b)))
-		}
-	}
-	return secrets
-}
-
-// carries tells whether a value holds a secret: a long one anywhere in it, a short one only as the whole of it, since
-// that could be a part of any word.
-func carries(value string, secrets []string) bool {
-	const long = 8
-	for _, s := range secrets {
-		if s != "" && (value == s || len(s) >= long && strings.Contains(value, s)) {
-			return true
-		}
-	}
-	return false
 }
