@@ -1,11 +1,8 @@
 package worker
 
 import (
-	"context"
 	"fmt"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/runqy/runqy-worker/heartbeat"
@@ -86,7 +83,7 @@ func (w *Worker) metricSources() metrics.Sources {
 				Concurrency: w.cfg.Worker.Concurrency, LastBeat: w.beat.LastBeat(),
 			}
 		},
-		Queues: w.metricQueues,
+		Queues: metricQueues(w.depths),
 		Python: func() metrics.Python {
 			snap := w.supervisor.Snapshot()
 			if snap.PID == 0 {
@@ -105,29 +102,11 @@ func (w *Worker) metricSources() metrics.Sources {
 	}
 }
 
-// metricQueues leaves out what could not be read: a zero would be taken for the truth.
-func (w *Worker) metricQueues(ctx context.Context) map[string]metrics.Queue {
-	depths, err := w.depths.Read(ctx)
-	if err != nil {
-		return nil
-	}
-	out := make(map[string]metrics.Queue, len(depths))
-	for name, d := range depths {
-		if d.Err == nil {
-			out[name] = metrics.Queue{
-				Pending: d.Pending, Active: d.Active, Scheduled: d.Scheduled, Retry: d.Retry,
-				Archived: d.Archived, Completed: d.Completed, Latency: d.Latency, Paused: d.Paused,
-			}
-		}
-	}
-	return out
-}
-
 func (w *Worker) newServer(metricsHandler http.Handler) (*health.Server, error) {
 	sources := health.Sources{
 		Report:   w.report,
 		LoopTick: w.loopTick,
-		Queues:   w.healthQueues,
+		Queues:   healthQueues(w.depths),
 		Broker:   health.InfoSource(w.client),
 		Metrics:  metricsHandler,
 	}
@@ -145,26 +124,8 @@ func (w *Worker) newServer(metricsHandler http.Handler) (*health.Server, error) 
 	return server, nil
 }
 
-// depthPatience bounds what a probe waits for the queues' depth, which is an extra to it.
-const depthPatience = 500 * time.Millisecond
-
 // reportWithDepth is the report with the number of pending tasks, where Redis tells it in time.
-func (w *Worker) reportWithDepth() health.Report {
-	r := w.report()
-	if r.Broker != health.Healthy {
-		return r
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), depthPatience)
-	defer cancel()
-	depths, err := w.depths.Read(ctx)
-	if err != nil {
-		return r
-	}
-	for _, d := range depths {
-		r.QueueDepth += d.Pending
-	}
-	return r
-}
+func (w *Worker) reportWithDepth() health.Report { return withDepth(w.report(), w.depths) }
 
 // loopTick is the supervisor's; before it runs there is no loop that could be wedged.
 func (w *Worker) loopTick() time.Time {
@@ -172,20 +133,4 @@ func (w *Worker) loopTick() time.Time {
 		return time.Time{}
 	}
 	return w.supervisor.Snapshot().LoopTick
-}
-
-func (w *Worker) healthQueues(ctx context.Context) ([]health.Queue, error) {
-	depths, err := w.depths.Read(ctx)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]health.Queue, 0, len(depths))
-	for name, d := range depths {
-		out = append(out, health.Queue{
-			Name: name, Paused: d.Paused, Pending: d.Pending, Active: d.Active, Scheduled: d.Scheduled, Retry: d.Retry,
-			Archived: d.Archived, Completed: d.Completed, Latency: d.Latency, Err: d.Err,
-		})
-	}
-	slices.SortFunc(out, func(a, b health.Queue) int { return strings.Compare(a.Name, b.Name) })
-	return out, nil
 }

@@ -62,6 +62,7 @@ type Worker struct {
 	beat       *heartbeat.Writer
 	metrics    *metrics.Set
 	status     *status
+	fleet      *fleetPart
 
 	processed, failed atomic.Int64
 
@@ -101,6 +102,9 @@ func New(opts Options) (_ *Worker, err error) {
 	registry := prometheus.NewRegistry()
 	if w.metrics, err = metrics.New(registry, w.metricSources()); err != nil {
 		return nil, fmt.Errorf("register the metrics: %w", err)
+	}
+	if w.fleet, err = newFleetPart(w.fleetOptions(), registry); err != nil {
+		return nil, err
 	}
 	if w.consumer, err = w.newConsumer(); err != nil {
 		return nil, err
@@ -199,7 +203,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		w.log.Info("serving health and metrics", "address", w.Addr().String())
 	}
 
-	if err := w.awaitRedis(working); err != nil {
+	if err := w.untilRedis().awaitRedis(working, w.client); err != nil {
 		return runError(ctx, working, err)
 	}
 	w.address = w.reachableAt(working)
@@ -209,6 +213,12 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.log.Info("worker started", "worker_id", w.cfg.Worker.ID, "queues", queue.ByPriority(w.cfg.Worker.Queues),
 		"concurrency", w.cfg.Worker.Concurrency, "redis", w.target.String(), "version", w.version)
 	part("heartbeat", w.beat.Run)
+	if w.cfg.Fleet.Enabled {
+		part("fleet", w.fleet.service.Run)
+	}
+	if err := w.recoverPredecessors(working); err != nil {
+		return runError(ctx, working, err)
+	}
 	part("control", w.listen)
 	part("supervisor", w.supervisor.Run)
 	part("abort", w.awaitAbort)
@@ -248,71 +258,6 @@ func runError(ctx, working context.Context, err error) error {
 	return err
 }
 
-const (
-	awaitFirst = 200 * time.Millisecond
-	awaitMost  = 5 * time.Second
-)
-
-// awaitRedis waits until Redis answers and is new enough. Waiting does not cure one that is too old.
-func (w *Worker) awaitRedis(ctx context.Context) error {
-	return w.persist(ctx, "waiting for Redis", func() error {
-		err := redisclient.CheckServer(ctx, w.client)
-		if errors.Is(err, redisclient.ErrTooOld) || errors.Is(err, redisclient.ErrCredentials) {
-			return permanent{fmt.Errorf("redis %s: %w", w.target, err)}
-		}
-		return err
-	})
-}
-
-// claim makes the worker's id ours.
-func (w *Worker) claim(ctx context.Context) error {
-	return w.persist(ctx, "claiming the worker id", func() error {
-		err := w.beat.Claim(ctx)
-		var live *heartbeat.LiveError
-		if errors.As(err, &live) {
-			return permanent{err}
-		}
-		return err
-	})
-}
-
-// permanent marks an error that trying again does not mend.
-type permanent struct{ error }
-
-func (p permanent) Unwrap() error { return p.error }
-
-// persist tries until it works, ctx is over, or the error is permanent. It says so once, not at each try.
-func (w *Worker) persist(ctx context.Context, what string, try func() error) error {
-	delay := awaitFirst
-	for n := 0; ; n++ {
-		err := try()
-		var final permanent
-		switch {
-		case err == nil:
-			if n > 0 {
-				w.log.Info(what+": done", "tries", n+1)
-			}
-			return nil
-		case errors.As(err, &final):
-			return final.error
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		}
-		if n == 0 {
-			w.log.Warn(what+"; it is tried again until it works", "redis", w.target.String(), "error", err)
-		}
-		w.status.waiting(what, err)
-		timer := time.NewTimer(delay)
-		select {
-		case <-timer.C:
-			delay = min(2*delay, awaitMost)
-		case <-ctx.Done():
-			timer.Stop()
-			return context.Cause(ctx)
-		}
-	}
-}
-
 // RestartProcess replaces the Python process, or starts one when the worker is degraded, and waits until it is ready.
 // Tasks in flight get python.stop_timeout to finish; what has not finished goes back to pending.
 func (w *Worker) RestartProcess(ctx context.Context) error {
@@ -348,6 +293,9 @@ func (w *Worker) awaitAbort(ctx context.Context) error {
 
 // closeClients frees what openRedis opened. Closing twice does no harm: the consumer closes the blocking client.
 func (w *Worker) closeClients() {
+	if w.fleet != nil {
+		w.fleet.close()
+	}
 	for _, c := range []redis.UniversalClient{w.client, w.once, w.blocking, w.probe} {
 		if c != nil {
 			_ = c.Close()
@@ -356,4 +304,21 @@ func (w *Worker) closeClients() {
 	if w.embedded != nil {
 		w.embedded.Close()
 	}
+}
+
+// untilRedis tries things until Redis is there; the probes tell meanwhile what the worker waits for.
+func (w *Worker) untilRedis() persistence {
+	return persistence{log: w.log, target: w.target, waiting: w.status.waiting}
+}
+
+// claim makes the worker's id ours.
+func (w *Worker) claim(ctx context.Context) error {
+	return w.untilRedis().persist(ctx, "claiming the worker id", func() error {
+		err := w.beat.Claim(ctx)
+		var live *heartbeat.LiveError
+		if errors.As(err, &live) {
+			return permanent{err}
+		}
+		return err
+	})
 }
