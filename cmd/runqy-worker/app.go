@@ -66,6 +66,12 @@ func (a *app) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, err
 	}
+	return connect(ctx, c)
+}
+
+// connect returns a client of the configured Redis once that has answered. The
+// caller closes it.
+func connect(ctx context.Context, c *config.Config) (redis.UniversalClient, error) {
 	target, err := redisclient.Parse(c.Redis.URL)
 	if err != nil {
 		return nil, usageError(fmt.Errorf("redis.url: %w", err))

@@ -81,6 +81,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newGuardianCmd(),
 		newEnqueueCmd(a),
 		newWorkersCmd(a),
+		newFleetCmd(a),
 		newCheckConfigCmd(a),
 		newVersionCmd(a),
 	)

@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/config"
+	"github.com/runqy/runqy-worker/internal/fleet"
 	"github.com/runqy/runqy-worker/internal/listing"
+	"github.com/runqy/runqy-worker/internal/rpc"
 )
 
 // watchInterval is how often --watch looks again.
@@ -16,23 +20,35 @@ const watchInterval = time.Second
 
 func newWorkersCmd(a *app) *cobra.Command {
 	var output string
-	var watch bool
+	var watch, ping bool
 	cmd := &cobra.Command{
 		Use:   "workers",
 		Short: "List every worker that is registered in Redis",
-		Long: `List every worker that is registered in Redis: those that beat, and for about
-an hour those that have stopped without saying goodbye. With --watch the list
-is refreshed every second; -o json then prints one list per line.`,
+		Long: `List every worker that is registered in Redis, and whether it is FREE, BUSY or DEAD. Each is pinged, all at the same
+time; fleet.client and fleet.ping_timeout of the configuration say how. With --ping=false only their heartbeats are
+read, for when this machine cannot reach the workers. A dead worker stays in the list until the fleet's checker has
+recovered its tasks; where there is no checker, for about an hour.
+
+With --watch the list is refreshed every second; -o json then prints one list per line.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			client, err := a.openRedis(ctx)
+			cfg, err := a.load(nil)
+			if err != nil {
+				return err
+			}
+			client, err := connect(ctx, cfg)
 			if err != nil {
 				return err
 			}
 			defer client.Close()
+			checker, done, err := fleetChecker(cfg, client, ping)
+			if err != nil {
+				return err
+			}
+			defer done()
 			for first := true; ; first = false {
-				workers, err := heartbeat.List(ctx, client)
+				workers, err := checker.Round(ctx)
 				switch {
 				case ctx.Err() != nil && !first:
 					return nil
@@ -57,11 +73,35 @@ is refreshed every second; -o json then prints one list per line.`,
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "refresh every second until interrupted")
+	cmd.Flags().BoolVar(&ping, "ping", true, "ask the workers themselves, not only Redis")
 	outputFlag(cmd, &output, "table", "json")
 	return cmd
 }
 
-func (a *app) writeWorkers(workers []heartbeat.Worker, output string, watch, first bool) error {
+// fleetChecker returns a checker for a command, which calls done when it is through with it. Nothing is logged: the
+// command tells.
+func fleetChecker(cfg *config.Config, client redis.UniversalClient, ping bool) (_ *fleet.Checker, done func(), err error) {
+	self, err := heartbeat.NewIdentity()
+	if err != nil {
+		return nil, nil, fmt.Errorf("tell this process from others: %w", err)
+	}
+	opts := fleet.CheckerOptions{Registry: fleet.NewStore(client), PingTimeout: cfg.Fleet.PingTimeout, Self: self}
+	if !ping {
+		return fleet.NewChecker(opts), func() {}, nil
+	}
+	how, err := rpc.OptionsFrom(cfg)
+	if err != nil {
+		return nil, nil, usageError(err)
+	}
+	pinger, err := rpc.NewClient(how)
+	if err != nil {
+		return nil, nil, usageError(err)
+	}
+	opts.Pinger = pinger
+	return fleet.NewChecker(opts), pinger.Close, nil
+}
+
+func (a *app) writeWorkers(workers []fleet.Worker, output string, watch, first bool) error {
 	if output == "json" {
 		return listing.JSON(a.out, workers)
 	}

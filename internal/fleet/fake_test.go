@@ -175,7 +175,9 @@ func (w *world) Ping(ctx context.Context, address string) (rpc.Pong, error) {
 	return a.pong, a.err
 }
 
-func failed(kind rpc.Kind) error { return &rpc.Failure{Kind: kind, Err: errors.New("as the test wants")} }
+func failed(kind rpc.Kind) error {
+	return &rpc.Failure{Kind: kind, Err: errors.New("as the test wants")}
+}
 
 func (w *world) OfProcess(_ context.Context, q, id, nonce string) (queue.Recovered, error) {
 	w.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,11 +15,12 @@ import (
 	"github.com/fatih/color"
 
 	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/fleet"
 )
 
 // Table writes one aligned line per worker. Colour marks the lines that want
 // attention and is the caller's decision: only a terminal shows it.
-func Table(w io.Writer, workers []heartbeat.Worker, colour bool) error {
+func Table(w io.Writer, workers []fleet.Worker, colour bool) error {
 	var b bytes.Buffer
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "WORKER\tHEALTHY\tSTATUS\tSTATE\tQUEUES\tTASKS\tPROCESSED\tFAILED\tCRASHES\tUP\tBEAT\tADDRESS\tREASON")
@@ -41,19 +43,14 @@ func Table(w io.Writer, workers []heartbeat.Worker, colour bool) error {
 	return nil
 }
 
-func row(w heartbeat.Worker) string {
+func row(w fleet.Worker) string {
+	reason := whole(w)
 	if !w.Alive {
-		reason := "no heartbeat since " + w.Expiry.UTC().Format(time.RFC3339)
-		if w.Err != nil {
-			reason = w.Err.Error()
-		}
-		return strings.Join([]string{clean(w.ID), "-", "gone", "-", "-", "-", "-", "-", "-", "-", "-", "-", clean(reason)}, "\t")
+		return strings.Join([]string{
+			clean(w.ID), "-", "gone", string(w.State), "-", "-", "-", "-", "-", "-", "-", "-", clean(reason),
+		}, "\t")
 	}
 	b := w.Beat
-	reason := b.Reason
-	if w.Err != nil {
-		reason = strings.TrimPrefix(reason+"; "+w.Err.Error(), "; ")
-	}
 	beat := "-"
 	if b.TTL > 0 {
 		beat = fmt.Sprintf("%.1fs ago", w.Age.Seconds())
@@ -63,7 +60,7 @@ func row(w heartbeat.Worker) string {
 		up = b.LastBeat.Sub(b.Started).Round(time.Second).String()
 	}
 	cells := []string{
-		w.ID, fmt.Sprint(b.Healthy), b.Status, b.State, strings.Join(b.Queues, ","),
+		w.ID, fmt.Sprint(b.Healthy), b.Status, string(w.State), strings.Join(b.Queues, ","),
 		fmt.Sprintf("%d/%d", len(b.ActiveTasks), b.Concurrency), fmt.Sprint(b.Processed), fmt.Sprint(b.Failed), fmt.Sprint(b.Crashes),
 		up, beat, orDash(b.Address), reason,
 	}
@@ -73,12 +70,34 @@ func row(w heartbeat.Worker) string {
 	return strings.Join(cells, "\t")
 }
 
-func paint(w heartbeat.Worker, line string) string {
+// whole is all there is to say about why a worker is not FREE.
+func whole(w fleet.Worker) string {
+	var parts []string
+	add := func(s string) {
+		if s != "" && !slices.Contains(parts, s) {
+			parts = append(parts, s)
+		}
+	}
+	if w.Cause != "" && w.Alive {
+		add(w.Cause + ": " + w.Reason)
+	} else {
+		add(w.Reason)
+	}
+	if w.Alive {
+		add(w.Beat.Reason)
+	}
+	if w.Err != nil {
+		add(w.Err.Error())
+	}
+	return strings.Join(parts, "; ")
+}
+
+func paint(w fleet.Worker, line string) string {
 	c := color.New(color.FgYellow)
 	switch {
 	case !w.Alive:
 		c = color.New(color.Faint)
-	case !w.Beat.Healthy:
+	case w.State == fleet.Dead, !w.Beat.Healthy:
 		c = color.New(color.FgRed)
 	case w.Err == nil && w.Beat.Status == heartbeat.StatusRunning:
 		return line
@@ -113,8 +132,9 @@ type entry struct {
 	ID          string     `json:"id"`
 	Alive       bool       `json:"alive"`
 	Healthy     bool       `json:"healthy"`
-	Status      string     `json:"status"` // "gone" without a heartbeat
-	State       string     `json:"state"`
+	Status      string     `json:"status"`          // "gone" without a heartbeat
+	State       string     `json:"state"`           // FREE, BUSY or DEAD
+	Cause       string     `json:"cause,omitempty"` // of DEAD
 	Reason      string     `json:"reason"`
 	Queues      []string   `json:"queues"`
 	ActiveTask  string     `json:"active_task"`
@@ -140,12 +160,13 @@ type entry struct {
 }
 
 // JSON writes the workers as one list on one line.
-func JSON(w io.Writer, workers []heartbeat.Worker) error {
+func JSON(w io.Writer, workers []fleet.Worker) error {
 	entries := make([]entry, 0, len(workers))
 	for _, worker := range workers {
 		b := worker.Beat
 		e := entry{
-			ID: worker.ID, Alive: worker.Alive, Healthy: b.Healthy, Status: b.Status, State: b.State, Reason: b.Reason,
+			ID: worker.ID, Alive: worker.Alive, Healthy: b.Healthy, Status: b.Status,
+			State: string(worker.State), Cause: worker.Cause, Reason: worker.Reason,
 			Queues: list(b.Queues), ActiveTask: b.ActiveTask, ActiveTasks: list(b.ActiveTasks), Concurrency: b.Concurrency,
 			Processed: b.Processed, Failed: b.Failed, Restarts: b.Restarts, Crashes: b.Crashes, LagSeconds: b.EventLoopLag.Seconds(),
 			Started: moment(b.Started), LastBeat: moment(b.LastBeat), AgeSeconds: worker.Age.Seconds(), TTLSeconds: worker.TTL.Seconds(),
@@ -153,6 +174,9 @@ func JSON(w io.Writer, workers []heartbeat.Worker) error {
 		}
 		if !worker.Alive {
 			e.Status = "gone"
+		}
+		if e.Reason == "" {
+			e.Reason = b.Reason
 		}
 		if worker.Err != nil {
 			e.Error = worker.Err.Error()

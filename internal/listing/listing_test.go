@@ -9,17 +9,23 @@ import (
 	"time"
 
 	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/fleet"
 )
 
-func workers() []heartbeat.Worker {
+func workers() []fleet.Worker {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	return []heartbeat.Worker{
-		{ID: "w1", Alive: true, TTL: 13 * time.Second, Age: 2 * time.Second, Expiry: start, Beat: heartbeat.Beat{
-			Started: start, LastBeat: start.Add(90 * time.Second), Healthy: true, Status: "running", State: "BUSY", Queues: []string{"a", "b"},
+	return []fleet.Worker{
+		{State: fleet.Busy, Worker: heartbeat.Worker{ID: "w1", Alive: true, TTL: 13 * time.Second, Age: 2 * time.Second, Expiry: start, Beat: heartbeat.Beat{
+			Started: start, LastBeat: start.Add(90 * time.Second), Healthy: true, Status: "running", State: "FREE", Queues: []string{"a", "b"},
 			ActiveTasks: []string{"t1"}, Concurrency: 4, Processed: 10, Failed: 2, TTL: 15 * time.Second, Address: "h:8001",
+		}}},
+		{State: fleet.Busy, Reason: "exit \x1b[31m\n9", Worker: heartbeat.Worker{
+			ID: "worker-long-name", Alive: true, Err: errors.New("field pid"), Beat: heartbeat.Beat{Status: "degraded", Reason: "exit \x1b[31m\n9"},
 		}},
-		{ID: "worker-long-name", Alive: true, Err: errors.New("field pid"), Beat: heartbeat.Beat{Status: "degraded", Reason: "exit \x1b[31m\n9"}},
-		{ID: "w3", Expiry: start},
+		{State: fleet.Dead, Cause: fleet.CauseRefused, Reason: "connection refused", Worker: heartbeat.Worker{
+			ID: "w2", Alive: true, Beat: heartbeat.Beat{Status: "running", Healthy: true, Address: "h:1"},
+		}},
+		{State: fleet.Dead, Cause: fleet.CauseHeartbeatExpired, Reason: "no heartbeat since 2026-01-02T03:04:05Z", Worker: heartbeat.Worker{ID: "w3", Expiry: start}},
 	}
 }
 
@@ -31,8 +37,9 @@ func TestTable(t *testing.T) {
 	want := `
 WORKER            HEALTHY  STATUS    STATE  QUEUES  TASKS  PROCESSED  FAILED  CRASHES  UP     BEAT      ADDRESS  REASON
 w1                true     running   BUSY   a,b     1/4    10         2       0        1m30s  2.0s ago  h:8001   
-worker-long-name  false    degraded                 0/0    0          0       0        -      -         -        exit ?[31m 9; field pid
-w3                -        gone      -      -       -      -          -       -        -      -         -        no heartbeat since 2026-01-02T03:04:05Z
+worker-long-name  false    degraded  BUSY           0/0    0          0       0        -      -         -        exit ?[31m 9; field pid
+w2                true     running   DEAD           0/0    0          0       0        -      -         h:1      refused: connection refused
+w3                -        gone      DEAD   -       -      -          -       -        -      -         -        no heartbeat since 2026-01-02T03:04:05Z
 `
 	if got := b.String(); got != want[1:] {
 		t.Errorf("got:\n%s\nwant:%s", got, want)
@@ -65,8 +72,8 @@ func TestJSON(t *testing.T) {
 	if err := json.Unmarshal(b.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 3 || got[0]["healthy"] != true || got[0]["age_seconds"] != 2.0 || got[2]["status"] != "gone" || got[2]["alive"] != false ||
-		got[1]["error"] != "field pid" || got[2]["started"] != nil {
+	if len(got) != 4 || got[0]["healthy"] != true || got[0]["age_seconds"] != 2.0 || got[3]["status"] != "gone" || got[3]["alive"] != false ||
+		got[1]["error"] != "field pid" || got[3]["started"] != nil || got[0]["state"] != "BUSY" || got[2]["state"] != "DEAD" || got[2]["cause"] != "refused" {
 		t.Errorf("%v", got)
 	}
 	b.Reset()
