@@ -27,6 +27,8 @@ type enqueueFlags struct {
 	maxRetry int
 	output   string
 	task     enqueue.Task
+	worker   string // assign to this one
+	anyFree  bool   // assign to one that is free
 }
 
 func newEnqueueCmd(a *app) *cobra.Command {
@@ -45,7 +47,11 @@ With --from-file every line of the file (- is standard input) is one task:
 
 Only the payload is required; the rest comes from the command line. The tasks
 keep the order of the lines. A bad line is named and skipped; the exit code is
-then 1.`,
+then 1.
+
+--worker gives the task to one worker, which must be alive and well and serve
+the queue; --any-free waits for one that is free. Should that worker die or
+degrade before it takes the task, the task goes back to the queue.`,
 		Example: `  runqy-worker enqueue inference_default resize '{"width": 80}' --wait
   runqy-worker enqueue inference_default resize --from-file tasks.ndjson`,
 		Args: f.check,
@@ -69,6 +75,9 @@ then 1.`,
 			if f.fromFile != "" {
 				return a.enqueueFile(ctx, enqueue.New(client), f)
 			}
+			if f.worker != "" || f.anyFree {
+				return a.assignOne(ctx, client, f)
+			}
 			return a.enqueueOne(ctx, enqueue.New(client), f)
 		},
 	}
@@ -80,6 +89,14 @@ then 1.`,
 	flags.DurationVar(&f.task.Timeout, "timeout", 0, "how long one attempt may take (default 30m)")
 	flags.DurationVar(&f.task.Retention, "retention", 0, "how long asynq keeps the finished task (default: not at all)")
 	flags.DurationVar(&f.task.In, "in", 0, "not before so long from now")
+	flags.StringVar(&f.worker, "worker", "", "give it to the worker with this `id`")
+	flags.BoolVar(&f.anyFree, "any-free", false, "give it to a worker that is free, and wait for one")
+	for _, other := range []string{"any-free", "in", "from-file"} {
+		cmd.MarkFlagsMutuallyExclusive("worker", other)
+	}
+	for _, other := range []string{"in", "from-file"} {
+		cmd.MarkFlagsMutuallyExclusive("any-free", other)
+	}
 	outputFlag(cmd, &f.output, "text", "json")
 	return cmd
 }
@@ -139,6 +156,11 @@ func (a *app) enqueueOne(ctx context.Context, client *enqueue.Client, f enqueueF
 	if err != nil {
 		return err
 	}
+	return a.tellOrWait(ctx, client, f, info)
+}
+
+// tellOrWait prints where the task is, or with --wait its result.
+func (a *app) tellOrWait(ctx context.Context, client *enqueue.Client, f enqueueFlags, info enqueue.Info) error {
 	if !f.wait {
 		if f.output == "json" {
 			return json.NewEncoder(a.out).Encode(info)

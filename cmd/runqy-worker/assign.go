@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/enqueue"
+	"github.com/runqy/runqy-worker/internal/fleet"
+	"github.com/runqy/runqy-worker/internal/rpc"
+	"github.com/runqy/runqy-worker/queue"
+)
+
+// freshSender removes an older result before it enqueues: for --wait.
+type freshSender struct{ *enqueue.Client }
+
+// Enqueue implements fleet.Sender.
+func (s freshSender) Enqueue(ctx context.Context, t enqueue.Task) (enqueue.Info, error) {
+	return s.EnqueueFresh(ctx, t)
+}
+
+// assignOne gives one task to one worker: the named one, or one that is free.
+func (a *app) assignOne(ctx context.Context, client redis.UniversalClient, f enqueueFlags) error {
+	cfg, err := a.load(nil)
+	if err != nil {
+		return err
+	}
+	options, err := rpc.OptionsFrom(cfg)
+	if err != nil {
+		return usageError(err)
+	}
+	options.Timeout = cfg.Fleet.PingTimeout
+	pinger, err := rpc.NewClient(options)
+	if err != nil {
+		return usageError(err)
+	}
+	defer pinger.Close()
+	self, err := heartbeat.NewIdentity()
+	if err != nil {
+		return fmt.Errorf("tell this process from others: %w", err)
+	}
+	tasks := enqueue.New(client)
+	var sender fleet.Sender = tasks
+	if f.wait {
+		sender = freshSender{tasks}
+	}
+	dispatcher := fleet.NewDispatcher(fleet.DispatcherOptions{
+		Roster: fleet.NewChecker(fleet.CheckerOptions{
+			Registry: fleet.NewStore(client), Pinger: pinger, PingTimeout: cfg.Fleet.PingTimeout, Self: self, Logger: a.log,
+		}),
+		Sender: sender, Assigner: queue.NewDirects(client), Interval: cfg.Fleet.Interval, Logger: a.log,
+	})
+	info, worker, err := a.assign(ctx, dispatcher, f)
+	if err != nil {
+		return err
+	}
+	if !f.wait && f.output == "text" {
+		_, err := fmt.Fprintf(a.out, "task %s is %s in queue %s for worker %s\n", info.ID, info.State, info.Queue, worker)
+		return err
+	}
+	return a.tellOrWait(ctx, tasks, f, info)
+}
+
+func (a *app) assign(ctx context.Context, dispatcher *fleet.Dispatcher, f enqueueFlags) (enqueue.Info, string, error) {
+	if f.worker != "" {
+		info, err := dispatcher.Assign(ctx, f.worker, f.task)
+		return info, f.worker, err
+	}
+	offering, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	running.Go(func() { _ = dispatcher.Run(offering) }) // it only ends by being stopped
+	return dispatcher.AssignAny(ctx, f.task)
+}
