@@ -81,24 +81,30 @@ func (s *status) begin() { s.set(func() { s.begun = true }) }
 // drain says that no task is taken any more.
 func (s *status) drain() { s.set(func() { s.draining = true }) }
 
-func (s *status) set(change func()) {
+// set makes a change, tells whoever waits for one, and returns the channel of the next.
+func (s *status) set(change func()) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change()
 	close(s.changed)
 	s.changed = make(chan struct{})
+	return s.changed
 }
 
 // run passes changes of the supervisor and the checker on until ctx is over, and calls notify after each.
 func (s *status) run(ctx context.Context, notify func()) error {
+	process, dependencies, own := s.supervisor.Changed(), s.checker.Changed(), s.Changed()
 	for {
-		process, dependencies, own := s.supervisor.Changed(), s.checker.Changed(), s.Changed()
+		// Each channel is replaced before its change is told: a change that follows closes the new one.
 		select {
 		case <-process:
-			s.set(func() {})
+			process = s.supervisor.Changed()
+			own = s.set(func() {})
 		case <-dependencies:
-			s.set(func() {})
+			dependencies = s.checker.Changed()
+			own = s.set(func() {})
 		case <-own:
+			own = s.Changed()
 		case <-ctx.Done():
 			return nil
 		}
