@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hibiken/asynq"
+
 	"github.com/runqy/runqy-worker/internal/redistest"
 )
 
@@ -80,24 +82,33 @@ func TestKilledWorkerLeavesNothing(t *testing.T) {
 		t.Errorf("the dead worker's heartbeat is %q", beat)
 	}
 
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
 	successor := startWorker(t, server.URL, nil)
 	took := q.beats(w.ID, "pid="+strconv.Itoa(successor.PID()), "healthy=true", "status=running")
 	t.Logf("the successor works after %v", took)
 	if ttl := server.Client.PTTL(t.Context(), "asynq:workers:"+w.ID).Val(); ttl > 3*time.Second {
 		t.Errorf("the heartbeat still has the predecessor's time to live, %v", ttl)
 	}
-	q.result(q.enqueue("echo", 1))
+	// It recovers what its predecessor was working on, before anything else.
+	q.beats(w.ID, "active_task="+task)
+	if info := q.inState(task, asynq.TaskStateActive); info.Retried != 0 {
+		t.Errorf("the recovered task is %s", q.describe(task))
+	}
+	pids = family(t, file)
 
 	// And without a successor the key expires by itself.
 	kill(t, successor.PID(), syscall.SIGKILL)
+	allGone(t, pids)
 	t.Logf("heartbeat with a ttl of 3 s gone %v after kill -9", eventually(t, "the heartbeat expires", func() error {
 		if n := server.Client.Exists(t.Context(), "asynq:workers:"+w.ID).Val(); n != 0 {
 			return fmt.Errorf("%q", q.beat(w.ID))
 		}
 		return nil
 	}))
-	if state := q.describe(task); state == "" {
-		t.Errorf("the task is lost")
+	if _, err := q.inspector.GetTaskInfo(queueName, task); err != nil {
+		t.Errorf("the task is lost: %v", err)
 	}
 }
 
