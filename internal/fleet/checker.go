@@ -58,6 +58,7 @@ type entry struct {
 	beat    heartbeat.Beat // the last one seen
 	missing time.Time      // since when it has no heartbeat; zero while it has
 	busy    bool           // it is being asked
+	old     bool           // an earlier checker knew it
 	judged  bool
 	last    Worker // the last judgement
 }
@@ -128,7 +129,7 @@ func (c *Checker) remember(beats map[string]heartbeat.Beat) {
 	defer c.mu.Unlock()
 	for id, beat := range beats {
 		if c.workers[id] == nil {
-			c.workers[id] = &entry{beat: beat}
+			c.workers[id] = &entry{beat: beat, old: true}
 		}
 	}
 }
@@ -332,7 +333,7 @@ func (c *Checker) record(w Worker) {
 		c.mu.Unlock()
 		return
 	}
-	before, known := e.last, e.judged
+	before, known, old := e.last, e.judged, e.old
 	e.last, e.judged = w, true
 	c.mu.Unlock()
 
@@ -341,13 +342,13 @@ func (c *Checker) record(w Worker) {
 	switch {
 	case died:
 		log.Warn("a worker is DEAD", "cause", w.Cause, "reason", w.Reason, "proven", w.Proven)
-	case w.State == Dead && (before.Cause != w.Cause || before.Proven != w.Proven):
+	case w.State == Dead && known && (before.Cause != w.Cause || before.Proven != w.Proven):
 		log.Info("a worker is still DEAD", "cause", w.Cause, "reason", w.Reason, "proven", w.Proven)
 	case w.State != Dead && known && before.State == Dead:
 		log.Info("a worker is back", "state", w.State, "reason", w.Reason)
-	case !known:
+	case !known && !old && w.State != Dead:
 		log.Info("a worker has joined the fleet", "state", w.State, "reason", w.Reason)
-	case before.State != w.State:
+	case known && before.State != w.State:
 		log.Debug("a worker has changed", "state", w.State, "reason", w.Reason)
 	}
 	if died && c.opts.Died != nil {
