@@ -1,0 +1,190 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/config"
+	"github.com/runqy/runqy-worker/internal/redistest"
+)
+
+func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// until polls until ok answers true.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never happened: %s", what)
+		}
+	}
+}
+
+// settings are a whole configuration for a Redis, with a port and a socket of its own.
+func settings(t *testing.T, url string) *config.Config {
+	t.Helper()
+	cfg, _, err := config.Load(config.Options{Env: []string{
+		"RUNQY_REDIS_URL=" + url, "RUNQY_WORKER_ID=w", "RUNQY_QUEUES=own", "RUNQY_HEALTH_LISTEN=127.0.0.1:0",
+		"RUNQY_HEALTH_SOCKET=" + filepath.Join(t.TempDir(), "s"), "RUNQY_FLEET_INTERVAL=100ms",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+func fetch(t *testing.T, url string) (code int, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// holdTask puts a task into the hands of a worker's process, as a dequeue leaves it.
+func holdTask(t *testing.T, client *redis.Client, queue, id, owner string) {
+	t.Helper()
+	ctx := t.Context()
+	if _, err := asynq.NewClientFromRedisClient(client).Enqueue(asynq.NewTask("t", nil), asynq.Queue(queue), asynq.TaskID(id)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		prefix := "asynq:{" + queue + "}:"
+		p.LMove(ctx, prefix+"pending", prefix+"active", "RIGHT", "LEFT")
+		p.HSet(ctx, prefix+"t:"+id, "state", "active", "owner", owner, "since", time.Now().UnixNano())
+		p.ZAdd(ctx, prefix+"lease", redis.Z{Score: float64(time.Now().Add(time.Minute).Unix()), Member: id})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The checker on its own: it buries the last worker there was, and goes on telling of its queue.
+func TestCheckerAlone(t *testing.T) {
+	s := redistest.Start(t)
+	ctx := t.Context()
+	c, err := NewChecker(CheckerOptions{Config: settings(t, s.URL), Logger: silent()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := "http://" + c.Addr().String()
+	dead := heartbeat.NewWriter(s.Client, heartbeat.Options{
+		ID: "dead", Interval: 100 * time.Millisecond, TTL: time.Hour, Identity: heartbeat.Identity{Nonce: "n"}, Logger: silent(),
+		Source: func() heartbeat.Beat {
+			return heartbeat.Beat{
+				Status: heartbeat.StatusRunning, State: heartbeat.StateFree, Queues: []string{"theirs"},
+				Address: fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)),
+			}
+		},
+	})
+	if err := dead.Claim(ctx); err != nil {
+		t.Fatal(err)
+	}
+	holdTask(t, s.Client, "theirs", "task", "dead|n|1")
+
+	running, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- c.Run(running) }()
+	for _, line := range []string{
+		`runqy_queue_pending_tasks{queue="theirs"} 1`, `runqy_queue_pending_tasks{queue="own"} 0`, "runqy_fleet_checker 1",
+		`runqy_fleet_workers{state="DEAD"} 0`, `runqy_fleet_dead_total{reason="refused"} 1`,
+		`runqy_tasks_recovered_total{queue="theirs",reason="dead"} 1`, "process_cpu_seconds_total",
+	} {
+		until(t, line, func() bool {
+			_, body := fetch(t, base+"/metrics")
+			return strings.Contains(body, "\n"+line)
+		})
+	}
+	for path, want := range map[string]string{
+		"/health": `{"status":"HEALTHY"}`, "/readyz": `{"status":"READY"}`, "/livez": `{"status":"LIVE"}`, "/health/v2/queues": `"theirs":{`,
+	} {
+		if code, body := fetch(t, base+path); code != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+	s.Kill()
+	until(t, "it is unhealthy without Redis", func() bool { code, _ := fetch(t, base+"/health"); return code == http.StatusServiceUnavailable })
+	s.Restart()
+	until(t, "it is healthy again", func() bool { code, _ := fetch(t, base+"/health"); return code == http.StatusOK })
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCheckerAloneRefusesWhatCannotBe(t *testing.T) {
+	s := redistest.Start(t)
+	for want, change := range map[string]func(*config.Config){
+		"embedded://":       func(c *config.Config) { c.Redis.URL = "embedded://" },
+		"/no/such/ca":       func(c *config.Config) { c.Fleet.Client.CAFile = "/no/such/ca" },
+		"health.listen":     func(c *config.Config) { c.Health.Listen = s.Addr },
+		"health.web_config": func(c *config.Config) { c.Health.WebConfig = "/no/such/file" },
+	} {
+		cfg := settings(t, s.URL)
+		change(cfg)
+		if _, err := NewChecker(CheckerOptions{Config: cfg, Logger: silent()}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q in it", err, want)
+		}
+	}
+}
+
+// A worker recovers what earlier processes with its id held, in its own queues, and nobody else's tasks.
+func TestASuccessorRecoversItsPredecessorsTasks(t *testing.T) {
+	s := redistest.Start(t)
+	w, err := New(Options{Config: settings(t, s.URL), Logger: silent()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.closeClients()
+	defer w.server.Close()
+	holdTask(t, s.Client, "own", "predecessors", "w|old|7")
+	holdTask(t, s.Client, "own", "mine", "w|"+w.identity.Nonce+"|1")
+	holdTask(t, s.Client, "own", "others", "v|x|1")
+	if err := w.recoverPredecessors(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	pending := s.Client.LRange(t.Context(), "asynq:{own}:pending", 0, -1).Val()
+	if active := s.Client.LLen(t.Context(), "asynq:{own}:active").Val(); len(pending) != 1 || pending[0] != "predecessors" || active != 2 {
+		t.Errorf("pending %q, %d active", pending, active)
+	}
+}
+
+// While Redis is away the worker waits for it, and goes when it is told to.
+func TestRecoveringWaitsForRedis(t *testing.T) {
+	s := redistest.Start(t)
+	w, err := New(Options{Config: settings(t, s.URL), Logger: silent()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.closeClients()
+	defer w.server.Close()
+	s.Kill()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := w.recoverPredecessors(ctx); err == nil {
+		t.Error("no error without Redis")
+	}
+}
