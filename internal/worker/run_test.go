@@ -98,7 +98,7 @@ func run(t *testing.T, cfg *config.Config) *running {
 		cancel()
 		if !r.over {
 			w.Abort()
-			r.ended()
+			_ = r.ended()
 		}
 	})
 	return r
