@@ -290,7 +290,7 @@ func TestDeadWorkersOnRedis(t *testing.T) {
 	})
 	stop := start(s)
 	eventually(t, "the dead worker is removed", func() bool {
-		return client.ZScore(t.Context(), heartbeat.RegistryKey, "dead").Err() == redis.Nil //nolint:errorlint // as it comes
+		return errors.Is(client.ZScore(t.Context(), heartbeat.RegistryKey, "dead").Err(), redis.Nil)
 	})
 	eventually(t, "its memory is gone", func() bool {
 		return maps.Equal(rosterOf(t, client), map[string]string{"well": "n-well", "unreachable": "n-unreachable"})

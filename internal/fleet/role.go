@@ -44,14 +44,14 @@ func (r *role) run(ctx context.Context, lead func(context.Context)) {
 	for ctx.Err() == nil {
 		asked := time.Now()
 		held, left, err := r.acquire(ctx, rolePatience)
-		wait := left + rand.N(roleJitter) //nolint:gosec // nothing secret
+		wait := left + rand.N(roleJitter)
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
 			if !failing {
 				r.log.Warn("cannot ask for the role of the fleet's checker; it is tried again", "error", err)
 			}
-			wait = roleRenewal/2 + rand.N(roleJitter) //nolint:gosec // nothing secret
+			wait = roleRenewal/2 + rand.N(roleJitter)
 		case held:
 			r.hold(ctx, asked, lead)
 			wait = 0
