@@ -7,10 +7,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/enqueue"
 	"github.com/runqy/runqy-worker/internal/fleet"
-	"github.com/runqy/runqy-worker/internal/rpc"
 	"github.com/runqy/runqy-worker/queue"
 )
 
@@ -28,30 +26,18 @@ func (a *app) assignOne(ctx context.Context, client redis.UniversalClient, f enq
 	if err != nil {
 		return err
 	}
-	options, err := rpc.OptionsFrom(cfg)
+	checker, done, err := fleetChecker(cfg, client, true)
 	if err != nil {
-		return usageError(err)
+		return err
 	}
-	options.Timeout = cfg.Fleet.PingTimeout
-	pinger, err := rpc.NewClient(options)
-	if err != nil {
-		return usageError(err)
-	}
-	defer pinger.Close()
-	self, err := heartbeat.NewIdentity()
-	if err != nil {
-		return fmt.Errorf("tell this process from others: %w", err)
-	}
+	defer done()
 	tasks := enqueue.New(client)
 	var sender fleet.Sender = tasks
 	if f.wait {
 		sender = freshSender{tasks}
 	}
 	dispatcher := fleet.NewDispatcher(fleet.DispatcherOptions{
-		Roster: fleet.NewChecker(fleet.CheckerOptions{
-			Registry: fleet.NewStore(client), Pinger: pinger, PingTimeout: cfg.Fleet.PingTimeout, Self: self, Logger: a.log,
-		}),
-		Sender: sender, Assigner: queue.NewDirects(client), Interval: cfg.Fleet.Interval, Logger: a.log,
+		Roster: checker, Sender: sender, Assigner: queue.NewDirects(client), Interval: cfg.Fleet.Interval, Logger: a.log,
 	})
 	info, worker, err := a.assign(ctx, dispatcher, f)
 	if err != nil {
