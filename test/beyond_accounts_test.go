@@ -64,7 +64,7 @@ func (a *accounts) produce(n int, queues []string, open func() redis.UniversalCl
 
 // enqueue tries until it is sure. A task that is there already is one whose answer was lost.
 func (a *accounts) enqueue(client redis.UniversalClient, producer *asynq.Client, queue, id string, n int, surely func(context.Context, redis.UniversalClient, string) error) error {
-	payload, err := json.Marshal(map[string]any{"file": a.file, "n": n})
+	payload, err := json.Marshal(map[string]any{"file": a.file, "n": n, "seconds": 0.002})
 	if err != nil {
 		return err
 	}
@@ -161,23 +161,29 @@ func wellAgain(t *testing.T, client redis.UniversalClient, w *workerProcess, que
 	if out.Code != 0 || strings.TrimSpace(out.Out) != `{"well":"again"}` {
 		t.Errorf("enqueue --wait: %+v", out)
 	}
-	eventually(t, "the worker is in the registry", func() error {
-		var rows []map[string]any
-		out := w.command("workers", "-o", "json")
-		if err := json.Unmarshal([]byte(out.Out), &rows); out.Code != 0 || err != nil {
-			return fmt.Errorf("workers: %+v: %w", out, err)
+	// Its heartbeat may have expired meanwhile. It is tried again once a second.
+	eventually(t, "the worker is alive in the registry", func() error {
+		if out := w.command("workers"); out.Code != 0 || !strings.Contains(out.Out, w.ID) {
+			return fmt.Errorf("workers: %+v", out)
 		}
-		for _, row := range rows {
-			if row["id"] == w.ID {
-				return nil
-			}
+		hash, err := client.HGetAll(t.Context(), "asynq:workers:"+w.ID).Result()
+		if err != nil || hash["status"] != "running" || hash["healthy"] != "true" {
+			return fmt.Errorf("the heartbeat is %q: %w", hash, err)
 		}
-		return fmt.Errorf("workers: %s", out.Out)
+		return nil
 	})
 	before := client.HGet(t.Context(), "asynq:workers:"+w.ID, "python_pid").Val()
-	if out := w.command("restart", w.ID); out.Code != 0 {
-		t.Errorf("restart: %+v", out)
-	}
+	// It may still listen to a former master, until the sentinels have told that one off.
+	eventually(t, "the worker takes a restart", func() error {
+		switch out := w.command("restart", w.ID); {
+		case out.Code == 0:
+			return nil
+		case strings.Contains(out.ErrOut, "nobody listens"):
+			return errors.New(out.ErrOut)
+		default:
+			return fatal("%+v", out)
+		}
+	})
 	if after := client.HGet(t.Context(), "asynq:workers:"+w.ID, "python_pid").Val(); after == before {
 		t.Errorf("python_pid is still %q after a restart", before)
 	}

@@ -196,7 +196,7 @@ type Sentinels struct {
 }
 
 // StartSentinels runs a master with so many replicas and three sentinels with a quorum of two, which fail over when
-// the master has been silent for a second, and waits until all know each other and every replica is in step.
+// the master has been silent for two seconds, and waits until all know each other and every replica is in step.
 func StartSentinels(t testing.TB, replicas int) *Sentinels {
 	t.Helper()
 	s := &Sentinels{t: t}
@@ -218,7 +218,7 @@ func StartSentinels(t testing.TB, replicas int) *Sentinels {
 	}
 	var addrs []string
 	for range 3 {
-		sentinel := startSentinel(t, master, 2, time.Second)
+		sentinel := startSentinel(t, master, 2, 2*time.Second)
 		s.Sentinels = append(s.Sentinels, sentinel)
 		addrs = append(addrs, sentinel.Addr)
 	}
