@@ -183,11 +183,11 @@ func (as *attempts) drop(a *attempt) {
 }
 
 // prune drops runs that asynq will never acknowledge (it drops an acknowledgement when it believes the lease lost)
-// and runs whose handler it has not called for so long that it may never. It returns how many.
-func (as *attempts) prune(now time.Time, patience time.Duration) int {
+// and runs whose handler it has not called for so long that it may never. It returns how many, and those of them whose
+// handler ran for nothing: what it returned was never acknowledged.
+func (as *attempts) prune(now time.Time, patience time.Duration) (n int, unacknowledged []*attempt) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
-	n := 0
 	for _, list := range as.byKey {
 		for _, a := range slices.Clone(list) {
 			never := a.started.IsZero() && !a.acking && now.Sub(a.taken) > patience
@@ -199,9 +199,12 @@ func (as *attempts) prune(now time.Time, patience time.Duration) int {
 				as.drop(a)
 				n++
 			}
+			if mute && !a.settled {
+				unacknowledged = append(unacknowledged, a)
+			}
 		}
 	}
-	return n
+	return n, unacknowledged
 }
 
 // holds tells whether an owner stamp of this process names a run that is held, or a dequeue still under way.

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -26,6 +27,9 @@ type auditor struct {
 	interval time.Duration
 	log      *slog.Logger
 	nudge    chan struct{} // holds at most one token: something is suspect
+	fenced   func(queue, taskID string)
+
+	late []*attempt // of run: asynq dropped their acknowledgements, and whose the tasks are now is not known yet
 }
 
 // suspect has the queues audited soon. It never blocks.
@@ -50,9 +54,12 @@ func (au *auditor) run(ctx context.Context) {
 			// Let a short break pass, and many losses become one audit.
 			pause(ctx.Done(), min(au.interval, 500*time.Millisecond))
 		case <-ticker.C:
-			if au.attempts.prune(time.Now(), attemptPatience) > 0 {
+			n, late := au.attempts.prune(time.Now(), attemptPatience)
+			if n > 0 {
 				suspicious = max(suspicious, 1)
 			}
+			au.late = append(au.late, late...)
+			au.judgeLate(ctx)
 			calm++
 			if suspicious == 0 && calm < auditCalmBeats {
 				continue
@@ -66,6 +73,24 @@ func (au *auditor) run(ctx context.Context) {
 				au.log.Debug("audit failed; it is tried again", "queue", queue, "error", err)
 			}
 		}
+	}
+}
+
+// judgeLate looks whose the tasks are that were run too slowly: asynq sends no acknowledgement once it believes the
+// lease lost. A task that has been taken away meanwhile is one whose late acknowledgement would have been refused, and
+// counts as such; one that is still ours is left to the audit. While Redis does not answer they wait: no task is taken
+// then, so there are never many.
+func (au *auditor) judgeLate(ctx context.Context) {
+	for len(au.late) > 0 {
+		a := au.late[0]
+		owner, err := au.client.HGet(ctx, a.key, "owner").Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return
+		}
+		if owner != a.owner {
+			au.fenced(a.task.Queue, a.task.ID)
+		}
+		au.late = au.late[1:]
 	}
 }
 

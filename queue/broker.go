@@ -38,6 +38,7 @@ const (
 	outcomeRetry    outcome = "retry"
 	outcomeArchived outcome = "archived"
 	outcomePending  outcome = "pending"
+	outcomeDropped  outcome = "dropped" // asynq did not send it, since the lease had ended
 )
 
 const (

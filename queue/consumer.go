@@ -117,6 +117,7 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 	c.auditor = &auditor{
 		client: clients.Client, scripts: scripts, attempts: c.attempts, views: c.views, queues: queues,
 		interval: opts.BeatInterval, log: c.log, nudge: make(chan struct{}, 1),
+		fenced: func(queue, taskID string) { c.fenced(queue, taskID, outcomeDropped) },
 	}
 	ready := make(chan struct{}, 1)
 	watchers := make(map[string][]*watcher, len(queues))
