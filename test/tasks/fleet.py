@@ -1,0 +1,32 @@
+"""Handlers for the tests of the fleet: each run says in a file who runs it and when."""
+
+import os
+import time
+
+from runqy import run, task
+
+
+def say(payload, ctx, word):
+    line = "%s %s %s %.3f\n" % (word, ctx.task_id, os.environ["WORKER"], time.time())
+    with open(payload["file"], "a") as f:
+        f.write(line)
+
+
+@task("hold")
+def hold(payload, ctx):
+    """Waits for a file to appear and returns the worker's name."""
+    say(payload, ctx, "start")
+    while not os.path.exists(payload["gate"]):
+        time.sleep(0.1)
+    say(payload, ctx, "end")
+    return os.environ["WORKER"]
+
+
+@task("who")
+def who(payload, ctx):
+    say(payload, ctx, "start")
+    return os.environ["WORKER"]
+
+
+if __name__ == "__main__":
+    run()
