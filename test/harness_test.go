@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,6 +44,7 @@ type workerProcess struct {
 	Log    *logBuffer
 
 	extraEnv []string // for the worker and the commands that are run for it
+	within   []string // what the worker is run by: on a host of its own
 
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process has been waited for
@@ -131,7 +133,8 @@ func environ() []string {
 
 func (w *workerProcess) start(args ...string) {
 	w.t.Helper()
-	w.cmd = exec.Command(binary, append([]string{"--log-format", "json"}, args...)...)
+	argv := slices.Concat(w.within, []string{binary, "--log-format", "json"}, args)
+	w.cmd = exec.Command(argv[0], argv[1:]...)
 	w.cmd.Env = append(environ(), w.extraEnv...)
 	w.cmd.Stdout, w.cmd.Stderr = w.Log, w.Log
 	w.cmd.SysProcAttr = dieWithParent()

@@ -47,6 +47,7 @@ type Server struct {
 	t    testing.TB
 	args []string
 	opts *redis.Options
+	by   []string // the command that runs the server, if it is not run directly
 
 	sentinelFile string // the whole configuration of a sentinel, which takes no args
 
@@ -78,6 +79,25 @@ func Start(t testing.TB, args ...string) *Server {
 			t.Fatalf("redistest: %v", err)
 		}
 	}
+}
+
+// StartOn runs redis-server on a host of its own: by is the command that runs another one there, as "ip netns exec NAME"
+// does, and must become that process rather than its parent. The server listens on host, port 6379, and everybody who
+// reaches it may use it.
+func StartOn(t testing.TB, by []string, host string, args ...string) *Server {
+	t.Helper()
+	addr := net.JoinHostPort(host, "6379")
+	s := &Server{
+		Addr: addr,
+		URL:  "redis://" + addr + "/0",
+		args: append([]string{"--port", "6379", "--bind", host, "--protected-mode", "no"}, args...),
+		opts: &redis.Options{Addr: addr},
+		by:   by,
+	}
+	if err := s.launch(t); err != nil {
+		t.Fatalf("redistest: %v", err)
+	}
+	return s
 }
 
 // StartUnix is Start for a server that listens on a unix socket only.
@@ -187,7 +207,7 @@ func (s *Server) start() error {
 	if s.sentinelFile != "" {
 		args = []string{s.sentinelFile, "--sentinel"}
 	}
-	p, err := startProcess(args, logfile)
+	p, err := startProcess(append(s.by[:len(s.by):len(s.by)], "redis-server"), args, logfile)
 	if err != nil {
 		return err
 	}
@@ -254,8 +274,8 @@ type process struct {
 	err  error         // what Wait said; readable after done
 }
 
-func startProcess(args []string, output *os.File) (*process, error) {
-	p := &process{cmd: exec.Command("redis-server", args...), done: make(chan struct{})}
+func startProcess(command, args []string, output *os.File) (*process, error) {
+	p := &process{cmd: exec.Command(command[0], append(command[1:], args...)...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	p.cmd.SysProcAttr = dieWithParent()
 	started := make(chan error, 1)
