@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -50,6 +51,9 @@ func (a *app) assignOne(ctx context.Context, client redis.UniversalClient, f enq
 	return a.tellOrWait(ctx, tasks, f, info)
 }
 
+// sayAfter is how long --any-free waits without a word.
+const sayAfter = 2 * time.Second
+
 func (a *app) assign(ctx context.Context, dispatcher *fleet.Dispatcher, f enqueueFlags) (enqueue.Info, string, error) {
 	if f.worker != "" {
 		info, err := dispatcher.Assign(ctx, f.worker, f.task)
@@ -60,5 +64,9 @@ func (a *app) assign(ctx context.Context, dispatcher *fleet.Dispatcher, f enqueu
 	defer running.Wait()
 	defer stop()
 	running.Go(func() { _ = dispatcher.Run(offering) }) // it only ends by being stopped
+	patience := time.AfterFunc(sayAfter, func() {
+		fmt.Fprintf(a.errOut, "waiting for a free worker of queue %s\n", f.task.Queue)
+	})
+	defer patience.Stop()
 	return dispatcher.AssignAny(ctx, f.task)
 }
