@@ -80,11 +80,23 @@ func BenchmarkIdleCommands(b *testing.B) {
 // startWorker builds and starts the program with one echo handler, and stops it at the end.
 func startWorker(b *testing.B, redisURL, queue string) {
 	b.Helper()
-	dir := b.TempDir()
-	program := filepath.Join(dir, "runqy-worker")
+	runWorker(b, buildProgram(b), redisURL, queue)
+}
+
+// buildProgram builds the program and returns its path.
+func buildProgram(b *testing.B) string {
+	b.Helper()
+	program := filepath.Join(b.TempDir(), "runqy-worker")
 	if out, err := exec.Command("go", "build", "-o", program, "../cmd/runqy-worker").CombinedOutput(); err != nil {
 		b.Fatalf("build the program: %v\n%s", err, out)
 	}
+	return program
+}
+
+// runWorker starts a worker with one echo handler and further settings, and stops it at the end.
+func runWorker(b *testing.B, program, redisURL, queue string, settings ...string) {
+	b.Helper()
+	dir := b.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "main.py"), []byte(echoFile), 0o600); err != nil {
 		b.Fatal(err)
 	}
@@ -95,6 +107,7 @@ func startWorker(b *testing.B, redisURL, queue string) {
 	cmd := exec.Command(program, "run", "--redis", redisURL)
 	cmd.Env = append(os.Environ(), "RUNQY_QUEUES="+queue, "RUNQY_PYTHON_DIR="+dir,
 		"RUNQY_HEALTH_LISTEN=127.0.0.1:0", "RUNQY_HEALTH_SOCKET="+filepath.Join(dir, "s"))
+	cmd.Env = append(cmd.Env, settings...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
