@@ -62,33 +62,61 @@ func BenchmarkPendingMemory(b *testing.B) {
 }
 
 // BenchmarkIdleWorkers measures what idle workers on one queue cost Redis, each: commands as MONITOR shows them,
-// processor time, connections and memory.
+// processor time, connections and memory. Then a task comes every 50 ms, and each wakes all that are idle.
 func BenchmarkIdleWorkers(b *testing.B) {
-	const workers, window = 20, 20 * time.Second
+	for _, workers := range []int{1, 20} {
+		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
+			for b.Loop() {
+				idleWorkers(b, workers)
+			}
+		})
+	}
+}
+
+func idleWorkers(b *testing.B, workers int) {
+	b.Helper()
+	const window, tasks, gap = 20 * time.Second, 200, 50 * time.Millisecond
 	program := buildProgram(b)
 	server := redistest.Start(b)
-	before := number(b, server.Client.Info(b.Context(), "memory").Val(), "used_memory")
+	client := server.Client
+	before := number(b, client.Info(b.Context(), "memory").Val(), "used_memory")
+	cpu := usage(b, client)
+	time.Sleep(window)
+	alone := usage(b, client) - cpu // what Redis takes for itself
 	for i := range workers {
 		runWorker(b, program, server.URL, "ours", fmt.Sprint("RUNQY_WORKER_ID=w", i))
 	}
-	for begun := time.Now(); server.Client.ZCard(b.Context(), "runqy:workers").Val() < workers; time.Sleep(100 * time.Millisecond) {
+	for begun := time.Now(); client.ZCard(b.Context(), "runqy:workers").Val() < int64(workers); time.Sleep(100 * time.Millisecond) {
 		if time.Since(begun) > time.Minute {
 			b.Fatal("not all workers have started")
 		}
 	}
-	latencies(b, server.Client, "ours", 20, 0)
-	for b.Loop() {
-		clients := number(b, server.Client.Info(b.Context(), "clients").Val(), "connected_clients") - 1
-		cpu := usage(b, server.Client)
-		lines := monitor(b, server.Addr, window)
-		used := usage(b, server.Client) - cpu
-		memory := number(b, server.Client.Info(b.Context(), "memory").Val(), "used_memory") - before
-		b.ReportMetric(0, "ns/op")
-		b.ReportMetric(float64(len(lines))/window.Seconds()/workers, "commands/s/worker")
-		b.ReportMetric(used.Seconds()/window.Seconds()/workers*1000*100, "redis-cpu-%/1000-workers")
-		b.ReportMetric(clients/workers, "connections/worker")
-		b.ReportMetric(memory/workers/1024, "KiB/worker")
+	latencies(b, client, "ours", 5*workers, 0)
+
+	clients := number(b, client.Info(b.Context(), "clients").Val(), "connected_clients") - 1
+	memory := number(b, client.Info(b.Context(), "memory").Val(), "used_memory") - before
+	cpu = usage(b, client)
+	time.Sleep(window)
+	idle := usage(b, client) - cpu - alone
+	commands := len(monitor(b, server.Addr, window)) // in a window of its own: MONITOR costs Redis more than the commands
+
+	cpu = usage(b, client)
+	producer := asynq.NewClientFromRedisClient(client)
+	for begun, i := time.Now(), 0; i < tasks; i++ {
+		if _, err := producer.Enqueue(asynq.NewTask("echo", []byte("1")), asynq.Queue("ours")); err != nil {
+			b.Fatal(err)
+		}
+		time.Sleep(time.Until(begun.Add(time.Duration(i+1) * gap)))
 	}
+	busy := usage(b, client) - cpu - time.Duration(float64(alone+idle)*float64(tasks*gap)/float64(window))
+
+	n := float64(workers)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(commands)/window.Seconds()/n, "commands/s/worker")
+	b.ReportMetric(idle.Seconds()/window.Seconds()/n*1000*100, "redis-cpu-%/1000-workers")
+	b.ReportMetric(float64(busy.Microseconds())/tasks, "redis-us/task")
+	b.ReportMetric(clients/n, "connections/worker")
+	b.ReportMetric(memory/n/1024, "KiB/worker")
 }
 
 // fill enqueues n tasks with a payload of so many bytes.
