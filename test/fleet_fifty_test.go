@@ -1,6 +1,7 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -76,14 +77,17 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 	if out := all[holder].command("enqueue", queueName, "who", f.payloadText(), "--worker", dead[0]); out.Code != 1 || !strings.Contains(out.ErrOut, "DEAD") {
 		t.Errorf("a task for a dead worker: %+v", out)
 	}
-	any := all[holder].command("enqueue", queueName, "who", f.payloadText(), "--any-free")
-	if any.Code != 0 || slices.ContainsFunc(dead, func(id string) bool { return strings.Contains(any.Out, id) }) {
-		t.Errorf("a task for any free worker: %+v", any)
+	out := all[holder].command("enqueue", queueName, "who", f.payloadText(), "--any-free")
+	if out.Code != 0 || slices.ContainsFunc(dead, func(id string) bool { return strings.Contains(out.Out, id) }) {
+		t.Errorf("a task for any free worker: %+v", out)
 	}
 	most := 0.0
-	address := all[holder].Addr()
 	within(t, patience, "the checker counts the dead", func() error {
-		now := samples(t, address)
+		checker := all[f.holder()]
+		if checker == nil {
+			return errors.New("nobody is the checker")
+		}
+		now := samples(t, checker.Addr())
 		most = max(most, now[`runqy_fleet_workers{state="DEAD"}`])
 		counted := sumOf(now, "runqy_fleet_dead_total")
 		// The first may have been removed before the last one is judged.
@@ -136,13 +140,23 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 		}
 		return nil
 	})
-	now := samples(t, address)
-	if n := now[`runqy_tasks_recovered_total{queue="`+queueName+`",reason="dead"}`]; n != float64(len(theirs)) {
-		t.Errorf("%v tasks are counted as recovered, want %d", n, len(theirs))
+	recovered := 0.0
+	told := map[string]bool{}
+	for _, w := range all { // on a busy machine the role may have gone to another
+		if slices.Contains(dead, w.ID) {
+			continue
+		}
+		recovered += samples(t, w.Addr())[`runqy_tasks_recovered_total{queue="`+queueName+`",reason="dead"}`]
+		for _, id := range dead {
+			told[id] = told[id] || w.Log.findWith("a worker is DEAD", "worker", id) != nil
+		}
+	}
+	if recovered != float64(len(theirs)) {
+		t.Errorf("%v tasks are counted as recovered, want %d", recovered, len(theirs))
 	}
 	for _, id := range dead {
-		if line := all[holder].Log.findWith("a worker is DEAD", "worker", id); line == nil {
-			t.Errorf("the checker's log does not say that %s is dead", id)
+		if !told[id] {
+			t.Errorf("no log says that %s is dead", id)
 		}
 	}
 }

