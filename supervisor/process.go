@@ -95,6 +95,9 @@ func startChild(o Options, guard *guardian, post func(event)) (*child, error) {
 		ledger: newLedger(o.MaxTasks), tail: &tail{}, logs: newLogQueue(),
 	}
 	c.cmd = exec.Command(o.Command[0], o.Command[1:]...)
+	// The program is found on the worker's PATH, which its own may not be: Python looks for its library beside the
+	// name that it was called by.
+	c.cmd.Args[0] = c.cmd.Path
 	c.cmd.Dir = o.Dir
 	c.cmd.Env = append(append([]string(nil), o.Env...), nonceVar+"="+c.nonce)
 	c.cmd.SysProcAttr = childAttr()

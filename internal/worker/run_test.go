@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -73,7 +74,7 @@ func testOptions(t *testing.T, cfg *config.Config) Options {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	return Options{Config: cfg, Version: "test", SDK: sdk, Environ: []string{"PATH=/usr/local/bin:/usr/bin:/bin"}, Logger: log}
+	return Options{Config: cfg, Version: "test", SDK: sdk, Environ: []string{"PATH=" + os.Getenv("PATH")}, Logger: log}
 }
 
 // running is a worker that runs, and what a test needs around it.
