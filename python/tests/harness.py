@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,11 @@ def environment(**extra):
     return env
 
 
+def _heed_sigint():
+    # A shell has what it runs in the background ignore SIGINT, and that is inherited.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Child:
     """The process. Its replies are read as they come; its standard error is kept."""
 
@@ -39,6 +45,7 @@ class Child:
             stderr=subprocess.PIPE,
             bufsize=0,
             env=env or environment(),
+            preexec_fn=_heed_sigint,
         )
         self.lines = queue.Queue()
         self._stderr = []
