@@ -111,7 +111,9 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 			c.lists = &listViews{
 				client: clients.Client, scripts: scripts, queues: queues, worker: opts.WorkerID,
 				interval: opts.BeatInterval, ttl: opts.BeatTTL, viewTTL: opts.ResultTTL, log: c.log,
+				changed: make(chan struct{}, 1),
 			}
+			c.views.lists = c.lists
 		}
 	}
 	c.auditor = &auditor{

@@ -340,6 +340,40 @@ func TestPlainListsShowTheTruth(t *testing.T) {
 	})
 }
 
+// Between two beats the copies follow what this worker does.
+func TestPlainListsFollowATask(t *testing.T) {
+	b := newBench(t)
+	b.opts.BeatInterval, b.opts.BeatTTL = time.Hour, 3*time.Hour
+	release := make(chan struct{})
+	b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) {
+		<-release
+		return nil, nil
+	})
+	ctx := t.Context()
+	b.eventually(func() string {
+		if b.redis.Exists(ctx, "runqy:views:"+testQueue).Val() == 0 {
+			return "the first beat has not been"
+		}
+		return ""
+	})
+	length := func(list string) int64 { return b.redis.LLen(ctx, "asynq:"+testQueue+":"+list).Val() }
+	b.enqueue("f1")
+	b.enqueue("f2")
+	b.eventually(func() string {
+		if length("active") != 1 || length("pending") != 1 {
+			return fmt.Sprintf("%d active, %d pending", length("active"), length("pending"))
+		}
+		return ""
+	})
+	close(release)
+	b.eventually(func() string {
+		if n := length("active") + length("pending"); n != 0 {
+			return fmt.Sprintf("%d entries are left", n)
+		}
+		return ""
+	})
+}
+
 func TestDepths(t *testing.T) {
 	b := newBench(t)
 	depths := queue.NewDepths(b.redis, []string{testQueue, "unused"}, 0)

@@ -17,6 +17,11 @@ const (
 	listsShort     = 100_000     // entries up to which a copy is never older than one interval
 	listsTimeShare = 100         // beyond, a refresh that took t is repeated after 100·t: 1 % of Redis' time
 	listsAtLeast   = time.Minute // but no later than this
+
+	// Between two beats the copies of lists up to listsEager entries follow what this worker does to them, at most
+	// once in listsPause.
+	listsEager = 10_000
+	listsPause = 250 * time.Millisecond
 )
 
 // listViews keeps the plain copies of the pending and active lists, for people with redis-cli. One worker per queue
@@ -30,45 +35,71 @@ type listViews struct {
 	ttl      time.Duration // of the heartbeat
 	viewTTL  time.Duration // of the readable hashes
 	log      *slog.Logger
+	changed  chan struct{} // holds at most one token: this worker has taken, ended or given back a task
 }
 
-// run refreshes the copies until ctx is over.
+// listView is what is remembered of one queue from one refresh to the next.
+type listView struct {
+	due   time.Time
+	eager bool            // it is this worker's turn, and the lists are short
+	known map[string]bool // the pending tasks that have their readable hash
+}
+
+// touch has the copies refreshed soon. It never blocks. A nil *listViews does nothing.
+func (l *listViews) touch() {
+	if l == nil {
+		return
+	}
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
+}
+
+// run refreshes the copies at each beat and after changes, until ctx is over.
 func (l *listViews) run(ctx context.Context) {
 	ticker := time.NewTicker(l.interval)
 	defer ticker.Stop()
-	due := make(map[string]time.Time)
-	known := make(map[string]map[string]bool) // per queue, the pending tasks that have their hash
+	views := make(map[string]*listView, len(l.queues))
+	for _, queue := range l.queues {
+		views[queue] = &listView{}
+	}
+	beat := true
 	for {
-		for _, queue := range l.queues {
-			if time.Now().Before(due[queue]) {
-				continue
+		for queue, v := range views {
+			var err error
+			if beat && !time.Now().Before(v.due) {
+				err = l.refresh(ctx, queue, v)
+			} else if v.eager {
+				_, err = l.copyLists(ctx, queue)
 			}
-			next, err := l.refresh(ctx, queue, known)
 			if err != nil && ctx.Err() == nil {
 				l.log.Debug("cannot refresh the views of a queue; it is tried again", "queue", queue, "error", err)
 			}
-			due[queue] = time.Now().Add(next)
+		}
+		if !beat {
+			pause(ctx.Done(), listsPause)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			beat = true
+		case <-l.changed:
+			beat = false
 		}
 	}
 }
 
-// refresh copies one queue's lists, if it is this worker's turn, and returns when it is due again: zero for the next
-// beat.
-func (l *listViews) refresh(ctx context.Context, queue string, known map[string]map[string]bool) (time.Duration, error) {
+// copyLists copies one queue's lists, if it is this worker's turn, and returns how long the longer one is; -1 when it is
+// another's turn.
+func (l *listViews) copyLists(ctx context.Context, queue string) (int64, error) {
 	keys := []string{viewLeaseKey(queue), pendingKey(queue), activeKey(queue), pendingViewKey(queue), activeViewKey(queue)}
 	longTTL := max(l.ttl, listsAtLeast+2*l.interval)
-	begun := time.Now()
 	lengths, err := l.scripts.lists.Run(ctx, l.client, keys,
 		l.worker, l.ttl.Milliseconds(), listsShort, longTTL.Milliseconds()).Int64Slice()
-	took := time.Since(begun)
 	if errors.Is(err, redis.Nil) {
-		delete(known, queue)
-		return 0, nil
+		return -1, nil
 	}
 	if err != nil {
 		return 0, fmt.Errorf("copy the lists of queue %s: %w", queue, err)
@@ -76,13 +107,26 @@ func (l *listViews) refresh(ctx context.Context, queue string, known map[string]
 	if len(lengths) != 2 {
 		return 0, unexpectedReply("lists", lengths)
 	}
-	if known[queue], err = l.upcoming(ctx, queue, known[queue]); err != nil {
-		return 0, err
+	return max(lengths[0], lengths[1]), nil
+}
+
+// refresh does all that a beat asks for, and notes when the queue is due again.
+func (l *listViews) refresh(ctx context.Context, queue string, v *listView) error {
+	begun := time.Now()
+	length, err := l.copyLists(ctx, queue)
+	took := time.Since(begun)
+	v.eager = err == nil && length >= 0 && length <= listsEager
+	if err != nil || length < 0 {
+		v.known = nil
+		return err
 	}
-	if max(lengths[0], lengths[1]) <= listsShort {
-		return 0, nil
+	if v.known, err = l.upcoming(ctx, queue, v.known); err != nil {
+		return err
 	}
-	return min(listsTimeShare*took, listsAtLeast), nil
+	if length > listsShort {
+		v.due = time.Now().Add(min(listsTimeShare*took, listsAtLeast))
+	}
+	return nil
 }
 
 // upcoming writes the readable hashes of the tasks that are to run next, except those that had theirs at the last

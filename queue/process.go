@@ -91,7 +91,7 @@ func (r *runner) giveBack(ctx context.Context, a *attempt) error {
 		r.log.Warn("a task that did not run is no longer ours to give back", "queue", a.task.Queue, "task_id", a.task.ID)
 	default:
 		r.views.givenBack(a.task)
-		r.log.Info("gave a task back that did not run", "queue", a.task.Queue, "task_id", a.task.ID)
+		r.log.Info("gave a task back: it is pending again, as it was", "queue", a.task.Queue, "task_id", a.task.ID)
 	}
 	return nil
 }

@@ -29,6 +29,7 @@ type taskViews struct {
 	worker string
 	log    *slog.Logger
 	wake   chan struct{} // holds at most one token
+	lists  *listViews    // follow what is written here; nil when there are none
 
 	mu      sync.Mutex // guards the rest
 	waiting map[string]map[string]string
@@ -112,6 +113,7 @@ func (v *taskViews) run(ctx context.Context) {
 			if !v.flush(ctx) {
 				pause(ctx.Done(), time.Second)
 			}
+			v.lists.touch()
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 			defer cancel()
