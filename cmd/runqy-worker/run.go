@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,7 +25,7 @@ func newRunCmd(a *app) *cobra.Command {
 		Long: `Run the worker: supervise one Python process and give it the tasks of the queues.
 
 SIGTERM and SIGINT drain: no new task is taken, those in flight get worker.shutdown_timeout, the rest goes back to
-pending. A second one ends the drain at once. SIGHUP restarts the Python process.
+pending. A second one, half a second later or more, ends the drain at once. SIGHUP restarts the Python process.
 
 Exit codes: 0 after a drain, 1 failure, 2 wrong configuration, 70 when the Python process crashed under on_crash: exit.`,
 		Args: cobra.NoArgs,
@@ -76,9 +77,13 @@ func (a *app) runWorker(ctx context.Context, w *worker.Worker) error {
 	return err
 }
 
+// sameSignal is how long further signals count as the first one: some senders (timeout(1), a terminal together with a
+// service manager) signal the process and its group.
+const sameSignal = 500 * time.Millisecond
+
 // passSignals runs until ended is over. The first SIGINT or SIGTERM ends ctx too, which has the worker drain.
 func (a *app) passSignals(ctx, ended context.Context, signals <-chan os.Signal, w *worker.Worker) {
-	asked := 0
+	var asked time.Time
 	for {
 		select {
 		case s := <-signals:
@@ -88,7 +93,9 @@ func (a *app) passSignals(ctx, ended context.Context, signals <-chan os.Signal, 
 				}
 				continue
 			}
-			if asked++; asked > 1 {
+			if asked.IsZero() {
+				asked = time.Now()
+			} else if time.Since(asked) > sameSignal {
 				a.log.Warn("asked to stop again: the Python process is killed now")
 				w.Abort()
 			}
