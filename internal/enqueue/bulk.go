@@ -152,8 +152,9 @@ func (b *bulk) flush(ctx context.Context) error {
 // settle counts one task. An error is one that ends the run.
 func (b *bulk) settle(ctx context.Context, e entry, reply *redis.Cmd) error {
 	n, err := reply.Int64()
-	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		// The server does not have the script (yet, or any more): asynq sends it.
+	if err != nil && (redis.HasErrorPrefix(err, "NOSCRIPT") || notNow(err)) {
+		// The server does not have the script (yet, or any more), which asynq
+		// sends then; or it took nothing at the moment.
 		if _, err = send(ctx, b.client.asynq, e.task); err == nil {
 			n = 1
 		} else if errors.Is(err, ErrExists) {

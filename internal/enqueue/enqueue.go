@@ -118,6 +118,14 @@ func (c *Client) Enqueue(ctx context.Context, t Task) (Info, error) {
 func send(ctx context.Context, client *asynq.Client, t Task) (Info, error) {
 	task, opts := t.message()
 	info, err := client.EnqueueContext(ctx, task, opts...)
+	for begun := time.Now(); notNow(err) && time.Since(begun) < notNowFor; {
+		select {
+		case <-time.After(notNowPause):
+		case <-ctx.Done():
+			return Info{}, fmt.Errorf("enqueue in queue %s: %w: %w", t.Queue, context.Cause(ctx), err)
+		}
+		info, err = client.EnqueueContext(ctx, task, opts...)
+	}
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return Info{}, fmt.Errorf("enqueue task %s in queue %s: %w", t.ID, t.Queue, ErrExists)
 	}
@@ -125,6 +133,18 @@ func send(ctx context.Context, client *asynq.Client, t Task) (Info, error) {
 		return Info{}, fmt.Errorf("enqueue in queue %s: %w", t.Queue, err)
 	}
 	return Info{ID: info.ID, Queue: info.Queue, Type: info.Type, State: info.State.String()}, nil
+}
+
+const (
+	notNowFor   = 30 * time.Second
+	notNowPause = 100 * time.Millisecond
+)
+
+// notNow tells whether Redis Cluster has refused a command, without carrying
+// it out, for as long as the queue's slot moves or its master is elected.
+// asynq keeps only the text of what Redis answered.
+func notNow(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "TRYAGAIN") || strings.Contains(err.Error(), "CLUSTERDOWN"))
 }
 
 // EnqueueFresh is Enqueue for somebody who will Wait: a result that an earlier

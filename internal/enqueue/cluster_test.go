@@ -1,0 +1,69 @@
+package enqueue
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/runqy/runqy-worker/internal/redisclient"
+	"github.com/runqy/runqy-worker/internal/redistest"
+)
+
+// While the slot of a queue moves, Redis Cluster takes no task for it. One task and a file full wait for the end of it.
+func TestEnqueueWhileTheSlotMoves(t *testing.T) {
+	cluster := redistest.StartShards(t, 3)
+	target, err := redisclient.Parse(cluster.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := target.Open()
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c := New(client)
+	task := Task{Queue: "q", Type: "t", Payload: json.RawMessage("1")}
+	const before = 30
+	for range before {
+		if _, err := c.Enqueue(ctx, task); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const pending = "asynq:{q}:pending"
+	one, many := make(chan error, 1), make(chan error, 1)
+	from := cluster.MasterOf(pending)
+	divided := false
+	cluster.MoveSlot(ctx, pending, cluster.OtherMaster(pending), func(int) {
+		if divided {
+			return
+		}
+		divided = true
+		go func() { // ends with ctx at the latest; the test waits for its error
+			_, err := c.Enqueue(ctx, task)
+			one <- err
+		}()
+		go func() {
+			summary, err := c.Bulk(ctx, strings.NewReader(strings.Repeat(`{"payload": 2}`+"\n", 3)), task, Report{})
+			if err == nil && (summary.Enqueued != 3 || summary.Bad != 0) {
+				t.Errorf("bulk: %+v", summary)
+			}
+			many <- err
+		}()
+		for !strings.Contains(from.Client.Info(ctx, "errorstats").Val(), "errorstat_TRYAGAIN") {
+			if ctx.Err() != nil {
+				t.Error("nothing was refused")
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	for name, done := range map[string]chan error{"one": one, "many": many} {
+		if err := <-done; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n := client.LLen(ctx, pending).Val(); n != before+4 {
+		t.Errorf("%d tasks are pending, want %d", n, before+4)
+	}
+}
