@@ -40,7 +40,7 @@ func (a *app) assignOne(ctx context.Context, client redis.UniversalClient, f enq
 	dispatcher := fleet.NewDispatcher(fleet.DispatcherOptions{
 		Roster: checker, Sender: sender, Assigner: queue.NewDirects(client), Interval: cfg.Fleet.Interval, Logger: a.log,
 	})
-	info, worker, err := a.assign(ctx, dispatcher, f)
+	info, worker, err := a.assign(ctx, dispatcher, client, f)
 	if err != nil {
 		return err
 	}
@@ -48,13 +48,13 @@ func (a *app) assignOne(ctx context.Context, client redis.UniversalClient, f enq
 		_, err := fmt.Fprintf(a.out, "task %s is %s in queue %s for worker %s\n", info.ID, info.State, info.Queue, worker)
 		return err
 	}
-	return a.tellOrWait(ctx, tasks, f, info)
+	return a.tellOrWait(ctx, client, f, info)
 }
 
 // sayAfter is how long --any-free waits without a word.
 const sayAfter = 2 * time.Second
 
-func (a *app) assign(ctx context.Context, dispatcher *fleet.Dispatcher, f enqueueFlags) (enqueue.Info, string, error) {
+func (a *app) assign(ctx context.Context, dispatcher *fleet.Dispatcher, client redis.UniversalClient, f enqueueFlags) (enqueue.Info, string, error) {
 	if f.worker != "" {
 		info, err := dispatcher.Assign(ctx, f.worker, f.task)
 		return info, f.worker, err
@@ -64,9 +64,18 @@ func (a *app) assign(ctx context.Context, dispatcher *fleet.Dispatcher, f enqueu
 	defer running.Wait()
 	defer stop()
 	running.Go(func() { _ = dispatcher.Run(offering) }) // it only ends by being stopped
-	patience := time.AfterFunc(sayAfter, func() {
-		fmt.Fprintf(a.errOut, "waiting for a free worker of queue %s\n", f.task.Queue)
+	running.Go(func() {
+		select {
+		case <-offering.Done():
+		case <-time.After(sayAfter):
+			if !a.tellUnserved(offering, client, f.task.Queue) && offering.Err() == nil {
+				fmt.Fprintf(a.errOut, "waiting for a free worker of queue %s\n", f.task.Queue)
+			}
+		}
 	})
-	defer patience.Stop()
-	return dispatcher.AssignAny(ctx, f.task)
+	info, worker, err := dispatcher.AssignAny(ctx, f.task)
+	if err != nil && worker == "" && ctx.Err() != nil {
+		err = fmt.Errorf("stopped waiting for a free worker of queue %s: the task is not enqueued", f.task.Queue)
+	}
+	return info, worker, err
 }

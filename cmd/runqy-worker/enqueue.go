@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
@@ -78,7 +79,7 @@ degrade before it takes the task, the task goes back to the queue.`,
 			if f.worker != "" || f.anyFree {
 				return a.assignOne(ctx, client, f)
 			}
-			return a.enqueueOne(ctx, enqueue.New(client), f)
+			return a.enqueueOne(ctx, client, f)
 		},
 	}
 	flags := cmd.Flags()
@@ -147,10 +148,11 @@ func (a *app) payload(f enqueueFlags, args []string) (json.RawMessage, error) {
 	return data, nil
 }
 
-func (a *app) enqueueOne(ctx context.Context, client *enqueue.Client, f enqueueFlags) error {
-	send := client.Enqueue
+func (a *app) enqueueOne(ctx context.Context, client redis.UniversalClient, f enqueueFlags) error {
+	tasks := enqueue.New(client)
+	send := tasks.Enqueue
 	if f.wait {
-		send = client.EnqueueFresh
+		send = tasks.EnqueueFresh
 	}
 	info, err := send(ctx, f.task)
 	if err != nil {
@@ -160,7 +162,7 @@ func (a *app) enqueueOne(ctx context.Context, client *enqueue.Client, f enqueueF
 }
 
 // tellOrWait prints where the task is, or with --wait its result.
-func (a *app) tellOrWait(ctx context.Context, client *enqueue.Client, f enqueueFlags, info enqueue.Info) error {
+func (a *app) tellOrWait(ctx context.Context, client redis.UniversalClient, f enqueueFlags, info enqueue.Info) error {
 	if !f.wait {
 		if f.output == "json" {
 			return json.NewEncoder(a.out).Encode(info)
@@ -172,9 +174,12 @@ func (a *app) tellOrWait(ctx context.Context, client *enqueue.Client, f enqueueF
 	if isTerminal(a.errOut) {
 		fmt.Fprintf(a.errOut, "task %s is %s in queue %s; waiting for its result\n", info.ID, info.State, info.Queue)
 	}
-	result, err := client.Wait(ctx, info.Queue, info.ID, func(r enqueue.Retry) {
-		fmt.Fprintf(a.errOut, "attempt %d failed, trying again in %s (%d of %d retries left): %s\n", r.Retried,
-			max(0, time.Until(r.Next)).Round(time.Second), r.MaxRetry-r.Retried+1, r.MaxRetry, r.Reason)
+	result, err := enqueue.New(client).Wait(ctx, info.Queue, info.ID, enqueue.Watch{
+		Retry: func(r enqueue.Retry) {
+			fmt.Fprintf(a.errOut, "attempt %d failed, trying again in %s (%d of %d retries left): %s\n", r.Retried,
+				max(0, time.Until(r.Next)).Round(time.Second), r.MaxRetry-r.Retried+1, r.MaxRetry, r.Reason)
+		},
+		Pending: func() { a.tellUnserved(ctx, client, info.Queue) },
 	})
 	if err != nil {
 		return err
@@ -213,7 +218,7 @@ func (a *app) enqueueFile(ctx context.Context, client *enqueue.Client, f enqueue
 		_ = bar.Exit()
 	}
 	if shown > maxShownLines {
-		fmt.Fprintf(a.errOut, "and %d more bad lines\n", shown-maxShownLines)
+		fmt.Fprintf(a.errOut, "and %s not shown\n", counted(shown-maxShownLines, "more bad line"))
 	}
 	if werr := a.writeSummary(summary, f); werr != nil {
 		return werr
@@ -235,8 +240,16 @@ func (a *app) writeSummary(s enqueue.Summary, f enqueueFlags) error {
 			"enqueued": s.Enqueued, "bad": s.Bad, "unknown": s.Unknown, "last_line": s.LastLine,
 		})
 	}
-	_, err := fmt.Fprintf(a.out, "%d tasks enqueued, %d bad lines\n", s.Enqueued, s.Bad)
+	_, err := fmt.Fprintf(a.out, "%s enqueued, %s\n", counted(s.Enqueued, "task"), counted(s.Bad, "bad line"))
 	return err
+}
+
+// counted is a number with its noun.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func (a *app) progressBar(size int64) *progressbar.ProgressBar {

@@ -115,7 +115,7 @@ func TestWaitTellsEachEnd(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		result, err := c.Wait(ctx, "q", info.ID, onRetry)
+		result, err := c.Wait(ctx, "q", info.ID, Watch{Retry: onRetry})
 		return string(result), err
 	}
 
@@ -158,8 +158,8 @@ func TestWaitTellsRetriesAndStops(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var retries []Retry
-	_, err = c.Wait(ctx, "q", info.ID, func(r Retry) { retries = append(retries, r); cancel() })
-	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "which goes on") {
+	_, err = c.Wait(ctx, "q", info.ID, Watch{Retry: func(r Retry) { retries = append(retries, r); cancel() }})
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "it stays in the queue") {
 		t.Errorf("error %v", err)
 	}
 	if len(retries) != 1 || retries[0].Reason != "jam" || retries[0].Retried != 1 || retries[0].MaxRetry != 25 {
@@ -311,4 +311,19 @@ func FuzzParseLine(f *testing.F) {
 			t.Fatalf("%q became the invalid task %+v", data, task)
 		}
 	})
+}
+
+func TestWaitTellsOnceThatNobodyTakesTheTask(t *testing.T) {
+	client := embedded(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c := New(client)
+	info, err := c.Enqueue(ctx, Task{Queue: "q", Type: "t", Payload: json.RawMessage("1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	if _, err := c.Wait(ctx, "q", info.ID, Watch{Pending: func() { told++; cancel() }}); !errors.Is(err, context.Canceled) || told != 1 {
+		t.Errorf("told %d times, %v", told, err)
+	}
 }

@@ -33,6 +33,30 @@ type Retry struct {
 	Next              time.Time
 }
 
+// Watch is told, by Wait itself, what happens meanwhile. Each function may be
+// nil; Wait goes on when it has returned.
+type Watch struct {
+	Retry func(Retry) // an attempt failed and will be followed by another
+	// Pending is called once, when no worker has taken the task for about two
+	// seconds although it was due.
+	Pending func()
+}
+
+// stoppedError is a Wait whose context ended.
+type stoppedError struct {
+	id    string
+	cause error
+}
+
+func (e *stoppedError) Error() string {
+	return fmt.Sprintf("stopped waiting for task %s: it stays in the queue", e.id)
+}
+
+func (e *stoppedError) Unwrap() error { return e.cause }
+
+// patience is how long a task may be pending before Watch.Pending is called.
+const patience = 2 * time.Second
+
 const (
 	minPoll = 5 * time.Millisecond
 	maxPoll = 250 * time.Millisecond
@@ -42,9 +66,9 @@ const (
 
 // Wait blocks until the task has a result, has failed for good (*FailedError),
 // is gone (ErrGone), or ctx ends. It rides out a Redis that is away for up to
-// a minute. Each failed attempt in between is told to onRetry, which may be nil.
-func (c *Client) Wait(ctx context.Context, queue, id string, onRetry func(Retry)) (json.RawMessage, error) {
-	w := waiter{client: c, queue: queue, id: id, onRetry: onRetry}
+// a minute.
+func (c *Client) Wait(ctx context.Context, queue, id string, watch Watch) (json.RawMessage, error) {
+	w := waiter{client: c, queue: queue, id: id, watch: watch}
 	pause := minPoll
 	lastAnswer := time.Now()
 	for {
@@ -59,7 +83,7 @@ func (c *Client) Wait(ctx context.Context, queue, id string, onRetry func(Retry)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("stopped waiting for task %s, which goes on: %w", id, ctx.Err())
+			return nil, &stoppedError{id: id, cause: ctx.Err()}
 		case <-time.After(pause):
 			pause = min(pause*2, maxPoll)
 		}
@@ -69,9 +93,11 @@ func (c *Client) Wait(ctx context.Context, queue, id string, onRetry func(Retry)
 type waiter struct {
 	client    *Client
 	queue, id string
-	onRetry   func(Retry)
-	retried   int // already told to onRetry
+	watch     Watch
+	retried   int // already told to watch.Retry
 	missing   bool
+	pending   time.Time // since when no worker has taken it; zero: it is not pending
+	told      bool      // watch.Pending was called
 }
 
 // look asks once. An error without done is one of the connection.
@@ -96,11 +122,24 @@ func (w *waiter) look(ctx context.Context) (result json.RawMessage, done bool, e
 	} else if err != nil {
 		return nil, false, err
 	}
+	w.notePending(state.Val() == "pending")
 	switch state.Val() {
 	case "retry", "archived", "completed":
 		return w.inspect()
 	}
 	return nil, false, nil
+}
+
+func (w *waiter) notePending(pending bool) {
+	switch {
+	case !pending:
+		w.pending = time.Time{}
+	case w.pending.IsZero():
+		w.pending = time.Now()
+	case !w.told && w.watch.Pending != nil && time.Since(w.pending) >= patience:
+		w.told = true
+		w.watch.Pending()
+	}
 }
 
 // inspect reads what only asynq can decode, for a task that has been tried.
@@ -125,8 +164,8 @@ func (w *waiter) inspect() (result json.RawMessage, done bool, err error) {
 		}
 		w.missing = true
 	case asynq.TaskStateRetry:
-		if info.Retried > w.retried && w.onRetry != nil {
-			w.onRetry(Retry{Retried: info.Retried, MaxRetry: info.MaxRetry, Reason: info.LastErr, Next: info.NextProcessAt})
+		if info.Retried > w.retried && w.watch.Retry != nil {
+			w.watch.Retry(Retry{Retried: info.Retried, MaxRetry: info.MaxRetry, Reason: info.LastErr, Next: info.NextProcessAt})
 		}
 		w.retried = info.Retried
 	}

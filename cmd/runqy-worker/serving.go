@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/heartbeat"
+)
+
+// servingTimeout bounds the look for a queue's workers: it interrupts a wait.
+const servingTimeout = 5 * time.Second
+
+// tellUnserved says on standard error why nobody takes tasks of a queue, and
+// tells whether it did. It is silent when a worker does, and when Redis cannot
+// be asked: the wait that goes on has its own word for that.
+func (a *app) tellUnserved(ctx context.Context, client redis.UniversalClient, queue string) bool {
+	ctx, cancel := context.WithTimeout(ctx, servingTimeout)
+	defer cancel()
+	workers, err := heartbeat.List(ctx, client)
+	if err != nil {
+		return false
+	}
+	text := whyUnserved(workers, queue)
+	if text != "" {
+		fmt.Fprintln(a.errOut, text)
+	}
+	return text != ""
+}
+
+// whyUnserved says why no worker takes tasks of the queue; empty when one does.
+func whyUnserved(workers []heartbeat.Worker, queue string) string {
+	var serving []heartbeat.Worker
+	degraded := false
+	for _, w := range workers {
+		if !w.Alive || !slices.Contains(w.Beat.Queues, queue) {
+			continue
+		}
+		if w.Beat.Healthy && w.Beat.Status == heartbeat.StatusRunning {
+			return ""
+		}
+		degraded = degraded || w.Beat.Status == heartbeat.StatusDegraded
+		serving = append(serving, w)
+	}
+	switch len(serving) {
+	case 0:
+		return fmt.Sprintf("no live worker serves queue %s (see 'runqy-worker workers')", queue)
+	case 1:
+		w := serving[0]
+		text := fmt.Sprintf("the only worker of queue %s, %s, takes no tasks now (%s)", queue, w.ID, condition(w.Beat))
+		if degraded {
+			text += fmt.Sprintf("; 'runqy-worker restart %s' brings it back", w.ID)
+		}
+		return text
+	}
+	text := fmt.Sprintf("none of the %d workers of queue %s takes tasks now (see 'runqy-worker workers')", len(serving), queue)
+	if degraded {
+		text += "; 'runqy-worker restart --degraded' brings back those that are degraded"
+	}
+	return text
+}
+
+// condition is a worker's status with the first line of its reason.
+func condition(b heartbeat.Beat) string {
+	text := b.Status
+	if !b.Healthy && text == heartbeat.StatusRunning {
+		text = "unhealthy"
+	}
+	reason, _, _ := strings.Cut(strings.TrimSpace(b.Reason), "\n")
+	if reason != "" {
+		text += ": " + strings.TrimRight(strings.TrimSpace(reason), ".:")
+	}
+	return text
+}
