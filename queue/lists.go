@@ -19,9 +19,10 @@ const (
 	listsAtLeast   = time.Minute // but no later than this
 
 	// Between two beats the copies of lists up to listsEager entries follow what this worker does to them, at most
-	// once in listsPause.
+	// once in listsPause, and while they are not empty they are looked at every listsLook.
 	listsEager = 10_000
 	listsPause = 250 * time.Millisecond
+	listsLook  = time.Second
 )
 
 // listViews keeps the plain copies of the pending and active lists, for people with redis-cli. One worker per queue
@@ -40,10 +41,13 @@ type listViews struct {
 
 // listView is what is remembered of one queue from one refresh to the next.
 type listView struct {
-	due   time.Time
-	eager bool            // it is this worker's turn, and the lists are short
-	known map[string]bool // the pending tasks that have their readable hash
+	due    time.Time
+	length int64           // of the longer list; -1 when it is another worker's turn, or nothing is known
+	known  map[string]bool // the pending tasks that have their readable hash
 }
+
+// eager tells whether the copies are kept fresh between beats.
+func (v *listView) eager() bool { return v.length >= 0 && v.length <= listsEager }
 
 // touch has the copies refreshed soon. It never blocks. A nil *listViews does nothing.
 func (l *listViews) touch() {
@@ -58,35 +62,39 @@ func (l *listViews) touch() {
 
 // run refreshes the copies at each beat and after changes, until ctx is over.
 func (l *listViews) run(ctx context.Context) {
-	ticker := time.NewTicker(l.interval)
-	defer ticker.Stop()
+	beats, looks := time.NewTicker(l.interval), time.NewTicker(listsLook)
+	defer beats.Stop()
+	defer looks.Stop()
 	views := make(map[string]*listView, len(l.queues))
 	for _, queue := range l.queues {
-		views[queue] = &listView{}
+		views[queue] = &listView{length: -1}
 	}
-	beat := true
+	beat, change := true, false
 	for {
 		for queue, v := range views {
 			var err error
-			if beat && !time.Now().Before(v.due) {
+			switch {
+			case beat && !time.Now().Before(v.due):
 				err = l.refresh(ctx, queue, v)
-			} else if v.eager {
-				_, err = l.copyLists(ctx, queue)
+			case v.eager() && (change || v.length > 0):
+				v.length, err = l.copyLists(ctx, queue)
 			}
 			if err != nil && ctx.Err() == nil {
 				l.log.Debug("cannot refresh the views of a queue; it is tried again", "queue", queue, "error", err)
 			}
 		}
-		if !beat {
+		if change {
 			pause(ctx.Done(), listsPause)
 		}
+		beat, change = false, false
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-beats.C:
 			beat = true
+		case <-looks.C:
 		case <-l.changed:
-			beat = false
+			change = true
 		}
 	}
 }
@@ -102,10 +110,10 @@ func (l *listViews) copyLists(ctx context.Context, queue string) (int64, error) 
 		return -1, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("copy the lists of queue %s: %w", queue, err)
+		return -1, fmt.Errorf("copy the lists of queue %s: %w", queue, err)
 	}
 	if len(lengths) != 2 {
-		return 0, unexpectedReply("lists", lengths)
+		return -1, unexpectedReply("lists", lengths)
 	}
 	return max(lengths[0], lengths[1]), nil
 }
@@ -115,7 +123,7 @@ func (l *listViews) refresh(ctx context.Context, queue string, v *listView) erro
 	begun := time.Now()
 	length, err := l.copyLists(ctx, queue)
 	took := time.Since(begun)
-	v.eager = err == nil && length >= 0 && length <= listsEager
+	v.length = length
 	if err != nil || length < 0 {
 		v.known = nil
 		return err
