@@ -58,7 +58,7 @@ func TestHealthcheckCommand(t *testing.T) {
 			t.Errorf("healthcheck %q ends with %d and prints %s, want %d and %+v", args, out.Code, out.Out, code, want)
 		}
 	}
-	nobody := checkup{Worker: "unhealthy", Broker: "unhealthy", Database: "unhealthy", Error: "no worker runs here"}
+	nobody := checkup{Worker: "unhealthy", Broker: "unhealthy", Database: "not configured", Error: "no worker answers at the unix socket"}
 	ask(1, nobody)
 	ask(1, nobody, "--live")
 

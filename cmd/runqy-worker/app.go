@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
@@ -38,7 +40,19 @@ var flagNames = map[string]string{"redis.url": "--redis", "health.listen": "--li
 // load reads the configuration with the root's flags and those of a command
 // (by dotted key) on top. Warnings are logged; the error has exit code 2.
 func (a *app) load(flags map[string]string) (*config.Config, error) {
-	c, warnings, err := config.Load(a.configOptions(flags))
+	return a.loadWith(a.configOptions(flags))
+}
+
+// loadElsewhere is load for a command that starts no worker of the
+// configuration.
+func (a *app) loadElsewhere(flags map[string]string) (*config.Config, error) {
+	o := a.configOptions(flags)
+	o.Elsewhere = true
+	return a.loadWith(o)
+}
+
+func (a *app) loadWith(o config.Options) (*config.Config, error) {
+	c, warnings, err := config.Load(o)
 	for _, w := range warnings {
 		a.log.Warn(w)
 	}
@@ -62,7 +76,7 @@ func (a *app) configOptions(flags map[string]string) config.Options {
 // openRedis connects a command that only talks to Redis. The caller closes the
 // client.
 func (a *app) openRedis(ctx context.Context) (redis.UniversalClient, error) {
-	c, err := a.load(nil)
+	c, err := a.loadElsewhere(nil)
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +93,9 @@ func connect(ctx context.Context, c *config.Config) (redis.UniversalClient, erro
 	client := target.Open()
 	if err := redisclient.CheckServer(ctx, client); err != nil {
 		client.Close()
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return nil, fmt.Errorf("redis at %s: %w; is Redis running there? -c FILE, --redis URL or RUNQY_REDIS_URL name another", target, err)
+		}
 		return nil, fmt.Errorf("redis at %s: %w", target, err)
 	}
 	return client, nil
@@ -135,6 +152,36 @@ func isTerminal(w io.Writer) bool {
 // colour tells whether w shows colours and the user has not declined them.
 func (a *app) colour(w io.Writer) bool {
 	return isTerminal(w) && a.getenv("NO_COLOR", "") == "" && a.getenv("TERM", "") != "dumb"
+}
+
+// exclusiveFlags has the command refuse each pair of flags. It runs with the
+// check of the arguments, so that it is an error of usage like theirs.
+func exclusiveFlags(cmd *cobra.Command, pairs ...[2]string) {
+	check := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		for _, pair := range pairs {
+			if cmd.Flags().Changed(pair[0]) && cmd.Flags().Changed(pair[1]) {
+				return fmt.Errorf("--%s and --%s do not go together", pair[0], pair[1])
+			}
+		}
+		if check == nil {
+			return nil
+		}
+		return check(cmd, args)
+	}
+}
+
+// fileNeedsFlag has a command without arguments tell how a configuration file
+// is given.
+func fileNeedsFlag(cmd *cobra.Command) *cobra.Command {
+	check := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 1 && (strings.HasSuffix(args[0], ".yaml") || strings.HasSuffix(args[0], ".yml")) {
+			return fmt.Errorf("give the file with -c: %s -c %s", cmd.CommandPath(), args[0])
+		}
+		return check(cmd, args)
+	}
+	return cmd
 }
 
 // outputFlag adds -o with the first choice as its default.

@@ -23,7 +23,7 @@ func (s freshSender) Enqueue(ctx context.Context, t enqueue.Task) (enqueue.Info,
 
 // assignOne gives one task to one worker: the named one, or one that is free.
 func (a *app) assignOne(ctx context.Context, client redis.UniversalClient, f enqueueFlags) error {
-	cfg, err := a.load(nil)
+	cfg, err := a.loadElsewhere(nil)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ func newDemoCmd(a *app) *cobra.Command {
 	o := demo.Options{Program: programName(), Environ: a.env, Out: a.out, NewWorker: a.newWorker, RunWorker: a.runWorker}
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Show the whole system on this machine, with nothing but Python 3 installed",
+		Short: "Show the whole system on this machine; needs only Python 3 (and Go to build it)",
 		Long: `Show the whole system on this machine: a Redis inside this process, on a loopback port that redis-cli can talk to, a
 worker, and a Python process with sample tasks: fast, slow, failing and retrying ones. It prints what to open and
 what to type, and runs until Ctrl-C.
@@ -38,7 +38,7 @@ uses a queue of its own, runqy_demo. Nothing else is taken from files or from RU
 			}
 			o.RedisURL, o.Colour = a.redisURL, a.colour(a.out)
 			if o.RedisURL == "" && a.configFile != "" {
-				cfg, err := a.load(nil)
+				cfg, err := a.loadElsewhere(nil)
 				if err != nil {
 					return err
 				}

@@ -92,12 +92,9 @@ degrade before it takes the task, the task goes back to the queue.`,
 	flags.DurationVar(&f.task.In, "in", 0, "not before so long from now")
 	flags.StringVar(&f.worker, "worker", "", "give it to the worker with this `id`")
 	flags.BoolVar(&f.anyFree, "any-free", false, "give it to a worker that is free, and wait for one")
-	for _, other := range []string{"any-free", "in", "from-file"} {
-		cmd.MarkFlagsMutuallyExclusive("worker", other)
-	}
-	for _, other := range []string{"in", "from-file"} {
-		cmd.MarkFlagsMutuallyExclusive("any-free", other)
-	}
+	exclusiveFlags(cmd, [][2]string{
+		{"worker", "any-free"}, {"worker", "in"}, {"worker", "from-file"}, {"any-free", "in"}, {"any-free", "from-file"},
+	}...)
 	outputFlag(cmd, &f.output, "text", "json")
 	return cmd
 }

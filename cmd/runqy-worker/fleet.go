@@ -23,7 +23,7 @@ queues that workers have served within the last week, also when no worker is lef
 			if cmd.Flags().Changed("listen") {
 				flags["health.listen"] = listen
 			}
-			cfg, err := a.load(flags)
+			cfg, err := a.loadElsewhere(flags)
 			if err != nil {
 				return err
 			}

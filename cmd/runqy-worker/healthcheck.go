@@ -27,11 +27,14 @@ The answer comes within three seconds.`,
 				probe = health.ProbeReady
 			}
 			var result health.Result
-			if cfg, err := a.load(nil); err != nil {
+			if cfg, err := a.loadElsewhere(nil); err != nil {
 				result = health.FailedResult(err)
 			} else {
 				// The result repeats the error.
-				result, _ = health.Check(cmd.Context(), cfg.SocketPath(), probe)
+				result, err = health.Check(cmd.Context(), cfg.SocketPath(), probe)
+				if err != nil && cfg.Health.DatabaseURL == "" {
+					result.Database = health.NotConfigured
+				}
 			}
 			line, err := json.Marshal(result)
 			if err != nil {
@@ -48,6 +51,6 @@ The answer comes within three seconds.`,
 	}
 	cmd.Flags().BoolVar(&live, "live", false, "ask only whether the worker is alive; degraded is")
 	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether it takes new tasks")
-	cmd.MarkFlagsMutuallyExclusive("live", "ready")
+	exclusiveFlags(cmd, [2]string{"live", "ready"})
 	return cmd
 }

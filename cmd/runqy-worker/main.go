@@ -39,7 +39,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.errOut)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
@@ -47,7 +47,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	switch {
 	case errors.As(err, &exit):
 	case !a.started: // cobra refused the command line before any command ran
-		exit = usageError(fmt.Errorf("%w\nSee 'runqy-worker help'", err))
+		exit = usageError(fmt.Errorf("%w\nSee '%s --help'", err, cmd.CommandPath()))
 	default:
 		exit = &exitError{code: exitFailure, err: err}
 	}
@@ -74,15 +74,15 @@ func newRootCmd(a *app) *cobra.Command {
 	flags.StringVar(&a.logFormat, "log-format", a.getenv("RUNQY_LOG_FORMAT", "text"), "text or json")
 	flags.StringVar(&a.logLevel, "log-level", a.getenv("RUNQY_LOG_LEVEL", "info"), "debug, info, warn or error")
 	root.AddCommand(
-		newRunCmd(a),
-		newDemoCmd(a),
+		fileNeedsFlag(newRunCmd(a)),
+		fileNeedsFlag(newDemoCmd(a)),
 		newRestartCmd(a),
-		newHealthcheckCmd(a),
+		fileNeedsFlag(newHealthcheckCmd(a)),
 		newGuardianCmd(),
 		newEnqueueCmd(a),
-		newWorkersCmd(a),
-		newFleetCmd(a),
-		newCheckConfigCmd(a),
+		fileNeedsFlag(newWorkersCmd(a)),
+		fileNeedsFlag(newFleetCmd(a)),
+		fileNeedsFlag(newCheckConfigCmd(a)),
 		newVersionCmd(a),
 	)
 	return root

@@ -46,19 +46,25 @@ func (r result) expect(t *testing.T, code int, out, err string) {
 
 func TestUsageErrorsExitWith2(t *testing.T) {
 	for want, args := range map[string][]string{
-		`unknown command "fly"`:                    {"fly"},
-		"unknown flag: --fast":                     {"version", "--fast"},
-		`-o "xml" is none of text, json`:           {"version", "-o", "xml"},
-		`unknown command "x" for`:                  {"workers", "x"},
-		"accepts between 2 and 3":                  {"enqueue", "q"},
-		"do not go with --from-file":               {"enqueue", "q", "--from-file", "x", "--wait"},
-		`queue name "workers" is reserved`:         {"enqueue", "workers", "t"},
-		"timeout 5ms is less than 1s":              {"enqueue", "q", "t", "--timeout", "5ms"},
-		"the payload is not JSON":                  {"enqueue", "q", "t", "hello"},
-		`--log-level (or RUNQY_LOG_LEVEL) "loud"`:  {"version", "--log-level", "loud"},
-		`--log-format (or RUNQY_LOG_FORMAT) "xml"`: {"version", "--log-format", "xml"},
-		`--redis: redis.url: "http://h" is not`:    {"workers", "--redis", "http://h"},
-		"/no/such/file: cannot be read":            {"workers", "-c", "/no/such/file"},
+		`unknown command "fly"`:          {"fly"},
+		"unknown flag: --fast":           {"version", "--fast"},
+		`-o "xml" is none of text, json`: {"version", "-o", "xml"},
+		`unknown command "x" for`:        {"workers", "x"},
+		"accepts between 2 and 3":        {"enqueue", "q"},
+		"--worker and --any-free do not go together\nSee 'runqy-worker enqueue --help'": {"enqueue", "q", "t", "--worker", "w", "--any-free"},
+		"--worker and --in do not go together":                                          {"enqueue", "q", "t", "--worker", "w", "--in", "1s"},
+		"--any-free and --from-file do not go together":                                 {"enqueue", "q", "--any-free", "--from-file", "x"},
+		"--live and --ready do not go together":                                         {"healthcheck", "--live", "--ready"},
+		"give the file with -c: runqy-worker check-config -c worker.yaml":               {"check-config", "worker.yaml"},
+		`python.dir: "/nonexistent" is not a directory`:                                 {"check-config", "-c", "../../internal/config/testdata/bad/dir.yaml"},
+		"do not go with --from-file":                                                    {"enqueue", "q", "--from-file", "x", "--wait"},
+		`queue name "workers" is reserved`:                                              {"enqueue", "workers", "t"},
+		"timeout 5ms is less than 1s":                                                   {"enqueue", "q", "t", "--timeout", "5ms"},
+		"the payload is not JSON":                                                       {"enqueue", "q", "t", "hello"},
+		`--log-level (or RUNQY_LOG_LEVEL) "loud"`:                                       {"version", "--log-level", "loud"},
+		`--log-format (or RUNQY_LOG_FORMAT) "xml"`:                                      {"version", "--log-format", "xml"},
+		`--redis: redis.url: "http://h" is not`:                                         {"workers", "--redis", "http://h"},
+		"/no/such/file: cannot be read":                                                 {"workers", "-c", "/no/such/file"},
 	} {
 		command(t, nil, "", args...).expect(t, exitUsage, "", want)
 	}
@@ -163,6 +169,17 @@ func TestWorkers(t *testing.T) {
 	command(t, nil, "", "workers", "--redis", s.URL).expect(t, 0, "w1", "")
 	command(t, nil, "", "workers", "--redis", s.URL, "-o", "json").expect(t, 0, `"id":"w1","alive":true,"healthy":true`, "")
 	command(t, nil, "", "workers", "--redis", "redis://:s3cret@127.0.0.1:1").expect(t, exitFailure, "", "redis at redis://:***@127.0.0.1:1")
+	command(t, nil, "", "workers", "--redis", "redis://127.0.0.1:1").expect(t, exitFailure, "", "is Redis running there? -c FILE, --redis URL or")
+}
+
+func TestHealthcheckWithoutAWorker(t *testing.T) {
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "s")
+	env := []string{"RUNQY_HEALTH_SOCKET=" + socket}
+	command(t, env, "", "healthcheck").expect(t, exitFailure, `"worker":"unhealthy","broker":"unhealthy","database":"not configured"`, "")
+	command(t, append(env, "RUNQY_HEALTH_DATABASE_URL=postgres://h/d"), "", "healthcheck").expect(t, exitFailure, `"database":"unhealthy"`, "")
+	command(t, env, "", "healthcheck").expect(t, exitFailure,
+		`"error":"no worker answers at the unix socket `+socket+` (is it running with the same configuration?)"`, "")
 }
 
 func TestWatchEndsWithItsContext(t *testing.T) {

@@ -33,7 +33,7 @@ With --watch the list is refreshed every second; -o json then prints one list pe
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			cfg, err := a.load(nil)
+			cfg, err := a.loadElsewhere(nil)
 			if err != nil {
 				return err
 			}

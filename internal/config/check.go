@@ -1,8 +1,11 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -92,6 +95,16 @@ func checkCommand(c *Config) string {
 func checkDir(c *Config) string {
 	if c.Python.Dir == "" || strings.ContainsRune(c.Python.Dir, 0) {
 		return "is not a directory: write . for the current one"
+	}
+	return ""
+}
+
+// checkDirExists looks where the process will be started. A directory that
+// cannot be looked at is left to the start of the process, which says why.
+func checkDirExists(c *Config) string {
+	info, err := os.Stat(c.Python.Dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+		return "is not a directory"
 	}
 	return ""
 }

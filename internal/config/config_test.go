@@ -57,7 +57,7 @@ redis: {url: "redis://:pw@r:1/2"}
 worker: {id: w1, queues: {a: 3, b: 1}, strict_priority: true, concurrency: 7, shutdown_timeout: 1m}
 python:
   command: "python3 -u 'my main.py'"
-  dir: /srv
+  dir: /
   env: {MODEL: small, N: 3, B: true}
   startup_timeout: 1s
   stop_timeout: 2s
@@ -85,7 +85,7 @@ fleet: {enabled: false, interval: 2s, ping_timeout: 1s, client: {ca_file: ca.pem
 		Worker: Worker{ID: "w1", IDSet: true, Queues: map[string]int{"a": 3, "b": 1}, StrictPriority: true, Concurrency: 7,
 			ShutdownTimeout: time.Minute},
 		Python: Python{
-			Command: []string{"python3", "-u", "my main.py"}, Dir: "/srv",
+			Command: []string{"python3", "-u", "my main.py"}, Dir: "/",
 			Env:            map[string]string{"MODEL": "small", "N": "3", "B": "true"},
 			StartupTimeout: time.Second, StopTimeout: 2 * time.Second, OnCrash: "restart",
 			Restart:        Restart{Max: 6, Window: 11 * time.Minute, InitialDelay: 2 * time.Second, MaxDelay: 6 * time.Minute},
@@ -119,6 +119,13 @@ func TestDefaultsAreValid(t *testing.T) {
 	}
 	if !reflect.DeepEqual(c.Worker.Queues, map[string]int{"inference_default": 1}) {
 		t.Errorf("queues %v", c.Worker.Queues)
+	}
+}
+
+func TestPythonDirNeedNotExistElsewhere(t *testing.T) {
+	c, _, err := Parse("runqy.yaml", []byte("python: {dir: /nonexistent}"), Options{Elsewhere: true})
+	if err != nil || c.Python.Dir != "/nonexistent" {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

@@ -19,6 +19,9 @@ type Options struct {
 	Env []string
 	// Flags holds the values of flags by dotted key; only flags that were given.
 	Flags map[string]string
+	// Elsewhere says that this process does not start the worker, which may be
+	// on another machine: python.dir need not exist on this one.
+	Elsewhere bool
 	// FlagNames are how errors call those flags, by the same keys ("--redis").
 	FlagNames map[string]string
 }
@@ -130,6 +133,11 @@ func (l *loader) finish(o Options) (*Config, []string, error) {
 	for _, f := range l.fields {
 		for _, in := range l.inputs[f.key] {
 			l.store(c, f, in)
+		}
+	}
+	if !o.Elsewhere && !l.bad["python.dir"] {
+		if text := checkDirExists(c); text != "" {
+			l.fault(c.origins["python.dir"], "python.dir", c.Python.Dir, text)
 		}
 	}
 	for _, r := range relations() {

@@ -86,10 +86,8 @@ func ask(ctx context.Context, socketPath string, probe Probe) (Result, error) {
 // explain says what a failure means and what to look at.
 func explain(err error, socketPath string) error {
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("no worker runs here: %s does not exist (health.socket must be the worker's own): %w", socketPath, err)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("the worker is gone: nobody listens on %s any more: %w", socketPath, err)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED): // what the system says adds nothing
+		return fmt.Errorf("no worker answers at the unix socket %s (is it running with the same configuration?)", socketPath)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s belongs to another user: run healthcheck as the worker's: %w", socketPath, err)
 	case errors.Is(err, context.DeadlineExceeded):

@@ -61,7 +61,7 @@ func TestCheckWithoutAWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"missing": "does not exist", "stale": "nobody listens", "frozen": "does not answer", "file": "nobody listens",
+		"missing": "no worker answers", "stale": "no worker answers", "frozen": "does not answer", "file": "no worker answers",
 		"garbage": "unreadable answer", "stranger": "404", "dribble": "does not answer",
 	} {
 		t.Run(name, func(t *testing.T) {
