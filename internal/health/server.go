@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/exporter-toolkit/web"
@@ -58,6 +59,10 @@ func NewServer(opts ServerOptions) (*Server, error) {
 		l, err := net.Listen("tcp", opts.Listen)
 		if err != nil {
 			s.end()
+			if errors.Is(err, syscall.EADDRINUSE) {
+				return nil, fmt.Errorf("listen on health.listen %q: %w: write another, or \":0\" for a free port "+
+					"(health.listen in the file, or RUNQY_HEALTH_LISTEN)", opts.Listen, err)
+			}
 			return nil, fmt.Errorf("listen on health.listen %q: %w", opts.Listen, err)
 		}
 		s.tcp, s.tcpServer = l, s.newHTTPServer(base, opts.Handler)

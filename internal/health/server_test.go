@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -317,5 +319,17 @@ func TestStaleSocketIsReplacedAndAFileIsNot(t *testing.T) {
 	}
 	if _, err := NewServer(ServerOptions{Socket: path, Logger: quiet()}); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("over a file: %v", err)
+	}
+}
+
+func TestAnAddressInUseSaysWhatToDo(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, err = NewServer(ServerOptions{Listen: l.Addr().String(), Handler: http.NotFoundHandler()})
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), `":0" for a free port (health.listen in the file, or RUNQY_HEALTH_LISTEN)`) {
+		t.Errorf("error %v", err)
 	}
 }
