@@ -114,7 +114,7 @@ func TestHealthcheckCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	wrong := nobody
-	wrong.Error = "worker.concurrency"
+	wrong.Database, wrong.Error = "unhealthy", "worker.concurrency" // nobody can tell whether there is one
 	ask(1, wrong)
 }
 
