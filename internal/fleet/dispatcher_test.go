@@ -188,7 +188,9 @@ func ExampleDispatcher() {
 	fmt.Println(info.ID, "waits for", free.ID)
 	fmt.Println(client.LRange(ctx, "runqy:{inference_default}:direct:worker-1", 0, -1).Val())
 	cancel()
-	<-done
+	if err := <-done; err != nil {
+		fmt.Println(err)
+	}
 	// Output:
 	// task-1 waits for worker-1
 	// [task-1]
