@@ -82,7 +82,7 @@ func (s Sources) validate() error {
 	} {
 		for _, name := range names {
 			if name == "" || !utf8.ValidString(name) {
-				return fmt.Errorf("Sources.%s holds %q, which cannot be a label value; give names in UTF-8", what, name)
+				return fmt.Errorf("metrics: %s of Sources holds %q, which cannot be a label value; give names in UTF-8", what, name)
 			}
 		}
 	}
