@@ -136,6 +136,19 @@ func (b *bench) start(h handlerFunc) {
 	b.t.Cleanup(b.stop)
 }
 
+// startHeld runs a consumer whose first task is with its handler from when entered is closed until release is, and then
+// ends with that result or error.
+func (b *bench) startHeld(result string, err error) (entered <-chan struct{}, release chan<- struct{}) {
+	b.t.Helper()
+	in, out := make(chan struct{}), make(chan struct{})
+	b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) {
+		close(in)
+		<-out
+		return json.RawMessage(result), err
+	})
+	return in, out
+}
+
 func (b *bench) enqueue(id string, opts ...asynq.Option) {
 	b.t.Helper()
 	opts = append([]asynq.Option{asynq.Queue(testQueue), asynq.TaskID(id)}, opts...)
@@ -584,12 +597,7 @@ func TestScheduledAndUniqueTasks(t *testing.T) {
 
 func TestDrainLetsTasksFinish(t *testing.T) {
 	b := newBench(t)
-	entered, release := make(chan struct{}), make(chan struct{})
-	b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) {
-		close(entered)
-		<-release
-		return json.RawMessage(`1`), nil
-	})
+	entered, release := b.startHeld(`1`, nil)
 	b.enqueue("d1")
 	<-entered
 	go func() {

@@ -34,12 +34,7 @@ func TestLateOutcomesAreFenced(t *testing.T) {
 	for name, c := range outcomes {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
-			entered, release := make(chan struct{}), make(chan struct{})
-			b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) {
-				close(entered)
-				<-release
-				return json.RawMessage(`"late"`), c.err
-			})
+			entered, release := b.startHeld(`"late"`, c.err)
 			b.enqueue("f1", c.opts...)
 			<-entered
 			ctx := t.Context()
@@ -71,12 +66,7 @@ func TestLateOutcomesAreFenced(t *testing.T) {
 // late: the task will run again.
 func TestResultOfALostRunIsNotKept(t *testing.T) {
 	b := newBench(t)
-	entered, release := make(chan struct{}), make(chan struct{})
-	b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) {
-		close(entered)
-		<-release
-		return json.RawMessage(`"late"`), nil
-	})
+	entered, release := b.startHeld(`"late"`, nil)
 	b.enqueue("r1")
 	<-entered
 	ctx := t.Context()
@@ -99,12 +89,7 @@ func TestResultOfALostRunIsNotKept(t *testing.T) {
 // A task without an owner was handed out by nobody we know: fenced too.
 func TestMissingOwnerIsFenced(t *testing.T) {
 	b := newBench(t)
-	entered, release := make(chan struct{}), make(chan struct{})
-	b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) {
-		close(entered)
-		<-release
-		return nil, nil
-	})
+	entered, release := b.startHeld(`null`, nil)
 	b.enqueue("m1")
 	<-entered
 	b.redis.HDel(t.Context(), key("t:m1"), "owner")
@@ -217,12 +202,7 @@ func TestAcknowledgementSurvivesAnOutage(t *testing.T) {
 	b := newBench(t)
 	proxy := redistest.StartProxy(t, strings.TrimSuffix(strings.TrimPrefix(b.url, "redis://"), "/0"))
 	b.url = proxy.URL
-	entered, release := make(chan struct{}), make(chan struct{})
-	b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) {
-		close(entered)
-		<-release
-		return json.RawMessage(`1`), nil
-	})
+	entered, release := b.startHeld(`1`, nil)
 	b.enqueue("o1")
 	<-entered
 	proxy.Stop()

@@ -2,7 +2,6 @@ package queue_test
 
 import (
 	"context"
-	"encoding/json"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -35,12 +34,7 @@ func TestRefusalsThatPassAreWaitedFor(t *testing.T) {
 	for name, ailment := range ailments {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
-			entered, release := make(chan struct{}), make(chan struct{})
-			b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) {
-				close(entered)
-				<-release
-				return json.RawMessage(`"kept"`), nil
-			})
+			entered, release := b.startHeld(`"kept"`, nil)
 			b.enqueue("p1")
 			<-entered
 			ctx := t.Context()

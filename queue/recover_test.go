@@ -2,7 +2,6 @@ package queue_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -107,12 +106,7 @@ func TestRecoverLapsedLeavesTheLivingAlone(t *testing.T) {
 // Two recoverers at once, and the old worker still working: one more run, nothing twice.
 func TestRecoveredTaskRunsOnceMoreAndTheOldRunIsFenced(t *testing.T) {
 	b := newBench(t)
-	entered, release := make(chan struct{}), make(chan struct{})
-	b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) {
-		close(entered)
-		<-release
-		return json.RawMessage(`"old"`), nil
-	})
+	entered, release := b.startHeld(`"old"`, nil)
 	b.enqueue("r1", asynq.MaxRetry(0))
 	<-entered
 	b.gate.set(false)
