@@ -163,8 +163,8 @@ func (d *Dispatcher) AssignAny(ctx context.Context, t enqueue.Task) (enqueue.Inf
 	}
 }
 
-// Usable tells whether tasks may wait for a worker: it is alive and takes tasks, if not at this moment.
-func Usable(w Worker) bool {
+// usable tells whether tasks may be given to wait for a worker: it is alive and takes tasks, if not at this moment.
+func usable(w Worker) bool {
 	return w.State == Free || w.State == Busy && w.Alive && w.Beat.Healthy && w.Beat.Status == heartbeat.StatusRunning
 }
 
@@ -173,7 +173,7 @@ func unfit(w Worker, queueName string) string {
 	switch {
 	case w.State == Dead:
 		return "it is DEAD: " + w.Reason
-	case !Usable(w):
+	case !usable(w):
 		return fmt.Sprintf("its status is %s: %s", w.Beat.Status, w.Reason)
 	case !slices.Contains(w.Beat.Queues, queueName):
 		return fmt.Sprintf("it serves %v, not %s", w.Beat.Queues, queueName)

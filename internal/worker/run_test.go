@@ -209,7 +209,7 @@ func TestNewThatFailsLeavesNothingOpen(t *testing.T) {
 
 func TestRunWithAnEmbeddedRedis(t *testing.T) {
 	w := run(t, testConfig(t, "embedded://"))
-	client := redis.NewClient(&redis.Options{Addr: strings.TrimPrefix(w.Redis(), "embedded://")})
+	client := redis.NewClient(&redis.Options{Addr: strings.TrimPrefix(w.target.String(), "embedded://")})
 	defer func() { _ = client.Close() }()
 	enqueue(t, client, "echo", "e1", `{"n":1}`)
 	eventuallyResult(t, client, "e1", `{"n":1}`)

@@ -165,9 +165,6 @@ func (w *Worker) newConsumer() (*queue.Consumer, error) {
 // Addr returns the bound address of the HTTP server, nil when there is none.
 func (w *Worker) Addr() net.Addr { return w.server.Addr() }
 
-// Redis returns the URL of the worker's Redis without its secrets; with an embedded one, the address it is bound to.
-func (w *Worker) Redis() string { return w.target.String() }
-
 // Run works until ctx is over and then drains: no new task is taken, those in flight get the shutdown timeout, what
 // has not ended then goes back to pending, and the heartbeat is deleted. The error is nil after a drain. It wraps
 // ErrCrashed when the Python process crashed under on_crash: exit, heartbeat.ErrTakenOver or a *heartbeat.LiveError
