@@ -2,6 +2,7 @@ package heartbeat
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -49,7 +50,11 @@ func (w *Writer) Claim(ctx context.Context) error {
 		}
 		owner, err := w.write(ctx, request)
 		if err != nil {
-			return fmt.Errorf("claim worker id %q: %w", w.opts.ID, err)
+			err = fmt.Errorf("claim worker id %q: %w", w.opts.ID, err)
+			if ctx.Err() != nil { // Redis may have carried out what was given up
+				err = errors.Join(err, w.leave(ctx))
+			}
+			return err
 		}
 		if !owner.foreign {
 			return nil

@@ -180,3 +180,34 @@ func TestClaimEndsWithItsContextAndWithRedisErrors(t *testing.T) {
 		}
 	})
 }
+
+// cutOff carries writes out and then ends the caller's context, as a signal in the middle of the exchange does.
+type cutOff struct {
+	fakeStore
+	end context.CancelFunc
+}
+
+func (s cutOff) write(ctx context.Context, r writeRequest) (owner, error) {
+	if _, err := s.fakeStore.write(ctx, r); err != nil {
+		return owner{}, err
+	}
+	s.end()
+	return owner{}, ctx.Err()
+}
+
+func TestClaimThatIsInterruptedLeavesNoHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var k fakeKey
+		id := mustIdentity(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w := newFakeWriter(&k, id, nil)
+		w.store = cutOff{fakeStore{&k, id.Nonce}, cancel}
+		if err := w.Claim(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		if len(k.written()) != 1 || k.get("nonce") != "" {
+			t.Errorf("%d writes, and the key is %q's", len(k.written()), k.get("nonce"))
+		}
+	})
+}
