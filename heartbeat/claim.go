@@ -2,7 +2,6 @@ package heartbeat
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -50,11 +49,7 @@ func (w *Writer) Claim(ctx context.Context) error {
 		}
 		owner, err := w.write(ctx, request)
 		if err != nil {
-			err = fmt.Errorf("claim worker id %q: %w", w.opts.ID, err)
-			if ctx.Err() != nil { // Redis may have carried out what was given up
-				err = errors.Join(err, w.leave(ctx))
-			}
-			return err
+			return fmt.Errorf("claim worker id %q: %w", w.opts.ID, err)
 		}
 		if !owner.foreign {
 			return nil

@@ -180,9 +180,10 @@ func (w *Writer) Run(ctx context.Context) error {
 	}
 }
 
-// write writes one beat. The caller fills in what is special about it.
+// write writes one beat. The caller fills in what is special about it. It is not given up when ctx ends: Redis might
+// carry it out later, after the deletion that follows.
 func (w *Writer) write(ctx context.Context, r writeRequest) (owner, error) {
-	ctx, cancel := context.WithTimeout(ctx, w.opTimeout())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.opTimeout())
 	defer cancel()
 	now := time.Now()
 	beat := w.opts.Source()
