@@ -25,6 +25,14 @@ type attempt struct {
 	gone     chan struct{}   // closed when the handler came back or never will be called
 	acking   bool            // asynq has sent its one acknowledgement
 	settled  bool            // given back by us: asynq's acknowledgement is answered without asking Redis
+	progress progress        // what the handler has reported last
+}
+
+// progress is how far a handler says it has come.
+type progress struct {
+	reported bool // a fraction was
+	fraction float64
+	message  string
 }
 
 // attempts knows every run this process holds, and which numbers it has asked Redis for without an answer yet.
@@ -247,6 +255,40 @@ func (as *attempts) active() []*attempt {
 		}
 	}
 	slices.SortFunc(out, func(x, y *attempt) int { return cmp.Compare(x.number, y.number) })
+	return out
+}
+
+// report keeps what the handler of a task says about its progress; a fraction that is no number or negative keeps the
+// one before. ok tells whether the task is with the handler.
+func (as *attempts) report(id string, fraction float64, message string) (p progress, ok bool) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	a := as.handling[id]
+	if a == nil {
+		return progress{}, false
+	}
+	if fraction >= 0 {
+		a.progress.reported, a.progress.fraction = true, min(fraction, 1)
+	}
+	a.progress.message = message
+	return a.progress, true
+}
+
+// activeTasks returns what Consumer.Active does.
+func (as *attempts) activeTasks() []ActiveTask {
+	runs := as.active()
+	out := make([]ActiveTask, len(runs))
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	for i, a := range runs {
+		out[i] = ActiveTask{
+			ID: a.task.ID, Queue: a.task.Queue, Type: a.task.Type, Since: a.taken, Started: a.started,
+			Progress: -1, ProgressMessage: a.progress.message,
+		}
+		if a.progress.reported {
+			out[i].Progress = a.progress.fraction
+		}
+	}
 	return out
 }
 

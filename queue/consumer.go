@@ -271,16 +271,23 @@ func (c *Consumer) logFailure(ctx context.Context, t *asynq.Task, err error) {
 type ActiveTask struct {
 	ID, Queue, Type string
 	Since           time.Time // when it was taken from the queue
+	Started         time.Time // when it was given to the handler; zero before
+	Progress        float64   // the share that its handler says is done, 0 to 1; negative: it has said nothing
+	ProgressMessage string    // what the handler said with it; empty: nothing
 }
 
 // Active returns the tasks in flight, the longest-running first. It is safe to call at any time.
 func (c *Consumer) Active() []ActiveTask {
-	runs := c.attempts.active()
-	out := make([]ActiveTask, len(runs))
-	for i, a := range runs {
-		out[i] = ActiveTask{ID: a.task.ID, Queue: a.task.Queue, Type: a.task.Type, Since: a.taken}
+	return c.attempts.activeTasks()
+}
+
+// Progress notes what the handler of a task has reported: the share that is done, clamped to at most 1 (negative or
+// NaN: as before), and a message, which replaces the one before. It is shown by Active at once and in the task's
+// readable hash within half a second or so. It does not block. For a task that is not with the handler it does nothing.
+func (c *Consumer) Progress(taskID string, fraction float64, message string) {
+	if p, ok := c.attempts.report(taskID, fraction, message); ok {
+		c.views.progressed(taskID, p)
 	}
-	return out
 }
 
 // engineLog brings asynq's own log lines into ours. What it says in normal running is for people who debug it.

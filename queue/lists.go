@@ -174,7 +174,7 @@ func (l *listViews) upcoming(ctx context.Context, queue string, known map[string
 func pendingView(queue string, row []string) []any {
 	view := []any{
 		"id", row[0], "queue", queue, "state", string(outcomePending), "crashes", row[3], "enqueued", viewTime(unixNano(row[2])),
-		"started", "", "completed", "", "duration_seconds", "", "worker", "",
+		"started", "", "completed", "", "duration_seconds", "", "worker", "", "progress", "", "progress_message", "",
 	}
 	m, err := decodeMessage([]byte(row[1]))
 	if err != nil || row[1] == "" {

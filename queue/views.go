@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"log/slog"
 	"maps"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +19,8 @@ const (
 	viewPayloadMost = 4 << 10 // bytes of a payload that a view shows
 	viewBacklogMost = 10_000  // tasks whose views wait for Redis; beyond, the views of further ones are skipped
 	viewBatch       = 256     // tasks written in one round trip
+	// viewProgressEvery is how long reported progress may wait to be written, together with that of other tasks.
+	viewProgressEvery = 500 * time.Millisecond
 )
 
 // taskViews writes the readable hash of each task, asynq:t:<id>, behind the work: it never makes a task wait. Changes
@@ -30,16 +33,20 @@ type taskViews struct {
 	log    *slog.Logger
 	wake   chan struct{} // holds at most one token
 	lists  *listViews    // follow what is written here; nil when there are none
+	moving chan struct{} // holds at most one token: some task has made progress
 
 	mu      sync.Mutex // guards the rest
 	waiting map[string]map[string]string
 	skipped int
+	// progress is that of tasks with the handler, not yet among what waits: it changes faster than it is worth writing.
+	progress map[string]progress
 }
 
 func newTaskViews(client redis.UniversalClient, script *redis.Script, ttl time.Duration, worker string, log *slog.Logger) *taskViews {
 	return &taskViews{
 		client: client, script: script, ttl: ttl, worker: worker, log: log,
 		wake: make(chan struct{}, 1), waiting: make(map[string]map[string]string),
+		moving: make(chan struct{}, 1), progress: make(map[string]progress),
 	}
 }
 
@@ -47,12 +54,61 @@ func (v *taskViews) started(t *Task, at time.Time) {
 	if v == nil {
 		return
 	}
+	v.takeProgress(t.ID) // of an attempt before this one
 	v.put(t.ID, map[string]string{
 		"id": t.ID, "type": t.Type, "queue": t.Queue, "state": "active", "payload": viewPayload(t.Payload),
 		"retried": strconv.Itoa(t.RetryCount), "max_retry": strconv.Itoa(t.MaxRetry),
 		"timeout": viewSeconds(t.Timeout), "enqueued": viewTime(t.Enqueued), "started": viewTime(at),
 		"completed": "", "duration_seconds": "", "worker": v.worker, "error": "", "crashes": strconv.Itoa(t.Crashes),
+		"progress": "", "progress_message": "",
 	})
+}
+
+// progressed has a task's progress written, at most every viewProgressEvery.
+func (v *taskViews) progressed(id string, p progress) {
+	if v == nil {
+		return
+	}
+	v.mu.Lock()
+	if _, known := v.progress[id]; known || len(v.progress) < viewBacklogMost {
+		v.progress[id] = p
+	}
+	v.mu.Unlock()
+	select {
+	case v.moving <- struct{}{}:
+	default:
+	}
+}
+
+// takeProgress returns the fields of progress that is not yet among what waits, and forgets it.
+func (v *taskViews) takeProgress(id string) map[string]string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	p, ok := v.progress[id]
+	if !ok {
+		return nil
+	}
+	delete(v.progress, id)
+	return p.fields()
+}
+
+// queueProgress puts all progress among what waits.
+func (v *taskViews) queueProgress() {
+	v.mu.Lock()
+	for id, p := range v.progress {
+		v.merge(id, p.fields())
+	}
+	clear(v.progress)
+	v.mu.Unlock()
+	v.nudge()
+}
+
+func (p progress) fields() map[string]string {
+	fields := map[string]string{"progress": "", "progress_message": p.message}
+	if p.reported {
+		fields["progress"] = strconv.FormatFloat(math.Round(p.fraction*1e4)/1e4, 'f', -1, 64)
+	}
+	return fields
 }
 
 // acknowledged writes what asynq was told to do with the task. stored is the message it wrote back, if it did.
@@ -62,6 +118,7 @@ func (v *taskViews) acknowledged(a *attempt, out outcome, stored *message) {
 	}
 	now := time.Now()
 	fields := map[string]string{"state": string(out), "worker": v.worker}
+	maps.Copy(fields, v.takeProgress(a.task.ID))
 	if !a.started.IsZero() {
 		fields["duration_seconds"] = viewSeconds(now.Sub(a.started))
 	}
@@ -86,11 +143,22 @@ func (v *taskViews) givenBack(t *Task) {
 	if v == nil {
 		return
 	}
-	v.put(t.ID, map[string]string{"id": t.ID, "queue": t.Queue, "state": string(outcomePending), "started": "", "worker": ""})
+	v.takeProgress(t.ID)
+	v.put(t.ID, map[string]string{
+		"id": t.ID, "queue": t.Queue, "state": string(outcomePending), "started": "", "worker": "",
+		"progress": "", "progress_message": "",
+	})
 }
 
 func (v *taskViews) put(id string, fields map[string]string) {
 	v.mu.Lock()
+	v.merge(id, fields)
+	v.mu.Unlock()
+	v.nudge()
+}
+
+// merge puts fields among what waits. The caller holds mu.
+func (v *taskViews) merge(id string, fields map[string]string) {
 	if waiting := v.waiting[id]; waiting != nil {
 		maps.Copy(waiting, fields)
 	} else if len(v.waiting) < viewBacklogMost {
@@ -98,7 +166,9 @@ func (v *taskViews) put(id string, fields map[string]string) {
 	} else {
 		v.skipped++
 	}
-	v.mu.Unlock()
+}
+
+func (v *taskViews) nudge() {
 	select {
 	case v.wake <- struct{}{}:
 	default:
@@ -107,6 +177,10 @@ func (v *taskViews) put(id string, fields map[string]string) {
 
 // run writes what waits until ctx is over, and then once more.
 func (v *taskViews) run(ctx context.Context) {
+	moving := v.moving // nil until progress may be written again
+	rest := time.NewTimer(time.Hour)
+	rest.Stop()
+	defer rest.Stop()
 	for {
 		select {
 		case <-v.wake:
@@ -114,6 +188,12 @@ func (v *taskViews) run(ctx context.Context) {
 				pause(ctx.Done(), time.Second)
 			}
 			v.lists.touch()
+		case <-moving:
+			moving = nil
+			rest.Reset(viewProgressEvery)
+			v.queueProgress()
+		case <-rest.C:
+			moving = v.moving
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 			defer cancel()
@@ -174,10 +254,7 @@ func (v *taskViews) restore(batch map[string]map[string]string) {
 		}
 		v.waiting[id] = fields
 	}
-	select {
-	case v.wake <- struct{}{}:
-	default:
-	}
+	v.nudge()
 }
 
 // viewPayload shows the beginning of a payload: as it is when it is text, else in base64.
