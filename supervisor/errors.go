@@ -16,6 +16,11 @@ const (
 	CauseProtocol     = "protocol"
 )
 
+// CrashCauses lists every cause of a crash.
+func CrashCauses() []string {
+	return []string{CauseExit, CauseSignal, CauseOOM, CauseStalled, CauseStdoutClosed, CauseStartup, CauseProtocol}
+}
+
 // Restart causes, as Events.Restarted and ReplacedError.Cause carry them.
 const (
 	RestartCrash     = "crash"
@@ -24,6 +29,11 @@ const (
 	RestartMaxMemory = "max_memory"
 	RestartDeadline  = "deadline"
 )
+
+// RestartCauses lists every cause of a restart.
+func RestartCauses() []string {
+	return []string{RestartCrash, RestartManual, RestartMaxTasks, RestartMaxMemory, RestartDeadline}
+}
 
 var (
 	// ErrNotRun says that the task was not running when the process went away, never

@@ -68,15 +68,8 @@ func (w *Worker) metricSources() metrics.Sources {
 		Info: metrics.Info{
 			WorkerID: w.cfg.Worker.ID, Version: w.version, Environment: w.cfg.Environment, Started: w.started,
 		},
-		QueueNames: queue.ByPriority(w.cfg.Worker.Queues),
-		CrashCauses: []string{
-			supervisor.CauseExit, supervisor.CauseSignal, supervisor.CauseOOM, supervisor.CauseStalled,
-			supervisor.CauseStdoutClosed, supervisor.CauseStartup, supervisor.CauseProtocol,
-		},
-		RestartCauses: []string{
-			supervisor.RestartCrash, supervisor.RestartManual, supervisor.RestartMaxTasks,
-			supervisor.RestartMaxMemory, supervisor.RestartDeadline,
-		},
+		QueueNames:  queue.ByPriority(w.cfg.Worker.Queues),
+		CrashCauses: supervisor.CrashCauses(), RestartCauses: supervisor.RestartCauses(),
 		Worker: func() metrics.Worker {
 			return metrics.Worker{
 				Healthy: w.status.report().Healthy, Lag: w.supervisor.Snapshot().Lag, ActiveTasks: len(w.consumer.Active()),
