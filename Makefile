@@ -41,7 +41,8 @@ test: ## run every test under the race detector; installs what they need with ap
 		-race -vet=off -timeout $(TEST_TIMEOUT) $(PACKAGES)
 
 .PHONY: generate
-generate: ## generate the Go code of proto/
+generate: ## generate docs/metrics.md and the Go code of proto/
+	$(GO) run ./internal/metricsdoc
 	$(BUF) generate --template proto/buf.gen.yaml proto
 
 .PHONY: fuzz

@@ -78,7 +78,7 @@ func newWorkerCollector(src Sources) *workerCollector {
 	return &workerCollector{
 		src: src,
 		healthy: desc("runqy_worker_healthy",
-			"1 when the Python process, Redis and the configured database all answer, else 0."),
+			"1 when the Python process, Redis and the configured database all answer; else 0, and no new task is taken."),
 		lag: desc("runqy_worker_event_loop_lag_seconds",
 			"How late the event loop of the Python process turns, or its next answer to a ping is."),
 		active: desc("runqy_worker_active_tasks",
@@ -86,11 +86,11 @@ func newWorkerCollector(src Sources) *workerCollector {
 		concurrency: desc("runqy_worker_concurrency",
 			"Most tasks that this worker gives to the Python process at once."),
 		lastBeat: desc("runqy_worker_last_heartbeat_timestamp_seconds",
-			"When Redis last took this worker's heartbeat, in seconds since the epoch."),
+			"When Redis last took this worker's heartbeat, in seconds since the epoch; absent before the first."),
 		started: desc("runqy_worker_start_time_seconds",
 			"When this worker started, in seconds since the epoch."),
 		info: desc("runqy_worker_info",
-			"Always 1; the labels identify the worker.",
+			"Always 1; the labels identify the worker. python_version is empty while no interpreter is known.",
 			"worker_id", "version", "environment", "python_version"),
 	}
 }

@@ -9,6 +9,6 @@
 // runqy_worker_info: a series per task would outgrow any server. A task id may
 // be an exemplar, which costs one slot per bucket whatever the load.
 //
-// docs/metrics.md describes every metric; rules/ holds the alerts and the
+// docs/metrics.md describes every metric and is generated from them (make generate); rules/ holds the alerts and the
 // recording rules that read them.
 package metrics

@@ -39,7 +39,7 @@ func NewFleet(reg prometheus.Registerer, src FleetSources) (*FleetSet, error) {
 	s := &FleetSet{
 		dead: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "runqy_fleet_dead_total",
-			Help: "Workers that this process, as the fleet's health checker, found dead, by how that showed.",
+			Help: "Workers that this process, as the fleet's health checker, found dead, each once, by how that showed.",
 		}, []string{"reason"}),
 		recovered: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "runqy_tasks_recovered_total",
@@ -86,7 +86,7 @@ func newFleetCollector(states func() map[string]int) *fleetCollector {
 		checker: desc("runqy_fleet_checker",
 			"1 while this process is the health checker of the fleet, else 0; the sum over all processes should be 1."),
 		worker: desc("runqy_fleet_workers",
-			"Registered workers by what the health checker found; only told by the process that checks.", "state"),
+			"Registered workers by what the health checker found; absent from processes that are not the checker.", "state"),
 	}
 }
 

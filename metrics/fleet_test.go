@@ -24,11 +24,11 @@ func TestFleetCounts(t *testing.T) {
 # HELP runqy_fleet_checker 1 while this process is the health checker of the fleet, else 0; the sum over all processes should be 1.
 # TYPE runqy_fleet_checker gauge
 runqy_fleet_checker 1
-# HELP runqy_fleet_dead_total Workers that this process, as the fleet's health checker, found dead, by how that showed.
+# HELP runqy_fleet_dead_total Workers that this process, as the fleet's health checker, found dead, each once, by how that showed.
 # TYPE runqy_fleet_dead_total counter
 runqy_fleet_dead_total{reason="refused"} 1
 runqy_fleet_dead_total{reason="timeout"} 0
-# HELP runqy_fleet_workers Registered workers by what the health checker found; only told by the process that checks.
+# HELP runqy_fleet_workers Registered workers by what the health checker found; absent from processes that are not the checker.
 # TYPE runqy_fleet_workers gauge
 runqy_fleet_workers{state="BUSY"} 1
 runqy_fleet_workers{state="DEAD"} 0

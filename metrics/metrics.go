@@ -51,7 +51,7 @@ func newSet() *Set {
 	}
 	return &Set{
 		processed: counter("runqy_tasks_processed_total",
-			"Attempts that this worker finished, whether they succeeded or failed.", "queue"),
+			"Attempts that this worker finished, whether they succeeded or failed; a task that is retried twice counts three times.", "queue"),
 		failed: counter("runqy_tasks_failed_total",
 			"Attempts that this worker finished and that failed; a part of runqy_tasks_processed_total.", "queue"),
 		fenced: counter("runqy_tasks_fenced_total",

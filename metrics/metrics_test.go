@@ -228,10 +228,10 @@ func TestNothingIsSaidOfAnAbsentPython(t *testing.T) {
 		}
 	}
 	err := testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP runqy_worker_healthy 1 when the Python process, Redis and the configured database all answer, else 0.
+# HELP runqy_worker_healthy 1 when the Python process, Redis and the configured database all answer; else 0, and no new task is taken.
 # TYPE runqy_worker_healthy gauge
 runqy_worker_healthy 0
-# HELP runqy_worker_info Always 1; the labels identify the worker.
+# HELP runqy_worker_info Always 1; the labels identify the worker. python_version is empty while no interpreter is known.
 # TYPE runqy_worker_info gauge
 runqy_worker_info{environment="test",python_version="",version="1.2.3",worker_id="worker-abc123"} 1
 `), "runqy_worker_healthy", "runqy_worker_info")
@@ -344,7 +344,7 @@ func TestConcurrentUse(t *testing.T) {
 # TYPE runqy_tasks_failed_total counter
 runqy_tasks_failed_total{queue="inference_default"} 0
 runqy_tasks_failed_total{queue="low"} %d
-# HELP runqy_tasks_processed_total Attempts that this worker finished, whether they succeeded or failed.
+# HELP runqy_tasks_processed_total Attempts that this worker finished, whether they succeeded or failed; a task that is retried twice counts three times.
 # TYPE runqy_tasks_processed_total counter
 runqy_tasks_processed_total{queue="inference_default"} 0
 runqy_tasks_processed_total{queue="low"} %d

@@ -212,21 +212,9 @@ func TestRulesReadOnlyWhatIsExported(t *testing.T) {
 	}
 }
 
-func TestDocsNameEveryMetricAndNoOther(t *testing.T) {
-	b, err := os.ReadFile("../docs/metrics.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(b)
+// The tables of docs/metrics.md are generated; this reads the prose.
+func TestDocsNameNoOtherMetric(t *testing.T) {
 	names := exported(t)
-	for _, name := range sortedKeys(names) {
-		if strings.HasPrefix(name, "go_") || strings.HasPrefix(name, "process_") {
-			continue
-		}
-		if !strings.Contains(text, "| `"+name+"` |") {
-			t.Errorf("docs/metrics.md has no row for %s", name)
-		}
-	}
 	recorded := map[string]bool{}
 	for _, r := range readRules(t, "rules/alerts.yaml") {
 		recorded[r.Record] = true
@@ -238,11 +226,8 @@ func TestDocsNameEveryMetricAndNoOther(t *testing.T) {
 		if !ok || level == "" || op == "" || !strings.HasPrefix(metric, "runqy_") {
 			t.Errorf("%s is not named level:metric:operations", r.Record)
 		}
-		if !strings.Contains(text, "`"+level+":"+metric+":") || !strings.Contains(text, ":"+op+"`") {
-			t.Errorf("docs/metrics.md does not name %s", r.Record)
-		}
 	}
-	for _, path := range []string{"../docs/metrics.md", runbook} {
+	for _, path := range files(t, "../docs/*.md") {
 		b, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/runqy/runqy-worker/internal/fleet"
+	"github.com/runqy/runqy-worker/metrics"
+	"github.com/runqy/runqy-worker/supervisor"
+)
+
+// families are the metrics of a worker by name; a table takes those that it shows.
+type families map[string]*dto.MetricFamily
+
+// declared gathers what a worker exports that has a Python process, one queue and the role of the checker. What Go
+// itself and client_golang tell of the worker's own process is left out: it changes with their releases.
+func declared() (families, error) {
+	reg := prometheus.NewPedanticRegistry()
+	now := time.Now()
+	queues := []string{"q"}
+	_, err := metrics.New(reg, metrics.Sources{
+		Info:        metrics.Info{WorkerID: "w", Started: now},
+		QueueNames:  queues,
+		CrashCauses: supervisor.CrashCauses(), RestartCauses: supervisor.RestartCauses(),
+		Worker: func() metrics.Worker { return metrics.Worker{LastBeat: now} },
+		Queues: func(context.Context) map[string]metrics.Queue { return map[string]metrics.Queue{"q": {}} },
+		Python: func() metrics.Python { return metrics.Python{Version: "3", GC: make([]metrics.GC, 1)} },
+		// Any process will do: it is the names that count.
+		ChildPID: os.Getpid,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("register the worker's metrics: %w", err)
+	}
+	_, err = metrics.NewFleet(reg, metrics.FleetSources{
+		States: func() map[string]int {
+			return map[string]int{string(fleet.Free): 0, string(fleet.Busy): 0, string(fleet.Dead): 0}
+		},
+		DeadReasons: fleet.Causes(), RecoveredReasons: fleet.RecoveryReasons(), QueueNames: queues,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("register the fleet's metrics: %w", err)
+	}
+	gathered, err := reg.Gather()
+	if err != nil {
+		return nil, fmt.Errorf("gather the metrics: %w", err)
+	}
+	all := make(families, len(gathered))
+	for _, f := range gathered {
+		if name := f.GetName(); !strings.HasPrefix(name, "go_") && !strings.HasPrefix(name, "process_") {
+			all[name] = f
+		}
+	}
+	return all, nil
+}
+
+// table shows the named metrics in that order and takes them out of all.
+func (all families) table(names ...string) (string, error) {
+	var b strings.Builder
+	b.WriteString("| metric | type | labels | meaning |\n|---|---|---|---|")
+	for _, name := range names {
+		f, ok := all[name]
+		if !ok {
+			return "", fmt.Errorf("%s is not exported, or stands in another table already", name)
+		}
+		delete(all, name)
+		kind := strings.ToLower(f.GetType().String())
+		if u := unit(name); u != "" {
+			kind += ", " + u
+		}
+		fmt.Fprintf(&b, "\n| `%s` | %s | %s | %s |", name, kind, labels(f), meaning(f))
+	}
+	return b.String(), nil
+}
+
+// complete tells of metrics that no table has taken.
+func (all families) complete() error {
+	if len(all) == 0 {
+		return nil
+	}
+	return fmt.Errorf("no table of metrics.md.tmpl has %s", strings.Join(slices.Sorted(maps.Keys(all)), ", "))
+}
+
+// unit reads the unit out of a name, where Prometheus' rules want it to stand.
+func unit(name string) string {
+	name = strings.TrimSuffix(name, "_total")
+	switch {
+	case strings.HasSuffix(name, "_timestamp_seconds"), strings.HasSuffix(name, "_start_time_seconds"):
+		return "seconds since the epoch"
+	case strings.HasSuffix(name, "_seconds"):
+		return "seconds"
+	case strings.HasSuffix(name, "_bytes"):
+		return "bytes"
+	}
+	return ""
+}
+
+// labels names the labels of f, with their values where the worker draws them from a list of its own.
+func labels(f *dto.MetricFamily) string {
+	values := map[string][]string{}
+	var names []string
+	for _, m := range f.GetMetric() {
+		for _, l := range m.GetLabel() {
+			name := l.GetName()
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+			if !slices.Contains(values[name], l.GetValue()) {
+				values[name] = append(values[name], l.GetValue())
+			}
+		}
+	}
+	between := ", "
+	for i, name := range names {
+		names[i] = "`" + name + "`"
+		if len(values[name]) > 1 {
+			between = "; "
+			names[i] += ": `" + strings.Join(values[name], "`, `") + "`"
+		}
+	}
+	return strings.Join(names, between)
+}
+
+// ownName finds the names of metrics in a help text, where they stand without marks.
+var ownName = regexp.MustCompile(`\b(?:runqy|python)_[a-z_]+`)
+
+// meaning is the help of f, and for a histogram what its buckets span.
+func meaning(f *dto.MetricFamily) string {
+	text := ownName.ReplaceAllString(strings.TrimSuffix(f.GetHelp(), "."), "`$0`")
+	if f.GetType() != dto.MetricType_HISTOGRAM {
+		return text
+	}
+	h := f.GetMetric()[0].GetHistogram()
+	classic := h.GetBucket()
+	text += fmt.Sprintf(". Classic buckets from %s to %s s",
+		number(classic[0].GetUpperBound()), number(classic[len(classic)-1].GetUpperBound()))
+	if h.Schema != nil {
+		text += ", and native ones"
+	}
+	return text
+}
+
+func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
