@@ -43,11 +43,14 @@ func render(root string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules := filepath.Join(root, "metrics", "rules")
+	rules, err := readRules(filepath.Join(root, "metrics", "rules"))
+	if err != nil {
+		return nil, err
+	}
 	t, err := template.New("metrics.md").Option("missingkey=error").Funcs(template.FuncMap{
 		"metrics":    all.table,
-		"alerts":     func() (string, error) { return alerts(filepath.Join(rules, "alerts.yaml")) },
-		"recordings": func() (string, error) { return recordings(filepath.Join(rules, "recording.yaml")) },
+		"alerts":     func() (string, error) { return alerts(rules) },
+		"recordings": func() string { return recordings(rules) },
 	}).Parse(page)
 	if err != nil {
 		return nil, fmt.Errorf("parse the template: %w", err)

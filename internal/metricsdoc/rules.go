@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"text/template"
 
@@ -20,7 +21,24 @@ type rule struct {
 	comment string
 }
 
-func readRules(file string) ([]rule, error) {
+// readRules reads the rules of every file in dir.
+func readRules(dir string) ([]rule, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("list the rules: %w", err)
+	}
+	var rules []rule
+	for _, file := range files {
+		more, err := readFile(file)
+		if err != nil {
+			return nil, err
+		}
+		rules = append(rules, more...)
+	}
+	return rules, nil
+}
+
+func readFile(file string) ([]rule, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the rules: %w", err)
@@ -56,13 +74,12 @@ func prose(comment string) string {
 }
 
 // alerts shows each alert: its name with the way to the runbook, severity, wait, summary, and expression.
-func alerts(file string) (string, error) {
-	rules, err := readRules(file)
-	if err != nil {
-		return "", err
-	}
+func alerts(rules []rule) (string, error) {
 	var out []string
 	for _, r := range rules {
+		if r.Alert == "" {
+			continue
+		}
 		text, err := summary(r.Annotations["summary"])
 		if err != nil {
 			return "", fmt.Errorf("the summary of %s: %w", r.Alert, err)
@@ -82,20 +99,19 @@ func alerts(file string) (string, error) {
 }
 
 // recordings shows the recorded series, in a table below each comment.
-func recordings(file string) (string, error) {
-	rules, err := readRules(file)
-	if err != nil {
-		return "", err
-	}
+func recordings(rules []rule) string {
 	var b strings.Builder
-	for i, r := range rules {
-		if i == 0 || r.comment != "" {
+	for _, r := range rules {
+		if r.Record == "" {
+			continue
+		}
+		if b.Len() == 0 || r.comment != "" {
 			fmt.Fprintf(&b, "%s\n| series | expression |\n|---|---|\n", paragraph(r.comment))
 		}
 		expr := strings.Join(strings.Fields(r.Expr), " ")
 		fmt.Fprintf(&b, "| `%s` | `%s` |\n", r.Record, strings.ReplaceAll(expr, "|", `\|`))
 	}
-	return strings.TrimSpace(b.String()), nil
+	return strings.TrimSpace(b.String())
 }
 
 // paragraph sets text apart from what stands above it.
