@@ -10,7 +10,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 IMAGE   ?= runqy-worker:$(VERSION)
 
 # What the tests and the lint run, by the name of the program; scripts/install-tools knows the packages.
-TEST_PROGRAMS := curl gcc git ip python3 redis-server prometheus promtool prometheus-alertmanager initdb
+TEST_PROGRAMS := curl gcc git ip python3 redis-server prometheus promtool prometheus-alertmanager initdb chromium
+E2E_PROGRAMS  := gcc python3 redis-server prometheus prometheus-alertmanager chromium
 LINT_PROGRAMS := git promtool python3
 
 GOLANGCI_LINT := .cache/golangci-lint
@@ -39,6 +40,12 @@ test: ## run every test under the race detector; installs what they need with ap
 	$(GO) vet $(PACKAGES)
 	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py --suite python:tests --suite scripts:tests -- \
 		-race -vet=off -timeout $(TEST_TIMEOUT) $(PACKAGES)
+
+.PHONY: e2e
+e2e: ## test what is seen and told: dashboard, alerts and Grafana's queries, in Chromium, Prometheus and Alertmanager
+	scripts/install-tools $(E2E_PROGRAMS)
+	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py -- \
+		-race -timeout $(TEST_TIMEOUT) -run '^Test(Dashboard|Alert|Grafana)' ./test
 
 .PHONY: generate
 generate: ## generate docs/metrics.md and the Go code of proto/

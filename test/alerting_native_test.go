@@ -1,0 +1,108 @@
+package test
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/runqy/runqy-worker/internal/redistest"
+)
+
+// The same worker under a Prometheus that scrapes native histograms and one that scrapes classic ones: slow tasks are told
+// of from either, and the quantiles of docs/metrics.md answer where they are said to. promtool cannot write native series.
+func TestAlertOnNativeHistograms(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	q := newQueueUser(t, redis.Client)
+	w := watched(t, redis.URL, "worker-abc123", settings{"worker.queues": []string{queueName, "unused"}})
+	q.pythonPID(w.ID)
+	native := newWatch(t, []string{w.Addr()}, "--enable-feature=native-histograms")
+	classic := startPrometheus(t, prometheusConfig(t, []string{w.Addr()}, ""))
+	for _, p := range []*server{native.prometheus, classic} {
+		p.answers(t, "runqy_worker_healthy == 1")
+	}
+
+	began := time.Now()
+	for range 20 {
+		q.enqueue("sleep", map[string]any{"seconds": 1.5})
+	}
+	n := native.firing(t, began.Add(alertPatience), "RunqyTasksSlow", "queue="+queueName)
+	fault{
+		alert: "RunqyTasksSlow", receiver: "someone-today", summary: "Tasks of queue " + queueName + " take 1.", tells: "longer than 1.",
+	}.check(t, n)
+
+	const (
+		nativeRate  = `histogram_quantile(0.95, sum by (job, queue) (rate(runqy_task_duration_seconds[1m])))`
+		classicRate = `histogram_quantile(0.95, sum by (job, queue, le) (rate(runqy_task_duration_seconds_bucket[1m])))`
+		withoutRate = `histogram_quantile(0.95, runqy_task_duration_seconds)`
+		classicLife = `histogram_quantile(0.95, sum by (job, queue, le) (runqy_task_duration_seconds_bucket))`
+		inQueue     = `{queue="` + queueName + `"}`
+	)
+	// Eight buckets to each power of two: at most a tenth off. Classic ones end at 1 s and 2.5 s.
+	for _, c := range []struct {
+		of       *server
+		expr     string
+		from, to float64
+	}{
+		{native.prometheus, nativeRate, 1.3, 1.8},
+		{native.prometheus, withoutRate, 1.3, 1.8},
+		{classic, classicRate, 1, 2.5},
+		{classic, classicLife, 1, 2.5},
+		{native.prometheus, nativeRate + " or " + classicRate, 1.3, 1.8},
+		{classic, nativeRate + " or " + classicRate, 1, 2.5},
+	} {
+		c.of.value(t, c.expr, queueName, func(v float64) bool { return c.from <= v && v <= c.to })
+	}
+	// There has been no attempt in this queue.
+	native.prometheus.value(t, withoutRate, "unused", math.IsNaN)
+	for _, c := range []struct {
+		of   *server
+		expr string
+	}{
+		{classic, withoutRate},
+		{classic, nativeRate},
+		{native.prometheus, classicRate},
+		{native.prometheus, "runqy_task_duration_seconds_bucket" + inQueue},
+	} {
+		if answer := c.of.query(c.expr); len(answer) > 0 {
+			t.Errorf("%s: %+v, want nothing", c.expr, answer)
+		}
+	}
+	for _, p := range []*server{native.prometheus, classic} {
+		p.value(t, "job_queue:runqy_task_duration_seconds:p95_rate5m", queueName, func(v float64) bool { return 1 <= v && v <= 2.5 })
+	}
+
+	mended := time.Now()
+	if _, err := q.inspector.DeleteAllPendingTasks(queueName); err != nil {
+		t.Fatal(err)
+	}
+	for range 600 {
+		q.enqueue("echo", nil, asynq.MaxRetry(0))
+	}
+	native.resolved(t, mended.Add(alertPatience), "RunqyTasksSlow", "queue="+queueName)
+}
+
+// value waits until an expression's result for a queue is as it should be.
+func (s *server) value(t *testing.T, expr, queue string, good func(float64) bool) {
+	t.Helper()
+	eventually(t, expr+" for "+queue, func() error {
+		answer := s.query(expr)
+		if text := failed(answer); text != "" {
+			return fmt.Errorf("it says %s", text)
+		}
+		var found []string
+		for _, one := range answer {
+			text, _ := one.Value[1].(string)
+			found = append(found, fmt.Sprint(one.Metric, " ", text))
+			if v, err := strconv.ParseFloat(text, 64); err == nil && one.Metric["queue"] == queue && good(v) {
+				return nil
+			}
+		}
+		return fmt.Errorf("it answers %s", strings.Join(found, ", "))
+	})
+}
