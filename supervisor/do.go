@@ -45,7 +45,7 @@ func (s *Supervisor) Do(ctx context.Context, r Request) (Reply, error) {
 				<-s.slots
 				return Reply{}, notRun(ctx)
 			}
-			k, err := c.submit(r.TaskID, line)
+			k, err := c.submit(r, line)
 			if err == nil {
 				o := s.await(ctx, c, k)
 				<-s.slots

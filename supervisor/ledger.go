@@ -15,9 +15,13 @@ var (
 // call is one request in flight.
 type call struct {
 	id      string
+	queue   string
+	kind    string       // the task's type
 	done    chan outcome // capacity 1: receives exactly once
 	start   int64        // where its line begins in the stream to the process
 	overdue bool         // cancelled long ago and still unanswered
+
+	progress func(fraction float64, message string) // nil: nobody asks
 }
 
 type outcome struct {
@@ -45,7 +49,7 @@ func newLedger(maxTasks int) *ledger {
 
 // add registers a request and hands its line to write while the order is
 // held. full tells that it was the last one this process may take.
-func (l *ledger) add(id string, write func() int64) (c *call, full bool, err error) {
+func (l *ledger) add(r Request, write func() int64) (c *call, full bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.sealed {
@@ -54,12 +58,12 @@ func (l *ledger) add(id string, write func() int64) (c *call, full bool, err err
 	if l.max > 0 && l.accepted >= l.max {
 		return nil, false, errFull
 	}
-	if _, ok := l.calls[id]; ok {
-		return nil, false, fmt.Errorf("%w: %q", ErrDuplicate, id)
+	if _, ok := l.calls[r.TaskID]; ok {
+		return nil, false, fmt.Errorf("%w: %q", ErrDuplicate, r.TaskID)
 	}
-	c = &call{id: id, done: make(chan outcome, 1)}
+	c = &call{id: r.TaskID, queue: r.Queue, kind: r.Type, progress: r.Progress, done: make(chan outcome, 1)}
 	c.start = write()
-	l.calls[id] = l.order.PushBack(c)
+	l.calls[r.TaskID] = l.order.PushBack(c)
 	l.accepted++
 	return c, l.max > 0 && l.accepted == l.max, nil
 }
@@ -81,6 +85,16 @@ func (l *ledger) answer(id string, o outcome) bool {
 		idle()
 	}
 	return true
+}
+
+// find returns the request in flight with this id; nil: there is none.
+func (l *ledger) find(id string) *call {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e, ok := l.calls[id]; ok {
+		return e.Value.(*call)
+	}
+	return nil
 }
 
 // remove needs mu.

@@ -55,8 +55,8 @@ func TestLogQueueCountsWhatItDrops(t *testing.T) {
 func TestLedgerIdle(t *testing.T) {
 	l := newLedger(0)
 	write := func() int64 { return 0 }
-	a, _, errA := l.add("a", write)
-	_, _, errB := l.add("b", write)
+	a, _, errA := l.add(Request{TaskID: "a"}, write)
+	_, _, errB := l.add(Request{TaskID: "b"}, write)
 	if err := errors.Join(errA, errB); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestLedgerIdle(t *testing.T) {
 	if in, over := l.seal(func() { called++ }); in != 2 || over != 0 {
 		t.Errorf("%d %d", in, over)
 	}
-	if _, _, err := l.add("c", write); !errors.Is(err, errSealed) {
+	if _, _, err := l.add(Request{TaskID: "c"}, write); !errors.Is(err, errSealed) {
 		t.Errorf("sealed: %v", err)
 	}
 	if in, oldest := l.late(a); !in || !oldest {
@@ -85,9 +85,9 @@ func TestLedgerIdle(t *testing.T) {
 func TestLedgerTakesItsNumber(t *testing.T) {
 	l := newLedger(2)
 	write := func() int64 { return 0 }
-	_, full1, _ := l.add("a", write)
-	_, full2, _ := l.add("b", write)
-	_, _, err := l.add("c", write)
+	_, full1, _ := l.add(Request{TaskID: "a"}, write)
+	_, full2, _ := l.add(Request{TaskID: "b"}, write)
+	_, _, err := l.add(Request{TaskID: "c"}, write)
 	if full1 || !full2 || !errors.Is(err, errFull) {
 		t.Errorf("%v %v %v", full1, full2, err)
 	}

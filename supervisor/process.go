@@ -265,8 +265,8 @@ func (c *child) python() int {
 }
 
 // submit gives a request to the process. full: it was the last one.
-func (c *child) submit(id string, line []byte) (*call, error) {
-	k, full, err := c.ledger.add(id, func() int64 { return c.in.put(line) })
+func (c *child) submit(r Request, line []byte) (*call, error) {
+	k, full, err := c.ledger.add(r, func() int64 { return c.in.put(line) })
 	if full {
 		c.post(event{kind: evFull, child: c})
 	}

@@ -22,6 +22,12 @@ type Request struct {
 	MaxRetry   int
 	Deadline   time.Time // zero: none. Told to the process; Do's context is what enforces it
 	Headers    map[string]string
+
+	// Progress is told what the handler reports while it runs: the share that
+	// is done, from 0 to 1 (negative: not given), and a line of at most 200
+	// characters. It may be nil. It is called by the goroutine that reads what
+	// the process writes, one call at a time, and must return at once.
+	Progress func(fraction float64, message string)
 }
 
 // Reply is the process' answer to a Request.
@@ -127,6 +133,8 @@ const (
 	kindReply                      // an answer
 	kindInvalid                    // names a task but is no valid answer
 	kindPong
+	kindProgress // a task says how far it is
+	kindLog      // a line for the log
 )
 
 // message is one decoded line of the process' stdout.
@@ -145,6 +153,8 @@ type message struct {
 	pong int64 // kindPong
 	lag  time.Duration
 	gc   []GCStats
+
+	note note // kindProgress, kindLog
 }
 
 type wireMessage struct {
@@ -164,6 +174,9 @@ type wireMessage struct {
 			Uncollectable uint64 `json:"uncollectable"`
 		} `json:"gc"`
 	} `json:"stats"`
+
+	Progress json.RawMessage `json:"progress"`
+	Log      json.RawMessage `json:"log"`
 
 	Status   *string `json:"status"`
 	Protocol int     `json:"protocol"`
@@ -189,6 +202,9 @@ func decode(line []byte) message {
 		if m, valid := decodeObject(text); valid || m.kind != kindStray {
 			return m
 		}
+	}
+	if isNote(text) {
+		return message{kind: kindStray} // broken: the task it names has not been answered
 	}
 	// A print without a newline may stand before the reply on the same line.
 	i := bytes.Index(text, []byte(`{"task_id"`))
@@ -226,6 +242,14 @@ func decodeObject(text []byte) (m message, valid bool) {
 		return w.ready(), true
 	case w.Status != nil && *w.Status == "error":
 		return message{kind: kindFailed, err: errorText(w.Error)}, true
+	case len(w.Progress) > 0:
+		if n, ok := decodeProgress(w.Progress); ok {
+			return message{kind: kindProgress, note: n}, true
+		}
+	case len(w.Log) > 0:
+		if n, ok := decodeLog(w.Log); ok {
+			return message{kind: kindLog, note: n}, true
+		}
 	}
 	return message{kind: kindStray}, true
 }

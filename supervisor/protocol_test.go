@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 func TestEncodeRequest(t *testing.T) {
@@ -118,6 +120,10 @@ func FuzzDecode(f *testing.F) {
 		`{"task_id":"x","error":"E","retry_delay":1e300}`,
 		`{"pong":3,"lag":0.25,"stats":{"gc":[{"generation":2}]}}`,
 		`{"status":"ready","protocol":2}`, `{"status":"error","error":5}`,
+		`{"progress":{"task_id":"x","fraction":0.4,"message":"epoch 4"}}`, `{"progress":{"task_id":"x","fraction":NaN}}`,
+		`{"progress":{"task_id":"x","fraction":-1e999,"message":"\u001b[31m\n"}}`, `{"progress":{"task_id":5,"fraction":"0.4"}}`,
+		`{"log":{"task_id":"x","level":"warn","message":"m","logger":"l","fields":{"a":1,"b":"c","d":true,"e":[1],"f":null,"g":1e999}}}`,
+		`{"log":[]}`, `{"log":{"fields":{"":{}},"message":"m"}}`, `{ "log":`,
 		`x{"task_id":"x"}`, `{"task_id":"x","result":NaN}`, "{\"task_id\":\"\xff\"}", `{`, `"\`,
 	} {
 		f.Add([]byte(s))
@@ -142,6 +148,22 @@ func FuzzDecode(f *testing.F) {
 		case kindPong:
 			if m.lag < 0 || len(m.gc) > 8 {
 				t.Errorf("%+v", m)
+			}
+		case kindProgress:
+			n := m.note
+			if n.task == "" || n.fraction != unknownShare && !(n.fraction >= 0 && n.fraction <= 1) || n.fraction < 0 && n.text == "" ||
+				utf8.RuneCountInString(n.text) > progressMessageMax || strings.ContainsFunc(n.text, unicode.IsControl) {
+				t.Errorf("%+v", n)
+			}
+		case kindLog:
+			n := m.note
+			if n.text == "" || len(n.text) > logLineMax || len(n.fields) > logFieldsMax || utf8.RuneCountInString(n.logger) > logNameMax {
+				t.Errorf("%+v", n)
+			}
+			for _, f := range n.fields {
+				if f.Key == "" || utf8.RuneCountInString(f.Key) > logNameMax || len(f.Value.String()) > logValueMax {
+					t.Errorf("%+v", f)
+				}
 			}
 		}
 	})

@@ -36,6 +36,17 @@ func (c *child) receive(line []byte) {
 			return
 		}
 		c.stray(line)
+	case kindProgress, kindLog:
+		// A process of protocol 1 means something else by it. One that has not
+		// said which it speaks may have something to log while it loads.
+		switch {
+		case c.hello.Load() != nil && !c.speaks2():
+			c.stray(line)
+		case m.kind == kindLog:
+			c.logged(m.note)
+		default:
+			c.progressed(m.note)
+		}
 	default:
 		c.stray(line)
 	}
@@ -45,7 +56,7 @@ func (c *child) receive(line []byte) {
 // with synchronous handlers the one that was running.
 func (c *child) oversize(line textLine) {
 	id, ok := findTaskID(line.data)
-	if !ok && c.sync() && c.hello.Load() != nil {
+	if !ok && c.sync() && !isNote(line.data) && c.hello.Load() != nil {
 		id = c.ledger.oldest()
 	}
 	text := fmt.Sprintf("the Python process wrote a line of %d bytes; max_message allows %d", line.size, c.max)

@@ -51,6 +51,8 @@ type logLine struct {
 	level  slog.Level
 	msg    string
 	origin string
+	attrs  []slog.Attr
+	extra  int // bytes that attrs hold besides names of ours
 }
 
 // logQueue stands between the process' output and the log: a log that is
@@ -69,11 +71,12 @@ func newLogQueue() *logQueue { return &logQueue{kick: make(chan struct{}, 1)} }
 
 func (q *logQueue) put(l logLine) {
 	q.mu.Lock()
-	if len(q.lines) >= logQueueLines || q.bytes+len(l.msg) > logQueueBytes {
+	size := len(l.msg) + l.extra
+	if len(q.lines) >= logQueueLines || q.bytes+size > logQueueBytes {
 		q.dropped++
 	} else {
 		q.lines = append(q.lines, l)
-		q.bytes += len(l.msg)
+		q.bytes += size
 	}
 	q.mu.Unlock()
 	q.wake()
@@ -102,7 +105,7 @@ func (q *logQueue) run(ctx context.Context, log *slog.Logger) {
 		q.lines, q.bytes, q.dropped = nil, 0, 0
 		q.mu.Unlock()
 		for _, l := range lines {
-			log.Log(ctx, l.level, l.msg, slog.String("origin", l.origin))
+			log.LogAttrs(ctx, l.level, l.msg, append([]slog.Attr{slog.String("origin", l.origin)}, l.attrs...)...)
 		}
 		if dropped > 0 {
 			log.Warn("dropped output of the Python process: it writes faster than it can be logged", slog.Int("lines", dropped))
