@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/runqy/runqy-worker/queue"
@@ -14,6 +15,7 @@ import (
 type processor struct {
 	supervisor *supervisor.Supervisor
 	touch      func() // a task has started or ended
+	progress   func(taskID string, fraction float64, message string)
 }
 
 // Process implements queue.Handler.
@@ -23,6 +25,7 @@ func (p processor) Process(ctx context.Context, t *queue.Task) (json.RawMessage,
 	reply, err := p.supervisor.Do(ctx, supervisor.Request{
 		TaskID: t.ID, Queue: t.Queue, Type: t.Type, Payload: t.Payload,
 		RetryCount: t.RetryCount, MaxRetry: t.MaxRetry, Deadline: t.Deadline, Headers: t.Headers,
+		Progress: func(fraction float64, message string) { p.progress(t.ID, fraction, message) },
 	})
 	if err != nil {
 		return nil, attemptError(err)
@@ -56,6 +59,12 @@ func (w *Worker) taskFinished(t *queue.Task, took time.Duration, failed bool) {
 		w.failed.Add(1)
 	}
 	w.metrics.TaskFinished(t.Queue, t.ID, took, failed)
+	// A failure is logged where the retries are known. Not at info: at thousands of tasks a second a line for each
+	// takes about a seventh of the worker's CPU time on top.
+	if !failed {
+		w.log.LogAttrs(context.Background(), slog.LevelDebug, "task completed", slog.String("queue", t.Queue),
+			slog.String("task_id", t.ID), slog.String("type", t.Type), slog.Duration("duration", took))
+	}
 }
 
 func (w *Worker) supervisorOptions(opts Options) supervisor.Options {

@@ -151,7 +151,10 @@ func (w *Worker) newConsumer() (*queue.Consumer, error) {
 	cfg := w.cfg
 	return queue.NewConsumer(
 		queue.Clients{Client: w.client, Once: w.once, Blocking: w.blocking},
-		processor{supervisor: w.supervisor, touch: func() { w.beat.Touch() }}, w.status,
+		processor{
+			supervisor: w.supervisor, touch: func() { w.beat.Touch() },
+			progress: func(taskID string, fraction float64, message string) { w.consumer.Progress(taskID, fraction, message) },
+		}, w.status,
 		queue.Options{
 			WorkerID: cfg.Worker.ID, Nonce: w.identity.Nonce, Queues: cfg.Worker.Queues,
 			StrictPriority: cfg.Worker.StrictPriority, Concurrency: cfg.Worker.Concurrency,

@@ -14,11 +14,13 @@ docs/python.md tells the rest.
 
 from ._context import Context
 from ._errors import Permanent, Retry
+from ._log import LogHandler, log
 from ._registry import load, task
+from ._report import progress
 from ._runtime import run
 from ._startup import watch
 from ._version import __version__
 
-__all__ = ["Context", "Permanent", "Retry", "__version__", "load", "run", "task"]
+__all__ = ["Context", "LogHandler", "Permanent", "Retry", "__version__", "load", "log", "progress", "run", "task"]
 
 watch()

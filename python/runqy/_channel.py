@@ -7,10 +7,15 @@ import os
 import sys
 import threading
 import time
-from typing import Callable, List
+from collections import deque
+from typing import Callable, Deque, List
 
 #: A finished reply waits at most about this long (seconds) for others to share its write.
 PATIENCE = 0.001
+
+#: At most so many notes wait, for at most so long (seconds) a call, while somebody else writes to a full pipe.
+_NOTES_MOST = 1000
+_NOTE_PATIENCE = 1.0
 
 
 class WorkerGone(Exception):
@@ -102,12 +107,18 @@ class Outbox:
 
     `send` writes now. `hold` lets replies that finish within PATIENCE of each other share one write, which doubles the
     throughput of quick handlers; a thread of its own writes what is held when the task after it turns out slow.
+
+    `note` and `push` are for what handlers say while they run. Both may be called from signal handlers and finalisers,
+    so in the middle of any of these methods, on the thread that is in it.
     """
 
     def __init__(self, channel: Channel, clock: Callable[[], float] = time.monotonic) -> None:
         self._channel = channel
         self._clock = clock
-        self._lock = threading.Lock()  # guards everything below, and the order of writes
+        self._lock = threading.RLock()  # guards everything below but the notes, and the order of writes
+        self._busy = False  # a write is under way
+        self._notes: Deque[bytes] = deque()
+        self._lost = 0
         self._held: List[bytes] = []
         self._since = 0.0
         self._armed = False
@@ -117,8 +128,9 @@ class Outbox:
         os.register_at_fork(after_in_child=self._after_fork)
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._held = []
+        self._notes.clear()
 
     def hold(self, line: bytes) -> bool:
         """Takes a reply that may wait a moment. True when it is the first to wait."""
@@ -142,7 +154,7 @@ class Outbox:
             self._write()
 
     def flush(self) -> None:
-        if self._held:
+        if self._held or self._notes:
             with self._lock:
                 self._write()
 
@@ -150,11 +162,55 @@ class Outbox:
     def waiting(self) -> bool:
         return bool(self._held)
 
+    def note(self, line: bytes) -> None:
+        """Takes a line that is no reply; it leaves before any reply that is held or sent after it. Never blocks."""
+        if len(self._notes) < _NOTES_MOST:
+            self._notes.append(line)
+        else:
+            self._lost += 1
+
+    def push(self) -> None:
+        """Writes the notes, unless somebody is writing already who will see to them. Never raises WorkerGone."""
+        if not self._lock.acquire(timeout=_NOTE_PATIENCE):
+            return  # the next write takes them along
+        try:
+            if not self._busy:
+                self._write_lines([])
+        except WorkerGone:
+            pass
+        finally:
+            self._lock.release()
+
     def _write(self) -> None:
         held = self._held
-        if held:
+        if held or self._notes:
             self._held = []
-            self._channel.write(held[0] if len(held) == 1 else b"".join(held))
+            self._write_lines(held)
+
+    def _write_lines(self, lines: List[bytes]) -> None:
+        if self._notes:
+            lines = self._take_notes() + lines
+        while lines:
+            self._busy = True
+            try:
+                self._channel.write(lines[0] if len(lines) == 1 else b"".join(lines))
+            finally:
+                self._busy = False
+            lines = self._take_notes() if self._notes else []
+
+    def _take_notes(self) -> List[bytes]:
+        lines: List[bytes] = []
+        notes = self._notes
+        try:
+            while notes:
+                lines.append(notes.popleft())
+        except IndexError:
+            pass  # a signal handler's push was quicker
+        lost = self._lost
+        if lost:
+            self._lost -= lost
+            lines.append(b'{"log":{"level":"warn","logger":"runqy","message":"%d lines were lost: the pipe was full"}}\n' % lost)
+        return lines
 
     def _watch(self) -> None:
         # Ends with the process (daemon), or when the worker is gone.

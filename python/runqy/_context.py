@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Optional, SupportsFloat, Union
+
+from ._report import Meter, checked
 
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))\Z"
@@ -34,7 +36,7 @@ class Context:
     Also constructible by hand, to call a handler from a test: ``Context(task_id="t1", loaded={"model": fake})``.
     """
 
-    __slots__ = ("task_id", "type", "queue", "retry_count", "max_retry", "headers", "loaded", "_deadline", "_cancelled")
+    __slots__ = ("task_id", "type", "queue", "retry_count", "max_retry", "headers", "loaded", "_deadline", "_cancelled", "_meter")
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class Context:
         self.loaded = loaded
         self._deadline = deadline
         self._cancelled = False
+        self._meter: Optional[Meter] = None
 
     @property
     def deadline(self) -> Optional[datetime]:
@@ -80,6 +83,12 @@ class Context:
         A long synchronous handler should look at it between steps; see docs/python.md, "Cancellation".
         """
         return self._cancelled
+
+    def progress(self, fraction: Optional[SupportsFloat], message: str = "") -> None:
+        """As `runqy.progress`, for this task whatever thread it is called from. Does nothing in a context made by hand."""
+        report = checked(fraction, message)
+        if self._meter is not None:
+            self._meter.report(*report)
 
     def __getitem__(self, key: Any) -> Any:
         """``ctx["model"]`` is short for ``ctx.loaded["model"]``."""

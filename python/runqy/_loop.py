@@ -9,6 +9,7 @@ from typing import Any, Coroutine, Dict, List
 
 from . import _wire
 from ._channel import Channel, Outbox, WorkerGone, leave_fork
+from ._report import current
 from ._wire import Request
 
 _TICK = 0.5
@@ -105,6 +106,7 @@ class EventLoop:
 
     async def _serve(self, request: Request) -> None:
         request.started = True
+        current.set(request.meter)  # for this asyncio task and what it starts: each has a context of its own
         task_id = request.task_id
         try:
             result = await request.handler.func(*request.arguments(self.loaded))  # type: ignore[union-attr]
@@ -119,6 +121,7 @@ class EventLoop:
             reply = _wire.success(task_id, result)
         if self._channel.forked:
             leave_fork(0)
+        request.meter.end()
         self._answered(request, reply)
 
     def _answered(self, request: Request, reply: bytes) -> None:

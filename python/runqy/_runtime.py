@@ -20,6 +20,7 @@ from . import _channel, _startup, _wire
 from ._channel import PATIENCE, Channel, Outbox, WorkerGone
 from ._errors import describe
 from ._registry import Registry, is_async, registry
+from ._report import current, outlet
 from ._wire import Request
 
 if TYPE_CHECKING:
@@ -45,12 +46,15 @@ def run() -> None:
     if _startup.run_called():
         raise RuntimeError("run() can be called only once")
     interactive = os.isatty(0)
+    supervised = _startup.supervised()
     channel = Channel()
     # So that a crash in C code leaves a line in the log that says where.
     if not faulthandler.is_enabled():
         faulthandler.enable(2, all_threads=False)
     try:
         app = App(registry, channel)
+        if supervised:
+            outlet.open(app.outbox)
         app.prepare()
         if interactive:
             print(
@@ -62,6 +66,8 @@ def run() -> None:
         pass
     except KeyboardInterrupt:  # Ctrl-C at a terminal, between tasks
         sys.exit(130)
+    finally:
+        outlet.close()
 
 
 class App:
@@ -70,7 +76,7 @@ class App:
     def __init__(self, functions: Registry, channel: Channel) -> None:
         self._functions = functions
         self._channel = channel
-        self._outbox = Outbox(channel)
+        self.outbox = Outbox(channel)
         self._loaded: Any = None
         self._has_async = self._has_sync = False
         self._loop: Optional[EventLoop] = None
@@ -98,7 +104,7 @@ class App:
         if error is None and not handlers:
             error = "no handler: decorate a function with @task before calling run()"
         if error is not None:
-            self._outbox.send(b"\n" + _wire.broken(error))
+            self.outbox.send(b"\n" + _wire.broken(error))
             sys.exit(1)
 
     def _load(self, loader: Any) -> Optional[str]:
@@ -118,7 +124,7 @@ class App:
             # Imported here: asyncio costs a synchronous task file 50 ms of its start for nothing.
             from ._loop import EventLoop
 
-            self._loop = EventLoop(self._outbox, self._channel)
+            self._loop = EventLoop(self.outbox, self._channel)
         return self._loop
 
     # --- serving ---------------------------------------------------------------------------------------------------
@@ -130,7 +136,7 @@ class App:
             if not self._has_sync:
                 self._loop.take_interrupts()
         # A blank line first, in case something was printed without a newline before run() took standard output.
-        self._outbox.send(b"\n" + _wire.ready("async" if self._has_async else "sync"))
+        self.outbox.send(b"\n" + _wire.ready("async" if self._has_async else "sync"))
         reader = threading.Thread(target=or_die, args=(self._read,), name="runqy-reader", daemon=True)
         if self._loop is None:
             reader.start()
@@ -144,11 +150,11 @@ class App:
             reader.start()
             self._serve_sync()
             thread.join()
-        self._outbox.flush()
+        self.outbox.flush()
 
     def _serve_sync(self) -> None:
         clock = time.monotonic
-        outbox, inbox, queued = self._outbox, self._inbox, self._queued
+        outbox, inbox, queued = self.outbox, self._inbox, self._queued
         while True:
             batch = inbox.get()
             if batch is None:
@@ -177,6 +183,7 @@ class App:
     def _execute(self, request: Request) -> bytes:
         task_id = request.task_id
         status = 0
+        current.set(request.meter)
         try:
             result = request.handler.func(*request.arguments(self._loaded))  # type: ignore[union-attr]
         except BaseException as exc:  # sys.exit and KeyboardInterrupt in a handler are the task's failures
@@ -189,6 +196,8 @@ class App:
             reply = _wire.success(task_id, result)
         if self._channel.forked:
             _channel.leave_fork(status)
+        current.set(None)
+        request.meter.end()
         return reply
 
     # --- the reader thread -----------------------------------------------------------------------------------------
@@ -253,7 +262,7 @@ class App:
                     sync_batch.append(request)
             elif "ping" in message:
                 lag = self._loop.lag() if self._loop is not None and self._has_async else 0.0
-                self._outbox.send(_wire.pong(message["ping"], lag))
+                self.outbox.send(_wire.pong(message["ping"], lag))
             elif "cancel" in message:
                 # What came before it on this read must be known to those it could concern.
                 self._deliver(sync_batch, async_batch)
@@ -276,14 +285,14 @@ class App:
         if kind is None:
             kind = ""
         if not isinstance(kind, str):
-            self._outbox.send(_wire.failure(task_id, "BadRequest: the task's type is not a string", False))
+            self.outbox.send(_wire.failure(task_id, "BadRequest: the task's type is not a string", False))
             return None
         handler = self._functions.find(kind)
         if handler is None:
             known = ", ".join(repr(name) for name in self._functions.types())
             error = "UnknownTask: no handler for task type %r; this process has handlers for %s" % (kind, known)
             # Retried, as asynq does: during a rolling deployment another worker may already know the type.
-            self._outbox.send(_wire.failure(task_id, error, True))
+            self.outbox.send(_wire.failure(task_id, error, True))
             return None
         return Request(message, handler)
 
@@ -297,13 +306,13 @@ class App:
         else:
             why = str(exc) or type(exc).__name__
         # Permanent: the same bytes would fail the same way.
-        self._outbox.send(_wire.failure(task_id, "BadRequest: the task cannot be read: " + why, False))
+        self.outbox.send(_wire.failure(task_id, "BadRequest: the task cannot be read: " + why, False))
 
     def _cancel(self, task_id: Any) -> None:
         # Copied first: the main thread removes entries meanwhile.
         for request in list(self._queued):
             if request.task_id == task_id and self._queued.pop(request, self) is not self:
-                self._outbox.send(_wire.failure(task_id, _wire.CANCELLED, True))
+                self.outbox.send(_wire.failure(task_id, _wire.CANCELLED, True))
         running = self._running
         if running is not None and running.task_id == task_id:
             # Only made visible in the context. An exception injected from here could strike in the middle of the

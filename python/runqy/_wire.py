@@ -14,7 +14,9 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ._context import Context
 from ._errors import BadRequest, describe, verdict
+from ._json import dump
 from ._registry import Handler
+from ._report import Meter
 from ._version import __version__
 
 PROTOCOL = 2
@@ -22,10 +24,6 @@ PROTOCOL = 2
 CANCELLED = "Cancelled: the worker cancelled this task before it started"
 
 _scan = json.JSONDecoder().raw_decode
-# Readable text in Redis, and half the bytes for most languages; see _dump for what UTF-8 cannot carry.
-_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
-_encode_ascii = json.JSONEncoder(allow_nan=False, ensure_ascii=True, separators=(",", ":")).encode
-
 # The worker writes task_id first, so that a line Python cannot read can still be answered.
 _LEADING_ID = re.compile(r'\s*\{\s*"task_id"\s*:\s*("(?:[^"\\\x00-\x1f]|\\.)*")')
 
@@ -33,13 +31,14 @@ _LEADING_ID = re.compile(r'\s*\{\s*"task_id"\s*:\s*("(?:[^"\\\x00-\x1f]|\\.)*")'
 class Request:
     """One task as it came in; lives until its reply is written."""
 
-    __slots__ = ("message", "handler", "task_id", "context", "started", "cancelled")
+    __slots__ = ("message", "handler", "task_id", "context", "meter", "started", "cancelled")
 
     def __init__(self, message: Dict[str, Any], handler: Optional[Handler]) -> None:
         self.message = message
         self.handler = handler
         self.task_id = message["task_id"]
         self.context: Optional[Context] = None
+        self.meter = Meter(self.task_id)
         self.started = False
         self.cancelled = False
 
@@ -65,6 +64,7 @@ class Request:
             headers=message.get("headers") or {},
             loaded=loaded,
         )
+        context._meter = self.meter
         self.context = context
         if self.cancelled:
             self.cancel()
@@ -102,7 +102,7 @@ def leading_id(line: str) -> Optional[str]:
 def success(task_id: Any, result: Any) -> bytes:
     """The reply line for a handler's return value, or the reply that says why that value cannot be one."""
     try:
-        return _reply(task_id, _dump(result))
+        return _reply(task_id, dump(result))
     except BaseException as exc:
         return failure(task_id, "ResultError: " + _complaint(result, exc), True)
 
@@ -122,7 +122,7 @@ def failure(task_id: Any, error: str, retry: bool, delay: Optional[float] = None
     reply: Dict[str, Any] = {"task_id": task_id, "result": None, "error": error, "retry": retry}
     if delay is not None:
         reply["retry_delay"] = delay
-    return _dump(reply) + b"\n"
+    return dump(reply) + b"\n"
 
 
 def ready(handlers: str) -> bytes:
@@ -142,12 +142,12 @@ def ready(handlers: str) -> bytes:
         # The command may be a wrapper, which keeps a process of its own in front of this one.
         "pid": os.getpid(),
     }
-    return _dump(message) + b"\n"
+    return dump(message) + b"\n"
 
 
 def broken(error: str) -> bytes:
     """The line of a process that could not get ready."""
-    return _dump({"status": "error", "error": error}) + b"\n"
+    return dump({"status": "error", "error": error}) + b"\n"
 
 
 def pong(number: Any, lag: float) -> bytes:
@@ -163,19 +163,11 @@ def pong(number: Any, lag: float) -> bytes:
                     "uncollectable": stats["uncollectable"],
                 }
             )
-    return _dump({"pong": number, "lag": round(lag, 6), "stats": {"gc": generations}}) + b"\n"
+    return dump({"pong": number, "lag": round(lag, 6), "stats": {"gc": generations}}) + b"\n"
 
 
 def _reply(task_id: Any, result: bytes) -> bytes:
-    return b'{"task_id":%b,"result":%b,"error":null,"retry":false}\n' % (_dump(task_id), result)
-
-
-def _dump(value: Any) -> bytes:
-    try:
-        return _encode(value).encode("utf-8")
-    except UnicodeEncodeError:
-        # A lone surrogate: JSON can spell it as an escape, UTF-8 cannot carry it.
-        return _encode_ascii(value).encode("ascii")
+    return b'{"task_id":%b,"result":%b,"error":null,"retry":false}\n' % (dump(task_id), result)
 
 
 def _complaint(result: Any, exc: BaseException) -> str:

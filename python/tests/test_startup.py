@@ -243,7 +243,8 @@ class Sources(unittest.TestCase):
 
 
 STANDARD = {
-    "asyncio", "atexit", "base64", "builtins", "datetime", "faulthandler", "fcntl", "gc", "inspect", "json", "math", "os", "platform",
+    "asyncio", "atexit", "base64", "builtins", "collections", "contextvars", "datetime", "faulthandler", "fcntl", "gc", "inspect", "json",
+    "logging", "math", "os", "platform",
     "queue", "re", "signal", "stat", "sys", "threading", "time", "traceback", "typing",
 }
 
