@@ -11,6 +11,10 @@ import (
 	"github.com/runqy/runqy-worker/internal/config"
 )
 
+// ours are variables with which a service manager speaks to this process alone: a child that repeats what they allow
+// would answer for it.
+var ours = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
+
 // childEnviron is the environment of the Python process: the worker's own without its settings and secrets, the SDK
 // on PYTHONPATH, and what python.env adds, which is given on purpose and so wins.
 func childEnviron(own []string, sdk string, cfg *config.Config) []string {
@@ -18,7 +22,7 @@ func childEnviron(own []string, sdk string, cfg *config.Config) []string {
 	vars := make(map[string]string)
 	for _, entry := range own {
 		name, value, ok := strings.Cut(entry, "=")
-		if !ok || strings.HasPrefix(name, "RUNQY_") || name == "NOTIFY_SOCKET" || held.in(value) {
+		if !ok || strings.HasPrefix(name, "RUNQY_") || slices.Contains(ours, name) || held.in(value) {
 			continue
 		}
 		vars[name] = value

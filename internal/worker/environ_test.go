@@ -41,6 +41,8 @@ func TestSecretsDoNotReachTheChild(t *testing.T) {
 		{"redis://localhost:6379/0", "", "RUNQY_REDIS_URL=redis://localhost:6379/0"},
 		{"redis://localhost:6379/0", "", "RUNQY_ANYTHING=1"},
 		{"redis://localhost:6379/0", "", "NOTIFY_SOCKET=/run/systemd/notify"},
+		{"redis://localhost:6379/0", "", "WATCHDOG_USEC=30000000"},
+		{"redis://localhost:6379/0", "", "WATCHDOG_PID=1"},
 	} {
 		cfg := config.Default()
 		cfg.Redis.URL, cfg.Health.DatabaseURL, cfg.Fleet.Client.PasswordFile = c.redis, c.database, passwordFile

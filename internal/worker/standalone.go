@@ -19,6 +19,7 @@ import (
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/redisclient"
 	"github.com/runqy/runqy-worker/internal/rpc"
+	"github.com/runqy/runqy-worker/internal/systemd"
 	"github.com/runqy/runqy-worker/metrics"
 	"github.com/runqy/runqy-worker/queue"
 )
@@ -41,6 +42,8 @@ type Checker struct {
 	fleet  *fleetPart
 	depths *fleetDepths
 	server *health.Server
+
+	notifier *systemd.Notifier
 }
 
 // NewChecker builds a Checker and binds its listeners. It asks nothing of Redis. On error nothing is left open.
@@ -73,6 +76,9 @@ func NewChecker(opts CheckerOptions) (_ *Checker, err error) {
 	c.depths = &fleetDepths{client: c.client, store: c.fleet.store, own: queue.ByPriority(c.cfg.Worker.Queues)}
 	if err := metrics.NewQueues(registry, metricQueues(c.depths)); err != nil {
 		return nil, fmt.Errorf("register the metrics: %w", err)
+	}
+	if c.notifier, err = c.newNotifier(); err != nil {
+		return nil, err
 	}
 	if err := c.listen(registry); err != nil {
 		return nil, err
@@ -131,6 +137,7 @@ func (c *Checker) Run(ctx context.Context) error {
 	defer fail(nil)
 	part("health server", c.server.Run)
 	part("health checker", c.health.Run)
+	part("service manager", c.notifier.Run)
 	if c.Addr() != nil {
 		c.log.Info("serving health and metrics", "address", c.Addr().String())
 	}

@@ -20,6 +20,7 @@ type status struct {
 	begun    bool       // the supervisor runs: before, its snapshot says nothing
 	draining bool
 	reason   string // why it has not begun
+	refused  bool   // Redis did not let it begin at the first try
 	changed  chan struct{}
 }
 
@@ -72,7 +73,14 @@ func (s *status) Changed() <-chan struct{} {
 
 // waiting says why the worker has not begun.
 func (s *status) waiting(what string, err error) {
-	s.set(func() { s.reason = fmt.Sprintf("%s (%v)", what, err) })
+	s.set(func() { s.reason, s.refused = fmt.Sprintf("%s (%v)", what, err), true })
+}
+
+// held tells whether the worker has not begun because Redis does not let it.
+func (s *status) held() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused && !s.begun
 }
 
 // begin says that the supervisor runs.

@@ -17,6 +17,7 @@ import (
 	"github.com/runqy/runqy-worker/internal/config"
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/redisclient"
+	"github.com/runqy/runqy-worker/internal/systemd"
 	"github.com/runqy/runqy-worker/metrics"
 	"github.com/runqy/runqy-worker/queue"
 	"github.com/runqy/runqy-worker/supervisor"
@@ -63,6 +64,7 @@ type Worker struct {
 	metrics    *metrics.Set
 	status     *status
 	fleet      *fleetPart
+	notifier   *systemd.Notifier
 
 	processed, failed atomic.Int64
 
@@ -107,6 +109,9 @@ func New(opts Options) (_ *Worker, err error) {
 		return nil, err
 	}
 	if w.consumer, err = w.newConsumer(); err != nil {
+		return nil, err
+	}
+	if w.notifier, err = w.newNotifier(); err != nil {
 		return nil, err
 	}
 	if w.server, err = w.newServer(metrics.Handler(registry, w.log)); err != nil {
@@ -198,6 +203,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	part("health server", w.server.Run)
 	part("health checker", w.checker.Run)
+	part("service manager", w.notifier.Run)
 	part("status", func(ctx context.Context) error { return w.status.run(ctx, w.beatNow) })
 	if w.Addr() != nil {
 		w.log.Info("serving health and metrics", "address", w.Addr().String())
