@@ -48,7 +48,8 @@ e2e: ## test what is seen and told: dashboard, alerts and Grafana's queries, in 
 		-race -timeout $(TEST_TIMEOUT) -run '^Test(Dashboard|Alert|Grafana)' ./test
 
 .PHONY: generate
-generate: ## generate docs/metrics.md and the Go code of proto/
+generate: ## generate docs/metrics.md, Grafana's dashboard and the Go code of proto/
+	$(PYTHON) deploy/grafana/dashboard.py >deploy/grafana/dashboards/runqy-worker.json
 	$(GO) run ./internal/metricsdoc
 	$(BUF) generate --template proto/buf.gen.yaml proto
 

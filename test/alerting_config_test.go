@@ -36,12 +36,8 @@ type tree = map[string]any
 
 func readTree(t *testing.T, path string) tree {
 	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var doc tree
-	if err := yaml.Unmarshal(text, &doc); err != nil {
+	if err := yaml.Unmarshal([]byte(readFile(t, path)), &doc); err != nil {
 		t.Fatalf("%s: %v", path, err)
 	}
 	return doc
