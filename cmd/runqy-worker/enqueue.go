@@ -171,13 +171,23 @@ func (a *app) tellOrWait(ctx context.Context, client redis.UniversalClient, f en
 	if isTerminal(a.errOut) {
 		fmt.Fprintf(a.errOut, "task %s is %s in queue %s; waiting for its result\n", info.ID, info.State, info.Queue)
 	}
-	result, err := enqueue.New(client).Wait(ctx, info.Queue, info.ID, enqueue.Watch{
+	bar := newWaitBar(a.errOut)
+	watch := enqueue.Watch{
 		Retry: func(r enqueue.Retry) {
+			bar.clear()
 			fmt.Fprintf(a.errOut, "attempt %d failed, trying again in %s (%d of %d retries left): %s\n", r.Retried,
 				max(0, time.Until(r.Next)).Round(time.Second), r.MaxRetry-r.Retried+1, r.MaxRetry, r.Reason)
 		},
-		Pending: func() { a.tellUnserved(ctx, client, info.Queue) },
-	})
+		Pending: func() {
+			bar.clear()
+			a.tellUnserved(ctx, client, info.Queue)
+		},
+	}
+	if bar != nil {
+		watch.Progress = bar.show
+	}
+	result, err := enqueue.New(client).Wait(ctx, info.Queue, info.ID, watch)
+	bar.clear()
 	if err != nil {
 		return err
 	}
@@ -201,7 +211,10 @@ func (a *app) enqueueFile(ctx context.Context, client *enqueue.Client, f enqueue
 	bar := a.progressBar(size)
 	shown := 0
 	summary, err := client.Bulk(ctx, in, f.task, enqueue.Report{
-		Progress: func(n int64) { _ = bar.Add64(n) }, // a bar that cannot be drawn stops nothing
+		Progress: func(bytes int64, tasks int) {
+			bar.Describe(counted(tasks, "task") + " enqueued")
+			_ = bar.Add64(bytes) // a bar that cannot be drawn stops nothing
+		},
 		BadLine: func(line int, err error) {
 			if shown++; shown <= maxShownLines {
 				_ = bar.Clear()
@@ -249,12 +262,11 @@ func counted(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
+// progressBar fills with the bytes of the file, whose length is known; its words count the tasks.
 func (a *app) progressBar(size int64) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(size,
 		progressbar.OptionSetWriter(a.errOut),
 		progressbar.OptionSetVisibility(isTerminal(a.errOut)),
-		progressbar.OptionShowBytes(true),
-		progressbar.OptionSetDescription("enqueueing"),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(),
 	)

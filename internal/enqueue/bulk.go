@@ -23,7 +23,9 @@ const (
 // Report hears how a bulk run goes. Both functions may be nil and are called
 // from Bulk's own goroutine.
 type Report struct {
-	Progress func(bytes int64)         // so many more bytes of the input are dealt with
+	// Progress: so many more bytes of the input are dealt with, and so many
+	// tasks are enqueued in all.
+	Progress func(bytes int64, tasks int)
 	BadLine  func(line int, err error) // a line that was not enqueued; counted from 1
 }
 
@@ -143,7 +145,7 @@ func (b *bulk) flush(ctx context.Context) error {
 		}
 	}
 	if b.report.Progress != nil && b.bytes > 0 {
-		b.report.Progress(b.bytes)
+		b.report.Progress(b.bytes, b.summary.Enqueued)
 	}
 	b.bytes = 0
 	return broken

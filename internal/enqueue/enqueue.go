@@ -173,3 +173,6 @@ func (c *Client) EnqueueFresh(ctx context.Context, t Task) (Info, error) {
 func taskKey(queue, id string) string { return "asynq:{" + queue + "}:t:" + id }
 
 func resultKey(id string) string { return "asynq:result:" + id }
+
+// viewKey is the task's readable hash, which the worker keeps.
+func viewKey(id string) string { return "asynq:t:" + id }

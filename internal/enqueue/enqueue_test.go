@@ -211,12 +211,16 @@ func TestBulkKeepsTheOrder(t *testing.T) {
 		want = append(want, fmt.Sprintf("t%04d", i))
 	}
 	var progress int64
-	summary, err := New(client).Bulk(t.Context(), strings.NewReader(b.String()), Task{Queue: "q"}, Report{Progress: func(n int64) { progress += n }})
+	var counted int
+	summary, err := New(client).Bulk(t.Context(), strings.NewReader(b.String()), Task{Queue: "q"}, Report{Progress: func(n int64, tasks int) {
+		progress += n
+		counted = tasks
+	}})
 	if err != nil || summary.Enqueued != n || summary.Bad != 0 || summary.LastLine != 2*n {
 		t.Fatalf("%+v, %v", summary, err)
 	}
-	if progress != int64(b.Len()) {
-		t.Errorf("progress %d of %d bytes", progress, b.Len())
+	if progress != int64(b.Len()) || counted != n {
+		t.Errorf("progress %d of %d bytes, %d of %d tasks", progress, b.Len(), counted, n)
 	}
 	if got := pending(t, client, "q"); !slices.Equal(got, want) {
 		t.Errorf("%d pending tasks, not in the order of the file", len(got))
@@ -293,7 +297,7 @@ func TestBulkTellsWhatItDoesNotKnow(t *testing.T) {
 		w.Close()
 	}()
 	stop := sync.OnceFunc(func() { proxy.Stop(); close(first) })
-	summary, err := c.Bulk(t.Context(), r, Task{Queue: "q", Type: "x"}, Report{Progress: func(int64) { stop() }})
+	summary, err := c.Bulk(t.Context(), r, Task{Queue: "q", Type: "x"}, Report{Progress: func(int64, int) { stop() }})
 	r.Close()
 	<-done
 	if err == nil || summary != (Summary{Enqueued: 1, Unknown: 1, LastLine: 2}) {
@@ -325,5 +329,52 @@ func TestWaitTellsOnceThatNobodyTakesTheTask(t *testing.T) {
 	told := 0
 	if _, err := c.Wait(ctx, "q", info.ID, Watch{Pending: func() { told++; cancel() }}); !errors.Is(err, context.Canceled) || told != 1 {
 		t.Errorf("told %d times, %v", told, err)
+	}
+}
+
+func TestWaitShowsProgress(t *testing.T) {
+	client := embedded(t)
+	ctx := t.Context()
+	set := func(key string, fields ...any) {
+		if err := client.HSet(ctx, key, fields...).Err(); err != nil {
+			t.Error(err)
+		}
+	}
+	task := func(state string) { set(taskKey("q", "a"), "state", state) }
+	view := func(queue, state, progress, message string) {
+		set(viewKey("a"), "queue", queue, "state", state, "progress", progress, "progress_message", message)
+	}
+	task("active")
+	// Each report that is told leads to the next step.
+	steps := []struct {
+		set  func()
+		want Progress // what is told then
+	}{
+		{func() { view("q", "active", "0.4", "epoch 4") }, Progress{0.4, "epoch 4"}},
+		{func() { view("q", "active", "0.4", "epoch 5") }, Progress{0.4, "epoch 5"}},
+		{func() { view("q", "active", "7", "") }, Progress{1, ""}},
+		{func() { view("q", "active", "nonsense", "words") }, Progress{-1, "words"}},
+		{func() { task("scheduled") }, Progress{-1, ""}},
+		{func() { view("q", "active", "0.5", "second attempt"); task("active") }, Progress{0.5, "second attempt"}},
+		{func() { view("other", "active", "0.9", "") }, Progress{-1, ""}},
+		{func() { view("q", "active", "0.8", "") }, Progress{0.8, ""}},
+		{func() { view("q", "retry", "0.8", "") }, Progress{-1, ""}},
+	}
+	told := 0
+	steps[0].set()
+	result, err := New(client).Wait(ctx, "q", "a", Watch{Progress: func(p Progress) {
+		if told == len(steps) || p != steps[told].want {
+			t.Errorf("told %+v at step %d", p, told)
+			client.Set(ctx, resultKey("a"), "0", 0)
+			return
+		}
+		if told++; told < len(steps) {
+			steps[told].set()
+			return
+		}
+		client.Set(ctx, resultKey("a"), "1", 0)
+	}})
+	if err != nil || string(result) != "1" || told != len(steps) {
+		t.Errorf("%s, %v, told %d times", result, err, told)
 	}
 }

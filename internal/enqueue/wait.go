@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -40,6 +41,15 @@ type Watch struct {
 	// Pending is called once, when no worker has taken the task for about two
 	// seconds although it was due.
 	Pending func()
+	// Progress is called when what the task's handler reports has changed, and
+	// at the end of an attempt that reported something, with nothing.
+	Progress func(Progress)
+}
+
+// Progress is how far a task's handler says it is.
+type Progress struct {
+	Fraction float64 // the share that is done, 0 to 1; negative: none is known
+	Message  string
 }
 
 // stoppedError is a Wait whose context ended.
@@ -68,7 +78,7 @@ const (
 // is gone (ErrGone), or ctx ends. It rides out a Redis that is away for up to
 // a minute.
 func (c *Client) Wait(ctx context.Context, queue, id string, watch Watch) (json.RawMessage, error) {
-	w := waiter{client: c, queue: queue, id: id, watch: watch}
+	w := waiter{client: c, queue: queue, id: id, watch: watch, progress: Progress{Fraction: -1}}
 	pause := minPoll
 	lastAnswer := time.Now()
 	for {
@@ -98,6 +108,7 @@ type waiter struct {
 	missing   bool
 	pending   time.Time // since when no worker has taken it; zero: it is not pending
 	told      bool      // watch.Pending was called
+	progress  Progress  // the last that watch.Progress was told
 }
 
 // look asks once. An error without done is one of the connection.
@@ -105,6 +116,10 @@ func (w *waiter) look(ctx context.Context) (result json.RawMessage, done bool, e
 	pipe := w.client.redis.Pipeline()
 	value := pipe.Get(ctx, resultKey(w.id))
 	state := pipe.HGet(ctx, taskKey(w.queue, w.id), "state")
+	var view *redis.SliceCmd
+	if w.watch.Progress != nil {
+		view = pipe.HMGet(ctx, viewKey(w.id), "queue", "state", "progress", "progress_message")
+	}
 	_, _ = pipe.Exec(ctx) // the commands carry their errors
 	if err := value.Err(); err == nil {
 		return json.RawMessage(value.Val()), true, nil
@@ -123,6 +138,7 @@ func (w *waiter) look(ctx context.Context) (result json.RawMessage, done bool, e
 		return nil, false, err
 	}
 	w.notePending(state.Val() == "pending")
+	w.noteProgress(state.Val() == "active", view)
 	switch state.Val() {
 	case "retry", "archived", "completed":
 		return w.inspect()
@@ -139,6 +155,29 @@ func (w *waiter) notePending(pending bool) {
 	case !w.told && w.watch.Pending != nil && time.Since(w.pending) >= patience:
 		w.told = true
 		w.watch.Pending()
+	}
+}
+
+// noteProgress reads the task's readable hash. It is written a little later
+// than the task's own, and under an id that another queue may use as well.
+func (w *waiter) noteProgress(active bool, view *redis.SliceCmd) {
+	if view == nil || view.Err() != nil {
+		return
+	}
+	var field [4]string
+	for i, v := range view.Val() {
+		field[i], _ = v.(string) // nil when it is not there
+	}
+	now := Progress{Fraction: -1}
+	if active && field[0] == w.queue && field[1] == "active" {
+		if f, err := strconv.ParseFloat(field[2], 64); err == nil && f >= 0 {
+			now.Fraction = min(f, 1)
+		}
+		now.Message = field[3]
+	}
+	if now != w.progress {
+		w.progress = now
+		w.watch.Progress(now)
 	}
 }
 
