@@ -4,16 +4,17 @@ The "model" here averages colours, so that the file runs with nothing installed;
 Images come as base64 of binary PPM (P6), which needs no library to read.
 
     runqy-worker enqueue inference_default classify '{"image": "UDYgMSAxIDI1NQr/AAA="}' --wait
+    redis-cli HMGET asynq:t:<task id> progress progress_message    # while classify_many runs
 """
 
 import base64
 import logging
 import os
 
-from runqy import Permanent, Retry, load, run, task
+from runqy import LogHandler, Permanent, Retry, load, progress, run, task
 
-# Standard error is the worker's log. print() ends up there as well.
-logging.basicConfig(level=os.environ.get("LOG_LEVEL", "INFO"))
+# Each line goes to the worker's log with the id of its task. print() ends up there too, without one.
+logging.basicConfig(level=os.environ.get("LOG_LEVEL", "INFO"), handlers=[LogHandler()])
 log = logging.getLogger("image_model")
 
 
@@ -60,16 +61,17 @@ def classify(payload, ctx):
     except MemoryError as exc:
         # Might go better later; when says delay, in seconds.
         raise Retry("out of memory", delay=30) from exc
-    log.info("task %s, try %d of %d: %s", ctx.task_id, ctx.retry_count + 1, ctx.max_retry + 1, scores)
+    log.info("try %d of %d", ctx.retry_count + 1, ctx.max_retry + 1, extra=scores)
     # Only JSON: numpy users write float(score) and array.tolist().
     return {"label": max(scores, key=scores.get), "scores": scores, "model": ctx["name"]}
 
 
 @task("classify_many")
 def classify_many(payload, ctx):
-    """A long task: looks up between two steps whether it should end."""
+    """A long task: between two steps it tells how far it is, and looks whether it should end."""
     results = []
-    for image in payload["images"]:
+    for number, image in enumerate(payload["images"]):
+        progress(number / len(payload["images"]), "image %d of %d" % (number + 1, len(payload["images"])))
         if ctx.cancelled:
             raise Retry("stopped after %d of %d images" % (len(results), len(payload["images"])))
         results.append(classify({"image": image}, ctx))

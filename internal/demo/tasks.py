@@ -2,7 +2,7 @@
 
 import asyncio
 
-from runqy import Permanent, Retry, run, task
+from runqy import Permanent, Retry, log, progress, run, task
 
 
 @task("fast")
@@ -12,7 +12,12 @@ def fast(payload, ctx):
 
 @task("slow")
 async def slow(payload, ctx):
-    await asyncio.sleep(payload.get("seconds", 0.3))
+    seconds = payload.get("seconds", 0.3)
+    for step in range(10):
+        progress(step / 10, "step %d of 10" % (step + 1))
+        await asyncio.sleep(seconds / 10)
+    progress(1, "all steps done")
+    log.info("slept", extra={"seconds": seconds})
     return {"n": payload["n"], "attempts": ctx.retry_count + 1}
 
 

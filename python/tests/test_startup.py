@@ -260,6 +260,7 @@ class Documented(unittest.TestCase):
         )
         self.assertEqual(done.returncode, 0, done.stderr.decode())
         messages = [json.loads(line) for line in done.stdout.decode().splitlines() if line]
+        messages = [message for message in messages if not {"log", "progress"} & set(message)]
         self.assertEqual(messages[0]["status"], "ready")
         return {message["task_id"]: message for message in messages[1:]}
 
