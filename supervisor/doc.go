@@ -42,6 +42,19 @@
 // lag in the snapshot shows it. CPU time is read on Linux only; elsewhere
 // silence alone never makes a process stalled.
 //
+// # Progress and log lines
+//
+// Between its answers a process of protocol 2 may write
+//
+//	{"progress":{"task_id":"…","fraction":0.4,"message":"epoch 4"}}
+//	{"log":{"task_id":"…","level":"info","message":"…","logger":"…","fields":{…}}}
+//
+// The first is told to Request.Progress. The second goes to the log at its
+// level, with origin=log, the task's id, queue and type, and its fields in the
+// group "fields", where they overwrite nothing of ours. Both are bounded, and
+// nothing that is wrong with them fails a task. Like stray output, log lines
+// that come faster than they can be logged are dropped and counted.
+//
 // # Who is charged for a crash
 //
 // Synchronous handlers run in the order in which the requests were written,
