@@ -1,0 +1,170 @@
+package dashboard
+
+import "time"
+
+// Tone is how good or bad something is; the page's style sheet has a colour and a sign for each.
+type Tone string
+
+// The tones, from good to bad. Quiet is for what is neither: starting, draining, nothing to tell.
+const (
+	Good  Tone = "good"
+	Quiet Tone = "quiet"
+	Warn  Tone = "warn"
+	Bad   Tone = "bad"
+)
+
+// View is all that one rendering of the page shows. What the visitor may not see is not in it: a template cannot give
+// away what it does not have.
+type View struct {
+	Name        string // the worker's id, or what this process is when it is no worker
+	Version     string
+	Environment string
+	Host        string
+	At          time.Time // when it was put together; every age counts from here
+
+	Trusted  bool   // the visitor sees what tasks carry, and may act
+	Payloads bool   // payloads are shown: the visitor is trusted and dashboard.show_payloads is on
+	Token    string // of every form; empty unless Trusted
+
+	Health   Health
+	Process  *Process // nil: this process runs no Python
+	Queues   Queues
+	Load     *Load   // nil: this process runs no tasks
+	Active   *Active // nil: this process runs no tasks
+	Failures Failures
+	Fleet    Fleet
+}
+
+// Health is the answer to "is it well?", the first thing on the page.
+type Health struct {
+	Tone    Tone
+	Word    string    // Healthy, Starting, Degraded, Draining, Unhealthy, …
+	Reasons []string  // why it is not healthy, a sentence each
+	Since   time.Time // of this word; zero when unknown
+
+	Worker, Broker, Database string // "healthy", "unhealthy", "not configured"
+	Busy                     bool   // it would not take a task now
+}
+
+// Process is the Python process.
+type Process struct {
+	Tone     Tone
+	Status   string // running, stalled, crashed, restarting, degraded, …
+	PID      int    // 0: there is none
+	Python   string // "CPython 3.11.7"; empty while unknown
+	Handlers string // sync or async; empty while unknown
+	Started  time.Time
+	Memory   int64   // resident bytes; negative while unknown
+	CPU      float64 // share of one core over the last seconds, 1 is all of it; negative while unknown
+
+	Lag       time.Duration
+	LagLimit  time.Duration // above it the process counts as stalled
+	Crashes   int
+	Restarts  int
+	OnCrash   string   // degrade, restart or exit
+	Stderr    []string // its last lines; only for the trusted
+	CanAct    bool     // the restart button is shown
+	MemoryMax int64    // python.max_memory; 0: none
+}
+
+// Queues are all queues that are served here.
+type Queues struct {
+	Err   string // why they could not be read; what is shown is then the last that was
+	Count []Queue
+}
+
+// Queue is one queue now and over the last fifteen minutes.
+type Queue struct {
+	Name   string
+	Tone   Tone
+	Err    string // why it could not be read
+	Paused bool
+	Pending, Active, Scheduled, Retry, Archived,
+	Completed int64
+	Latency time.Duration // age of the oldest pending task
+
+	PendingChart Chart // over the history, oldest first
+	LatencyChart Chart // in seconds
+}
+
+// Load is what this worker got done over the last fifteen minutes.
+type Load struct {
+	Processed, Failed int64         // since the worker started
+	Rate              float64       // finished tasks a second over the last minute
+	FailedShare       float64       // of them, 0 to 1
+	P50, P95          time.Duration // of what finished in the last fifteen minutes; negative: nothing did
+
+	RateChart   Chart // finished tasks a second
+	FailedChart Chart // failed tasks a second
+	P50Chart    Chart // in seconds, on the scale of P95Chart
+	P95Chart    Chart
+}
+
+// Active is what the Python process works on.
+type Active struct {
+	Concurrency int
+	Tasks       []ActiveTask // the longest-running first
+	More        int          // how many are not shown
+}
+
+// ActiveTask is one task in the Python process.
+type ActiveTask struct {
+	ID, Queue, Type string
+	Running         time.Duration
+	Progress        float64 // 0 to 1; negative: the handler reported none
+	Message         string  // of the progress; only for the trusted
+	Payload         string  // only if View.Payloads
+}
+
+// Failures are tasks that failed lately and wait for their next attempt or in the archive.
+type Failures struct {
+	Err             string
+	List            []Failure // the latest first
+	Retry, Archived int64     // how many there are in all
+}
+
+// Failure is one failed task.
+type Failure struct {
+	ID, Queue, Type string
+	State           string // retry or archived
+	Attempts        int    // that were made
+	MaxAttempts     int
+	FailedAt        time.Time
+	NextAt          time.Time // of the next attempt; zero when archived
+	Error           string    // the first line; only for the trusted
+	Traceback       string    // what follows it; only for the trusted
+	Payload         string    // only if View.Payloads
+}
+
+// Fleet are all workers of the registry.
+type Fleet struct {
+	Err                    string
+	Free, Busy, Dead, Sick int    // Sick: they beat and say that they are not healthy
+	Workers                []Peer // those that need attention first, then by id
+	More                   int    // how many are not shown
+}
+
+// Peer is one worker of the fleet.
+type Peer struct {
+	ID                  string
+	Self                bool // this one
+	Tone                Tone
+	State               string // FREE, BUSY or DEAD
+	Status              string // running, degraded, …
+	Reason              string // why it is not FREE, its first line
+	Queues              string
+	Address             string // host:port; empty: none
+	Host                string
+	Active, Concurrency int
+	Processed, Failed   int64
+	BeatAge             time.Duration // since its last heartbeat; negative: it has none any more
+	Started             time.Time
+	Version             string
+}
+
+// Chart is a series of measurements over the history, drawn by the template as paths of an SVG.
+type Chart struct {
+	Label  string    // what is drawn, for those who do not see it: "pending tasks, 15 minutes, now 3, most 120"
+	Values []float64 // oldest first, one per sample of the history; NaN: nothing was measured
+	Top    float64   // of the scale; at least the largest value
+}
