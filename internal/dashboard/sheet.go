@@ -1,0 +1,234 @@
+package dashboard
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// sheet is a view with what the templates derive from it.
+type sheet struct {
+	*View
+	Build string
+}
+
+// signs are the tones as characters, for the title of the window, where there is no colour.
+var signs = map[Tone]string{Good: "✓", Quiet: "●", Warn: "▲", Bad: "✕"}
+
+// Title is the window's.
+func (s sheet) Title() string {
+	return signs[s.Health.Tone] + " " + s.Health.Word + " – " + name(s.Name)
+}
+
+// checkTone is how good a check's answer is.
+func checkTone(answer string) Tone {
+	switch answer {
+	case "healthy":
+		return Good
+	case "unhealthy":
+		return Bad
+	}
+	return Quiet
+}
+
+// totals are all queues together.
+type totals struct {
+	Pending, Active int64
+	Oldest          time.Duration
+}
+
+// Totals adds the queues up.
+func (s sheet) Totals() totals {
+	var t totals
+	for _, q := range s.Queues.Count {
+		t.Pending += q.Pending
+		t.Active += q.Active
+		t.Oldest = max(t.Oldest, q.Latency)
+	}
+	return t
+}
+
+// Failed is how many tasks wait for another attempt or are given up.
+func (s sheet) Failed() int64 { return s.Failures.Retry + s.Failures.Archived }
+
+// Running is how many tasks the Python process has.
+func (s sheet) Running() int {
+	if s.Active == nil {
+		return 0
+	}
+	return len(s.Active.Tasks) + s.Active.More
+}
+
+// Workers is how many there are in the fleet, the dead included.
+func (s sheet) Workers() int { return len(s.Fleet.Workers) + s.Fleet.More }
+
+// form is a button that does something.
+type form struct {
+	Action, Token, Queue, ID string
+	Label, About             string // About is for those who hear the label alone
+	Confirm                  string // the question that is asked first; empty: none
+	Danger                   bool
+}
+
+// RestartForm restarts the Python process.
+func (s sheet) RestartForm() form {
+	f := form{Action: "restart", Token: s.Token, Label: "Restart", About: "the Python process"}
+	if n := s.Running(); n > 0 {
+		f.Confirm = fmt.Sprintf("Restart the Python process? %s in it now.", are(n))
+	} else {
+		f.Confirm = "Restart the Python process?"
+	}
+	return f
+}
+
+func are(tasks int) string {
+	if tasks == 1 {
+		return "1 task is"
+	}
+	return grouped(tasks) + " tasks are"
+}
+
+// PauseForm pauses a queue, or resumes it.
+func (s sheet) PauseForm(q Queue) form {
+	if q.Paused {
+		return form{Action: "resume", Token: s.Token, Queue: q.Name, Label: "Resume", About: "queue " + name(q.Name)}
+	}
+	return form{
+		Action: "pause", Token: s.Token, Queue: q.Name, Label: "Pause", About: "queue " + name(q.Name),
+		Confirm: "Pause the queue " + name(q.Name) + "? No worker takes its tasks until it is resumed.",
+	}
+}
+
+// RetryForm runs a failed task again, now.
+func (s sheet) RetryForm(f Failure) form {
+	return form{Action: "retry", Token: s.Token, Queue: f.Queue, ID: f.ID, Label: "Retry now", About: "task " + name(f.ID)}
+}
+
+// DeleteForm deletes a failed task.
+func (s sheet) DeleteForm(f Failure) form {
+	return form{
+		Action: "delete", Token: s.Token, Queue: f.Queue, ID: f.ID, Label: "Delete", About: "task " + name(f.ID), Danger: true,
+		Confirm: "Delete the task " + name(f.ID) + "? Its payload is lost, and nothing brings it back.",
+	}
+}
+
+// notice is something that is wrong or unusual, beside the health of this worker itself.
+type notice struct {
+	Tone Tone
+	Text string
+	Href string // the section that tells more
+}
+
+// maxNotices bounds how many are shown; what is worst comes first.
+const maxNotices = 6
+
+// Notices are what an operator should know beside this worker's health, the worst first.
+func (s sheet) Notices() []notice {
+	var bad, warn []notice
+	add := func(tone Tone, href, text string, args ...any) {
+		n := notice{Tone: tone, Text: fmt.Sprintf(text, args...), Href: href}
+		if tone == Bad {
+			bad = append(bad, n)
+		} else {
+			warn = append(warn, n)
+		}
+	}
+	if e := s.Queues.Err; e != "" {
+		add(Bad, "#queues", "The queues cannot be read: %s", line(e))
+	}
+	for _, q := range s.Queues.Count {
+		switch {
+		case q.Err != "":
+			add(Bad, "#queues", "Queue %s cannot be read: %s", name(q.Name), line(q.Err))
+		case q.Paused:
+			add(Warn, "#queues", "Queue %s is paused; %s.", name(q.Name), waiting(q.Pending))
+		case q.Tone == Bad, q.Tone == Warn:
+			add(q.Tone, "#queues", "Queue %s: %s, the oldest for %s.", name(q.Name), waiting(q.Pending), duration(q.Latency))
+		}
+	}
+	if l := s.Load; l != nil && l.Rate > 0 && l.FailedShare >= 0.1 {
+		add(Warn, "#load", "%s of the tasks that ended in the last minute failed.", percent(l.FailedShare))
+	}
+	if e := s.Failures.Err; e != "" {
+		add(Bad, "#failures", "The failed tasks cannot be read: %s", line(e))
+	}
+	if e := s.Fleet.Err; e != "" {
+		add(Bad, "#fleet", "The other workers cannot be read: %s", line(e))
+	}
+	if n := s.Fleet.Dead; n > 0 {
+		add(Bad, "#fleet", "%s dead%s", workersAre(n), s.which(func(p Peer) bool { return p.State == "DEAD" }, n))
+	}
+	if n := s.Fleet.Sick; n > 0 {
+		add(Warn, "#fleet", "%s not healthy%s", workersAre(n), s.which(func(p Peer) bool {
+			return p.State != "DEAD" && (p.Tone == Bad || p.Tone == Warn)
+		}, n))
+	}
+	all := append(bad, warn...)
+	if more := len(all) - maxNotices; more > 0 {
+		all = append(all[:maxNotices], notice{Tone: Warn, Text: "And " + plural(more, "more thing", "more things") + " below."})
+	}
+	return all
+}
+
+func waiting(n int64) string {
+	switch n {
+	case 0:
+		return "nothing waits in it"
+	case 1:
+		return "1 task waits"
+	}
+	return grouped(n) + " tasks wait"
+}
+
+func workersAre(n int) string {
+	if n == 1 {
+		return "1 worker is"
+	}
+	return grouped(n) + " workers are"
+}
+
+// which names the first of n workers of the fleet that match.
+func (s sheet) which(match func(Peer) bool, n int) string {
+	const most = 3
+	var names []string
+	for _, p := range s.Fleet.Workers {
+		if match(p) && len(names) < most {
+			names = append(names, name(p.ID))
+		}
+	}
+	switch more := n - len(names); {
+	case len(names) == 0:
+		return "."
+	case more > 0:
+		return ": " + strings.Join(names, ", ") + " and " + grouped(more) + " more."
+	}
+	return ": " + strings.Join(names, ", ") + "."
+}
+
+// badge is a word with a tone.
+type badge struct {
+	Tone Tone
+	Word string
+}
+
+// ProcessBadge is the state of the Python process.
+func (s sheet) ProcessBadge() badge { return badge{s.Process.Tone, s.Process.Status} }
+
+// Takes says whether a task would be taken now; nil where no tasks are run.
+func (s sheet) Takes() *badge {
+	switch {
+	case s.Active == nil:
+		return nil
+	case !s.Health.Busy:
+		return &badge{Good, "are taken"}
+	case s.Health.Tone == Good:
+		return &badge{Quiet, "wait for a free slot"}
+	}
+	return &badge{s.Health.Tone, "are not taken"}
+}
+
+// ShowStderr tells whether the last lines of standard error are the first thing to read.
+func (s sheet) ShowStderr() bool { return s.Process.Tone == Bad || s.Process.Tone == Warn }
+
+// FailuresMore is how many failed tasks are not shown.
+func (s sheet) FailuresMore() int64 { return s.Failed() - int64(len(s.Failures.List)) }
