@@ -23,6 +23,7 @@ type Config struct {
 	Results     Results
 	Health      Health
 	Fleet       Fleet
+	Dashboard   Dashboard
 
 	origins    map[string]Origin // by key; a key that is not there has its default
 	runtimeDir string            // where SocketPath puts the socket
@@ -94,6 +95,11 @@ type Fleet struct {
 	Enabled               bool
 	Interval, PingTimeout time.Duration
 	Client                FleetClient
+}
+
+// Dashboard is the page at / of the HTTP server.
+type Dashboard struct {
+	ShowPayloads bool // to who may see what tasks carry
 }
 
 // FleetClient is how the checker speaks to workers behind TLS and passwords.

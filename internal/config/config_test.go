@@ -78,6 +78,7 @@ health:
   database_url: postgres://u:p@h/d
   web_config: web.yml
 fleet: {enabled: false, interval: 2s, ping_timeout: 1s, client: {ca_file: ca.pem, username: u, password_file: p}}
+dashboard: {show_payloads: true}
 `, nil, nil)
 	want := &Config{
 		Environment: "production",
@@ -95,7 +96,8 @@ fleet: {enabled: false, interval: 2s, ping_timeout: 1s, client: {ca_file: ca.pem
 		Results:   Results{TTL: time.Hour},
 		Health: Health{Listen: "127.0.0.1:0", Advertise: "host:80", Socket: "/tmp/s.sock", EventLoopBlockThreshold: 3 * time.Second,
 			DatabaseURL: "postgres://u:p@h/d", WebConfig: "web.yml"},
-		Fleet: Fleet{Interval: 2 * time.Second, PingTimeout: time.Second, Client: FleetClient{CAFile: "ca.pem", Username: "u", PasswordFile: "p"}},
+		Fleet:     Fleet{Interval: 2 * time.Second, PingTimeout: time.Second, Client: FleetClient{CAFile: "ca.pem", Username: "u", PasswordFile: "p"}},
+		Dashboard: Dashboard{ShowPayloads: true},
 	}
 	origins := c.origins
 	c.origins, c.runtimeDir = nil, ""

@@ -101,6 +101,8 @@ func fields() []field {
 		{key: "fleet.client.ca_file", place: func(c *Config) any { return &c.Fleet.Client.CAFile }},
 		{key: "fleet.client.username", place: func(c *Config) any { return &c.Fleet.Client.Username }},
 		{key: "fleet.client.password_file", place: func(c *Config) any { return &c.Fleet.Client.PasswordFile }},
+
+		{key: "dashboard.show_payloads", place: func(c *Config) any { return &c.Dashboard.ShowPayloads }},
 	}
 }
 

@@ -31,10 +31,17 @@ type Sources struct {
 	// RPC are the handlers of remote procedures, each by the path of its
 	// service, which ends in a slash; any method is theirs.
 	RPC map[string]http.Handler
+	// Dashboard are the handlers of the page at / and of what belongs to it, each by its pattern for http.ServeMux. Without
+	// it / is a plain-text index.
+	Dashboard map[string]http.Handler
+	// Trusted tells which visitors may see what tasks carry: the lines of stderr below a reason are shown to them alone.
+	// Nil trusts all.
+	Trusted func(*http.Request) bool
 }
 
 // Handler serves /health, /livez, /readyz, /metrics, /health/v2/queues, the
-// remote procedures and a plain-text index of them at /.
+// remote procedures and the dashboard or, without one, a plain-text
+// index at /.
 func Handler(src Sources) http.Handler { return newMux(src) }
 
 // SocketHandler serves what Handler does, and /healthcheck for [Check]: meant
@@ -62,6 +69,12 @@ func newMux(src Sources) *http.ServeMux {
 	for _, path := range slices.Sorted(maps.Keys(src.RPC)) {
 		paths = append(paths, path)
 		mux.Handle(path, src.RPC[path])
+	}
+	for pattern, handler := range src.Dashboard {
+		mux.Handle(pattern, handler)
+	}
+	if len(src.Dashboard) > 0 {
+		return mux
 	}
 	index := "runqy-worker\n\n" + strings.Join(paths, "\n") + "\n"
 	mux.Handle("/{$}", get(func(w http.ResponseWriter, _ *http.Request) {
@@ -137,14 +150,24 @@ func (src Sources) serveHealth(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, statusCode(rep.Healthy), healthBody{status})
 		return
 	}
-	reasons := rep.Reasons
-	if reasons == nil {
-		reasons = []string{}
-	}
+	reasons := src.reasonsFor(r, rep)
 	writeJSON(w, statusCode(rep.Healthy), verboseBody{
 		Status: status, Reasons: reasons, WorkerStatus: rep.Status, State: rep.State, Environment: rep.Environment,
 		Checks: checksBody{rep.Worker, rep.Broker, rep.Database}, Error: rep.Error,
 	})
+}
+
+// reasonsFor is why the worker is not healthy, as this visitor may know it: the process's last words stand below a line
+// that says what happened.
+func (src Sources) reasonsFor(r *http.Request, rep Report) []string {
+	all := src.Trusted == nil || src.Trusted(r)
+	reasons := make([]string, len(rep.Reasons))
+	for i, reason := range rep.Reasons {
+		if reasons[i] = reason; !all {
+			reasons[i], _, _ = strings.Cut(reason, "\n")
+		}
+	}
+	return reasons
 }
 
 // verbose accepts ?verbose and ?verbose= followed by anything but a no.
@@ -189,12 +212,12 @@ func (src Sources) Live() (ok bool, reason string) {
 	return true, ""
 }
 
-func (src Sources) serveReady(w http.ResponseWriter, _ *http.Request) {
+func (src Sources) serveReady(w http.ResponseWriter, r *http.Request) {
 	rep := src.Report()
 	ready, reason := rep.Ready(), ""
 	status := "READY"
 	if !ready {
-		status, reason = "NOT_READY", strings.Join(rep.Reasons, " ")
+		status, reason = "NOT_READY", strings.Join(src.reasonsFor(r, rep), " ")
 		if reason == "" {
 			reason = fmt.Sprintf("The worker is %s.", rep.Status)
 		}

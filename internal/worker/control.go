@@ -31,10 +31,15 @@ func (w *Worker) listen(ctx context.Context) error {
 	}
 }
 
+// restartLimit is how long a restart that somebody asked for may take: the old process's end, the new one's start, and
+// some to spare.
+func (w *Worker) restartLimit() time.Duration {
+	return w.cfg.Python.StopTimeout + w.cfg.Python.StartupTimeout + 10*time.Second
+}
+
 // restartAsked restarts the process and logs the outcome, which is what the heartbeat shows too.
 func (w *Worker) restartAsked(ctx context.Context) {
-	limit := w.cfg.Python.StopTimeout + w.cfg.Python.StartupTimeout + 10*time.Second
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, w.restartLimit())
 	defer cancel()
 	if err := w.RestartProcess(ctx); err != nil {
 		w.log.Error("the restart failed", "error", err)

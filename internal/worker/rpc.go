@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/rpc"
@@ -42,7 +43,8 @@ func (w *Worker) pong() rpc.Pong {
 func (w *Worker) busyReason(r health.Report, active int) string {
 	switch {
 	case !r.Healthy && len(r.Reasons) > 0:
-		return firstReason(r)
+		why, _, _ := strings.Cut(firstReason(r), "\n") // the process's last words are not for everybody who pings
+		return why
 	case !r.Ready():
 		return fmt.Sprintf("The worker is %s.", r.Status)
 	case active >= w.cfg.Worker.Concurrency:

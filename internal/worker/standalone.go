@@ -15,6 +15,7 @@ import (
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/config"
+	"github.com/runqy/runqy-worker/internal/dashboard"
 	"github.com/runqy/runqy-worker/internal/fleet"
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/redisclient"
@@ -22,12 +23,14 @@ import (
 	"github.com/runqy/runqy-worker/internal/systemd"
 	"github.com/runqy/runqy-worker/metrics"
 	"github.com/runqy/runqy-worker/queue"
+	"github.com/runqy/runqy-worker/supervisor"
 )
 
 // CheckerOptions are what a [Checker] needs besides its configuration.
 type CheckerOptions struct {
-	Config *config.Config
-	Logger *slog.Logger
+	Config  *config.Config
+	Version string // of the program
+	Logger  *slog.Logger
 }
 
 // Checker is the health checker of the fleet without a worker around it: no Python process, no tasks, no heartbeat,
@@ -41,6 +44,8 @@ type Checker struct {
 	health *health.Checker
 	fleet  *fleetPart
 	depths *fleetDepths
+	peers  *peers
+	page   *dashboard.Dashboard
 	server *health.Server
 
 	notifier *systemd.Notifier
@@ -80,6 +85,10 @@ func NewChecker(opts CheckerOptions) (_ *Checker, err error) {
 	if c.notifier, err = c.newNotifier(); err != nil {
 		return nil, err
 	}
+	c.peers = c.fleet.newPeers(fleetOptions{config: c.cfg, self: self, target: c.target, log: c.log})
+	if c.page, err = c.newDashboard(opts.Version, self.Host); err != nil {
+		return nil, err
+	}
 	if err := c.listen(registry); err != nil {
 		return nil, err
 	}
@@ -96,8 +105,10 @@ func (c *Checker) listen(registry *prometheus.Registry) error {
 		Ready:   func() bool { return c.report().Ready() },
 		Live:    func() bool { live, _ := sources.Live(); return live },
 	})
+	sources.Trusted = health.NewAccess(c.cfg.Health.WebConfig).Trusted
 	inside := sources
-	inside.Report = func() health.Report { return withDepth(c.report(), c.depths) }
+	inside.Report, inside.Trusted = func() health.Report { return withDepth(c.report(), c.depths) }, nil
+	sources.Dashboard = c.page.Handlers()
 	var err error
 	c.server, err = health.NewServer(health.ServerOptions{
 		Listen: c.cfg.Health.Listen, WebConfig: c.cfg.Health.WebConfig, Handler: health.Handler(sources),
@@ -114,6 +125,19 @@ func (c *Checker) report() health.Report {
 	r := c.health.Report(health.Process{Healthy: true, Status: heartbeat.StatusRunning})
 	r.Environment = c.cfg.Environment
 	return r
+}
+
+func (c *Checker) newDashboard(version, host string) (*dashboard.Dashboard, error) {
+	sources := dashboard.Sources{
+		Name: "fleet checker", Version: version, Environment: c.cfg.Environment, Host: host,
+		ShowPayloads: c.cfg.Dashboard.ShowPayloads,
+		Health:       func() dashboard.Health { return shownHealth(c.report(), supervisor.Snapshot{}) },
+		Changed:      c.health.Changed,
+		Queues:       shownQueues(c.depths), Fleet: shownFleet(c.peers, ""),
+		Trusted: health.NewAccess(c.cfg.Health.WebConfig).Trusted, Logger: c.log,
+	}
+	operate(&sources, queue.NewOperator(c.client), c.depths.queues)
+	return dashboard.New(sources)
 }
 
 // Addr returns the bound address of the HTTP server, nil when there is none.
@@ -138,6 +162,8 @@ func (c *Checker) Run(ctx context.Context) error {
 	part("health server", c.server.Run)
 	part("health checker", c.health.Run)
 	part("service manager", c.notifier.Run)
+	part("dashboard", c.page.Run)
+	part("peers", c.peers.run)
 	if c.Addr() != nil {
 		c.log.Info("serving health and metrics", "address", c.Addr().String())
 	}
@@ -182,6 +208,16 @@ func (f *fleetDepths) Read(ctx context.Context) (map[string]queue.Depth, error) 
 		return nil, err
 	}
 	return depths.Read(ctx)
+}
+
+// queues returns the names of the queues that are read.
+func (f *fleetDepths) queues(ctx context.Context) ([]string, error) {
+	if _, err := f.current(ctx); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.names, nil
 }
 
 func (f *fleetDepths) current(ctx context.Context) (*queue.Depths, error) {

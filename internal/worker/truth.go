@@ -104,9 +104,11 @@ func (w *Worker) newServer(metricsHandler http.Handler) (*health.Server, error) 
 		Metrics:  metricsHandler,
 	}
 	sources.RPC = rpc.Handlers(w.rpcSources(sources))
+	sources.Trusted = health.NewAccess(w.cfg.Health.WebConfig).Trusted
 	// Only the healthcheck command shows the depth: nobody else waits for Redis.
 	withDepth := sources
-	withDepth.Report = w.reportWithDepth
+	withDepth.Report, withDepth.Trusted = w.reportWithDepth, nil
+	sources.Dashboard = w.dashboard.Handlers()
 	server, err := health.NewServer(health.ServerOptions{
 		Listen: w.cfg.Health.Listen, WebConfig: w.cfg.Health.WebConfig, Handler: health.Handler(sources),
 		Socket: w.cfg.SocketPath(), SocketHandler: health.SocketHandler(withDepth), Logger: w.log,

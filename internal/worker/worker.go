@@ -15,6 +15,7 @@ import (
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/config"
+	"github.com/runqy/runqy-worker/internal/dashboard"
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/redisclient"
 	"github.com/runqy/runqy-worker/internal/systemd"
@@ -65,6 +66,9 @@ type Worker struct {
 	status     *status
 	fleet      *fleetPart
 	notifier   *systemd.Notifier
+	peers      *peers
+	usage      usageGauge
+	dashboard  *dashboard.Dashboard
 
 	processed, failed atomic.Int64
 
@@ -112,6 +116,10 @@ func New(opts Options) (_ *Worker, err error) {
 		return nil, err
 	}
 	if w.notifier, err = w.newNotifier(); err != nil {
+		return nil, err
+	}
+	w.peers = w.fleet.newPeers(w.fleetOptions())
+	if w.dashboard, err = w.newDashboard(); err != nil {
 		return nil, err
 	}
 	if w.server, err = w.newServer(metrics.Handler(registry, w.log)); err != nil {
@@ -204,6 +212,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	part("health server", w.server.Run)
 	part("health checker", w.checker.Run)
 	part("service manager", w.notifier.Run)
+	part("dashboard", w.dashboard.Run)
+	part("peers", w.peers.run)
 	part("status", func(ctx context.Context) error { return w.status.run(ctx, w.beatNow) })
 	if w.Addr() != nil {
 		w.log.Info("serving health and metrics", "address", w.Addr().String())

@@ -1,0 +1,176 @@
+package dashboard
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// readWithin bounds how long the page waits for Redis.
+	readWithin = 2 * time.Second
+	// watchedEvery is the time between two readings while somebody looks at the page.
+	watchedEvery = time.Second
+	// watchedFor is how long a page that was asked for counts as looked at; a stream counts while it lasts.
+	watchedFor = 10 * time.Second
+
+	failuresMost = 20
+)
+
+// reading is what Redis said last. What could not be read again is what it was, with the reason why.
+type reading struct {
+	at                               time.Time // when it was begun; zero: nothing has been read yet
+	queues                           []Queue
+	failures                         []Failure
+	fleet                            []Peer
+	queuesErr, failuresErr, fleetErr string
+}
+
+// collector reads from Redis in the background, so that a Redis that hangs never keeps the page from saying so.
+type collector struct {
+	src  Sources
+	hist *history
+
+	mu      sync.Mutex // guards the rest
+	last    reading
+	done    chan struct{} // closed when the next reading has ended
+	streams int           // that are open
+	wanted  time.Time     // when a page was asked for last
+
+	wake chan struct{} // holds at most one token: a reading is wanted now
+}
+
+func newCollector(src Sources, hist *history) *collector {
+	return &collector{src: src, hist: hist, done: make(chan struct{}), wake: make(chan struct{}, 1)}
+}
+
+// run reads until ctx is over: often while somebody looks, else the queues alone and only for the history. read is called
+// after each reading.
+func (c *collector) run(ctx context.Context, read func()) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-c.wake:
+		case <-ctx.Done():
+			return
+		}
+		c.collect(ctx)
+		read()
+		if c.watched() {
+			timer.Reset(watchedEvery)
+		} else {
+			timer.Reset(historyStep)
+		}
+	}
+}
+
+func (c *collector) watched() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.streams > 0 || time.Since(c.wanted) < watchedFor
+}
+
+// watch counts a stream until the function that it returns is called.
+func (c *collector) watch() (stop func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.streams++
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.streams--
+	}
+}
+
+// latest returns what was read last.
+func (c *collector) latest() reading {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
+}
+
+// fresh returns a reading that is not older than a moment, or the last one when Redis takes too long.
+func (c *collector) fresh(ctx context.Context) reading {
+	c.mu.Lock()
+	complete := time.Since(c.wanted) < watchedFor || c.streams > 0 // else only the queues were read
+	c.wanted = time.Now()
+	last := c.last
+	c.mu.Unlock()
+	if complete && time.Since(last.at) < 2*watchedEvery {
+		return last
+	}
+	return c.refresh(ctx)
+}
+
+// refresh returns a reading that was begun after the call, or the last one when Redis takes too long.
+func (c *collector) refresh(ctx context.Context) reading {
+	ctx, cancel := context.WithTimeout(ctx, readWithin)
+	defer cancel()
+	asked, last := time.Now(), reading{}
+	for last.at.Before(asked) {
+		c.mu.Lock()
+		done := c.done
+		c.mu.Unlock()
+		select {
+		case c.wake <- struct{}{}:
+		default:
+		}
+		select {
+		case <-done:
+			last = c.latest()
+		case <-ctx.Done():
+			return c.latest()
+		}
+	}
+	return last
+}
+
+func (c *collector) collect(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, readWithin)
+	defer cancel()
+	next := c.latest()
+	next.at = time.Now()
+	var group sync.WaitGroup
+	group.Go(func() {
+		queues, err := c.src.Queues(ctx)
+		if next.queuesErr = errorText(err); err == nil {
+			next.queues = queues
+			c.hist.measured(queues)
+		}
+	})
+	if c.watched() {
+		group.Go(func() {
+			failures, err := c.src.Failures(ctx, failuresMost)
+			if next.failuresErr = errorText(err); err == nil {
+				next.failures = failures
+			}
+		})
+		group.Go(func() {
+			fleet, err := c.src.Fleet(ctx)
+			if next.fleetErr = errorText(err); err == nil {
+				next.fleet = fleet
+			}
+		})
+	}
+	group.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = next
+	close(c.done)
+	c.done = make(chan struct{})
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return firstLine(err.Error())
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return strings.TrimSpace(line)
+}

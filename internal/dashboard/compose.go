@@ -1,0 +1,218 @@
+package dashboard
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// How many rows a table shows at most.
+const (
+	activeMost = 50
+	peersMost  = 100
+	stderrMost = 20
+	// textMost bounds a traceback and a payload, in bytes.
+	textMost = 8 << 10
+)
+
+// view puts together what one kind of visitor sees.
+func (d *Dashboard) view(r reading, trusted bool) *View {
+	s := d.src
+	v := &View{
+		Name: s.Name, Version: s.Version, Environment: s.Environment, Host: s.Host, At: time.Now(),
+		Trusted: trusted, Payloads: trusted && s.ShowPayloads, Health: d.health(),
+		Queues:   Queues{Err: r.queuesErr, Count: d.queues(r.queues)},
+		Failures: failures(r, trusted, trusted && s.ShowPayloads),
+		Fleet:    fleetOf(r),
+	}
+	if trusted {
+		v.Token = d.token
+	}
+	if s.Process == nil {
+		return v
+	}
+	process := s.Process()
+	process.CanAct = trusted && s.Actions.Restart != nil
+	if !trusted {
+		process.Stderr = nil
+	}
+	process.Stderr = process.Stderr[max(0, len(process.Stderr)-stderrMost):]
+	v.Process = &process
+	active := s.Active()
+	active.Tasks, active.More = most(active.Tasks, activeMost)
+	for i := range active.Tasks {
+		t := &active.Tasks[i]
+		if t.Payload = clip(t.Payload); !v.Payloads {
+			t.Payload = ""
+		}
+		if !trusted {
+			t.Message = ""
+		}
+	}
+	v.Active = &active
+	v.Load = d.load()
+	return v
+}
+
+// most returns a copy of at most n of the list, and how many more there are.
+func most[T any](list []T, n int) (shown []T, more int) {
+	shown = slices.Clone(list[:min(len(list), n)])
+	return shown, len(list) - len(shown)
+}
+
+func clip(s string) string {
+	if len(s) <= textMost {
+		return s
+	}
+	return strings.ToValidUTF8(s[:textMost], "") + "…"
+}
+
+// health is the present Health, with the time since when its word has been what it is.
+func (d *Dashboard) health() Health {
+	h := d.src.Health()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if h.Word != d.word {
+		d.word, d.since = h.Word, time.Now()
+	}
+	h.Since = d.since
+	h.Reasons = slices.Clone(h.Reasons)
+	for i, reason := range h.Reasons {
+		h.Reasons[i] = firstLine(reason)
+	}
+	return h
+}
+
+func (d *Dashboard) queues(read []Queue) []Queue {
+	queues := slices.Clone(read)
+	for i := range queues {
+		q := &queues[i]
+		pending, latency := d.hist.queue(q.Name)
+		q.PendingChart = chart("pending tasks", settled(pending), formatCount)
+		q.LatencyChart = chart("age of the oldest pending task", settled(latency), formatSeconds)
+	}
+	return queues
+}
+
+// settled leaves the present slot out while nothing was measured in it.
+func settled(values []float64) []float64 {
+	switch n := len(values); {
+	case n == 0:
+		return nil
+	case math.IsNaN(values[n-1]):
+		return values[:n-1]
+	default:
+		return values[1:]
+	}
+}
+
+func (d *Dashboard) load() *Load {
+	l := d.hist.load()
+	out := &Load{
+		Rate: l.rate, FailedShare: l.failedShare, P50: l.p50, P95: l.p95,
+		RateChart:   chart("finished tasks a second", l.rates, formatCount),
+		FailedChart: chart("failed tasks a second", l.failures, formatCount),
+		P50Chart:    chart("median duration", l.p50s, formatSeconds),
+		P95Chart:    chart("95th percentile of the duration", l.p95s, formatSeconds),
+	}
+	out.Processed, out.Failed = d.src.Totals()
+	out.FailedChart.Top = max(out.FailedChart.Top, out.RateChart.Top)
+	out.P50Chart.Top = max(out.P50Chart.Top, out.P95Chart.Top)
+	return out
+}
+
+// chart describes a series in words for those who do not see it.
+func chart(what string, values []float64, format func(float64) string) Chart {
+	c := Chart{Values: values, Top: 1}
+	last, largest := math.NaN(), math.NaN()
+	for _, v := range values {
+		if !math.IsNaN(v) {
+			last = v
+			if math.IsNaN(largest) || v > largest {
+				largest = v
+			}
+		}
+	}
+	if math.IsNaN(largest) {
+		c.Label = fmt.Sprintf("%s over %d minutes: nothing measured yet", what, int(historySpan.Minutes()))
+		return c
+	}
+	c.Label = fmt.Sprintf("%s over %d minutes: now %s, at most %s", what, int(historySpan.Minutes()), format(last), format(largest))
+	if largest > 0 {
+		c.Top = roundUp(largest)
+	}
+	return c
+}
+
+// roundUp returns the least of 1, 2, 5, 10, 20, … (and 0.5, 0.2, …) that is not below v, which is more than 0.
+func roundUp(v float64) float64 {
+	ten := math.Pow(10, math.Floor(math.Log10(v)))
+	for _, step := range []float64{1, 2, 5, 10} {
+		if top := step * ten; top >= v {
+			return top
+		}
+	}
+	return v
+}
+
+func formatCount(v float64) string { return fmt.Sprintf("%.3g", v) }
+
+func formatSeconds(v float64) string {
+	d := time.Duration(v * float64(time.Second))
+	switch {
+	case d >= time.Second:
+		d = d.Round(100 * time.Millisecond)
+	case d >= time.Millisecond:
+		d = d.Round(100 * time.Microsecond)
+	}
+	return d.String()
+}
+
+func failures(r reading, trusted, payloads bool) Failures {
+	f := Failures{Err: r.failuresErr}
+	for _, q := range r.queues {
+		f.Retry += q.Retry
+		f.Archived += q.Archived
+	}
+	f.List, _ = most(r.failures, failuresMost)
+	for i := range f.List {
+		t := &f.List[i]
+		if t.Traceback, t.Payload = clip(t.Traceback), clip(t.Payload); !payloads {
+			t.Payload = ""
+		}
+		if !trusted {
+			t.Error, t.Traceback = "", ""
+		}
+	}
+	return f
+}
+
+// urgency orders tones by how soon somebody should look.
+func urgency(t Tone) int { return slices.Index([]Tone{Bad, Warn, Quiet, Good}, t) }
+
+func fleetOf(r reading) Fleet {
+	f := Fleet{Err: r.fleetErr}
+	all := slices.Clone(r.fleet)
+	for i := range all {
+		p := &all[i]
+		p.Reason = firstLine(p.Reason)
+		switch {
+		case p.State == "DEAD":
+			f.Dead++
+		case p.Tone == Bad:
+			f.Sick++
+		case p.State == "FREE":
+			f.Free++
+		default:
+			f.Busy++
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Peer) int {
+		return cmp.Or(cmp.Compare(urgency(a.Tone), urgency(b.Tone)), strings.Compare(a.ID, b.ID))
+	})
+	f.Workers, f.More = most(all, peersMost)
+	return f
+}

@@ -1,0 +1,214 @@
+package dashboard
+
+import (
+	"math"
+	"sync"
+	"time"
+)
+
+// The history is kept in slots of historyStep, the present one included, for historySpan.
+const (
+	historyStep  = 5 * time.Second
+	historySpan  = 15 * time.Minute
+	historySlots = int(historySpan / historyStep)
+	// quantileSlots is how many slots one point of a duration chart looks back: few tasks end within five seconds.
+	quantileSlots = 6
+	rateSlots     = int(time.Minute / historyStep)
+)
+
+// Durations are counted in buckets that are a fourth of an octave wide, from 2^-14 s (61 µs) to 2^18 s (three days):
+// a quantile is off by 9 % at most.
+const (
+	bucketsPerOctave = 4
+	lowestOctave     = -14
+	octaves          = 32
+	durationBuckets  = octaves * bucketsPerOctave
+)
+
+// history remembers what happened in the last fifteen minutes. Every value belongs to the slot in which it was told. It
+// is safe for concurrent use, and cheap enough to be told of every task.
+type history struct {
+	now func() time.Time
+
+	mu     sync.Mutex // guards the rest
+	newest int64      // number of the present slot: time since the epoch by historyStep
+	work   [historySlots]workSlot
+	queues map[string]*queueSlots
+}
+
+type workSlot struct {
+	finished, failed int
+	took             [durationBuckets]uint32
+}
+
+// queueSlots are the measurements of one queue; NaN where there is none.
+type queueSlots struct {
+	pending, latency [historySlots]float64
+}
+
+func newHistory(now func() time.Time) *history {
+	h := &history{now: now, queues: make(map[string]*queueSlots)}
+	h.newest = h.slot()
+	return h
+}
+
+func (h *history) slot() int64 { return h.now().UnixNano() / int64(historyStep) }
+
+// advance begins the slots that are due. The caller holds mu.
+func (h *history) advance() {
+	slot := h.slot()
+	if slot <= h.newest { // a clock that was set back finds its slots again
+		return
+	}
+	for n := max(h.newest+1, slot-int64(historySlots)+1); n <= slot; n++ {
+		i := n % int64(historySlots)
+		h.work[i] = workSlot{}
+		for name, q := range h.queues {
+			q.pending[i], q.latency[i] = math.NaN(), math.NaN()
+			if q.empty() {
+				delete(h.queues, name)
+			}
+		}
+	}
+	h.newest = slot
+}
+
+func (q *queueSlots) empty() bool {
+	for _, v := range q.pending {
+		if !math.IsNaN(v) {
+			return false
+		}
+	}
+	return true
+}
+
+// finished notes that a task has ended.
+func (h *history) finished(took time.Duration, failed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.advance()
+	s := &h.work[h.newest%int64(historySlots)]
+	s.finished++
+	if failed {
+		s.failed++
+	}
+	s.took[bucketOf(took)]++
+}
+
+// measured notes the depth of each queue that could be read.
+func (h *history) measured(queues []Queue) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.advance()
+	for _, q := range queues {
+		if q.Err != "" {
+			continue
+		}
+		s := h.queues[q.Name]
+		if s == nil {
+			s = &queueSlots{}
+			for i := range s.pending {
+				s.pending[i], s.latency[i] = math.NaN(), math.NaN()
+			}
+			h.queues[q.Name] = s
+		}
+		i := h.newest % int64(historySlots)
+		s.pending[i], s.latency[i] = float64(q.Pending), q.Latency.Seconds()
+	}
+}
+
+// queue returns what was measured of a queue, oldest first, the present slot included.
+func (h *history) queue(name string) (pending, latency []float64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.advance()
+	q := h.queues[name]
+	if q == nil {
+		return nil, nil
+	}
+	for n := h.newest - int64(historySlots) + 1; n <= h.newest; n++ {
+		i := n % int64(historySlots)
+		pending, latency = append(pending, q.pending[i]), append(latency, q.latency[i])
+	}
+	return pending, latency
+}
+
+// load is what the history tells of the work. The series are of finished slots only, oldest first.
+type load struct {
+	rate, failedShare float64
+	p50, p95          time.Duration // negative: nothing finished
+	rates, failures   []float64     // a second
+	p50s, p95s        []float64     // in seconds; NaN: nothing finished
+}
+
+func (h *history) load() load {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.advance()
+	var l load
+	var all, window [durationBuckets]uint32
+	var finished, failed int
+	first := h.newest - int64(historySlots) + 1
+	for n := first; n <= h.newest; n++ {
+		s := &h.work[n%int64(historySlots)]
+		for i, count := range s.took {
+			all[i] += count
+			window[i] += count
+		}
+		if old := n - quantileSlots; old >= first {
+			for i, count := range h.work[old%int64(historySlots)].took {
+				window[i] -= count
+			}
+		}
+		if n >= h.newest-int64(rateSlots) {
+			finished, failed = finished+s.finished, failed+s.failed
+		}
+		if n < h.newest {
+			l.rates = append(l.rates, float64(s.finished)/historyStep.Seconds())
+			l.failures = append(l.failures, float64(s.failed)/historyStep.Seconds())
+			l.p50s = append(l.p50s, quantile(&window, 0.5))
+			l.p95s = append(l.p95s, quantile(&window, 0.95))
+		}
+	}
+	present := h.now().Sub(time.Unix(0, h.newest*int64(historyStep)))
+	over := time.Duration(rateSlots)*historyStep + min(max(present, 0), historyStep)
+	l.rate = float64(finished) / over.Seconds()
+	if finished > 0 {
+		l.failedShare = float64(failed) / float64(finished)
+	}
+	l.p50, l.p95 = durationOf(quantile(&all, 0.5)), durationOf(quantile(&all, 0.95))
+	return l
+}
+
+func bucketOf(took time.Duration) int {
+	if took <= 0 {
+		return 0
+	}
+	i := int(math.Floor((math.Log2(took.Seconds()) - lowestOctave) * bucketsPerOctave))
+	return min(max(i, 0), durationBuckets-1)
+}
+
+// quantile returns the q-quantile of counted durations in seconds, NaN when none was counted. Within a bucket the
+// durations are taken as spread evenly on the logarithmic scale.
+func quantile(counts *[durationBuckets]uint32, q float64) float64 {
+	var total float64
+	for _, count := range counts {
+		total += float64(count)
+	}
+	rank, below := q*total, 0.0
+	for i, count := range counts {
+		c := float64(count)
+		if c > 0 && below+c >= rank {
+			return math.Exp2(lowestOctave + (float64(i)+(rank-below)/c)/bucketsPerOctave)
+		}
+		below += c
+	}
+	return math.NaN()
+}
+
+func durationOf(seconds float64) time.Duration {
+	if math.IsNaN(seconds) {
+		return -1
+	}
+	return time.Duration(seconds * float64(time.Second))
+}

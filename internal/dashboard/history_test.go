@@ -1,0 +1,83 @@
+package dashboard
+
+import (
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestQuantilesAreWithinABucket(t *testing.T) {
+	for _, took := range []time.Duration{time.Microsecond, 100 * time.Microsecond, 3 * time.Millisecond, time.Second, 90 * time.Second, 30 * time.Hour} {
+		h := newHistory(time.Now)
+		for range 100 {
+			h.finished(took, false)
+		}
+		l := h.load()
+		for _, got := range []time.Duration{l.p50, l.p95} {
+			if ratio := got.Seconds() / max(took, 61*time.Microsecond).Seconds(); ratio < 0.84 || ratio > 1.19 {
+				t.Errorf("%v reads as %v", took, got)
+			}
+		}
+	}
+	h := newHistory(time.Now)
+	for range 90 {
+		h.finished(10*time.Millisecond, false)
+	}
+	for range 10 {
+		h.finished(2*time.Second, true)
+	}
+	l := h.load()
+	if l.p50 > 12*time.Millisecond || l.p95 < 1600*time.Millisecond || l.failedShare != 0.1 {
+		t.Errorf("p50 %v, p95 %v, %v failed", l.p50, l.p95, l.failedShare)
+	}
+}
+
+func TestHistoryForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(time.Now)
+		if l := h.load(); l.rate != 0 || l.p50 >= 0 || len(l.rates) != historySlots-1 || !math.IsNaN(l.p95s[0]) {
+			t.Fatalf("empty: %+v", l)
+		}
+		for range 50 {
+			h.finished(time.Second, false)
+			h.measured([]Queue{{Name: "q", Pending: 7, Latency: 2 * time.Second}, {Name: "broken", Err: "no"}})
+		}
+		time.Sleep(historyStep)
+		l := h.load()
+		if last := l.rates[len(l.rates)-1]; last != 10 {
+			t.Errorf("%v a second in the last slot", last)
+		}
+		if math.IsNaN(l.p50s[len(l.p50s)-1]) || !math.IsNaN(l.p50s[len(l.p50s)-2]) {
+			t.Errorf("p50s %v", l.p50s[len(l.p50s)-3:])
+		}
+		if l.rate < 0.7 || l.rate > 0.85 { // 50 in the last minute and a bit
+			t.Errorf("%v a second over the last minute", l.rate)
+		}
+		pending, latency := h.queue("q")
+		if n := len(pending); n != historySlots || pending[n-2] != 7 || latency[n-2] != 2 || !math.IsNaN(pending[n-1]) || !math.IsNaN(pending[n-3]) {
+			t.Errorf("pending %v", pending[len(pending)-4:])
+		}
+		if pending, _ := h.queue("broken"); pending != nil {
+			t.Errorf("a queue that could not be read has %v", pending)
+		}
+		time.Sleep(10 * historyStep)
+		if l := h.load(); math.IsNaN(l.p50s[len(l.p50s)-6]) == math.IsNaN(l.p50s[len(l.p50s)-1]) {
+			t.Errorf("the window of the durations does not move on: %v", l.p50s[len(l.p50s)-8:])
+		}
+		time.Sleep(historySpan)
+		if l := h.load(); l.rate != 0 || l.p50 >= 0 {
+			t.Errorf("after the span: %+v", l)
+		}
+		if pending, _ := h.queue("q"); pending != nil || len(h.queues) != 0 {
+			t.Errorf("a queue that has not been seen for the whole span still has %v", pending)
+		}
+	})
+}
+
+func BenchmarkFinished(b *testing.B) {
+	h := newHistory(time.Now)
+	for b.Loop() {
+		h.finished(time.Millisecond, false)
+	}
+}

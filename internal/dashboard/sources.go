@@ -1,0 +1,64 @@
+package dashboard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+)
+
+// Sources are what the page is made from. Their functions are called from any goroutine. Those without a context must
+// not block; those with one should return by its end.
+type Sources struct {
+	Name        string // the worker's id, or what this process is when it is no worker
+	Version     string
+	Environment string
+	Host        string
+	// ShowPayloads is dashboard.show_payloads: whether who may see what tasks carry sees their payloads too.
+	ShowPayloads bool
+
+	// Health is the one truth about this process; its Since is filled in here. Required.
+	Health func() Health
+	// Changed returns a channel that is closed at the next change of Health; it is taken before Health is asked. Required.
+	Changed func() <-chan struct{}
+	// Process, Active and Totals are of the worker and its Python process; nil together when this process is no worker.
+	Process func() Process
+	Active  func() Active
+	Totals  func() (processed, failed int64)
+
+	// Queues returns every queue without its charts. Required.
+	Queues func(context.Context) ([]Queue, error)
+	// Failures returns the tasks that failed last, at most so many. Required.
+	Failures func(ctx context.Context, most int) ([]Failure, error)
+	// Fleet returns every worker of the registry. Required.
+	Fleet func(context.Context) ([]Peer, error)
+
+	// Trusted tells which visitors see what tasks carry (payloads, error texts, lines of stderr) and may act. Required.
+	Trusted func(*http.Request) bool
+	Actions Actions
+	Logger  *slog.Logger
+}
+
+// Actions are what a trusted visitor can do. An error should be fit to be read by him.
+type Actions struct {
+	Restart       func(context.Context) error // of the Python process; nil when this process is no worker
+	Retry, Delete func(ctx context.Context, queue, id string) error
+	Pause, Resume func(ctx context.Context, queue string) error
+}
+
+func (s Sources) check() error {
+	for name, missing := range map[string]bool{
+		"Health": s.Health == nil, "Changed": s.Changed == nil, "Queues": s.Queues == nil, "Failures": s.Failures == nil,
+		"Fleet": s.Fleet == nil, "Trusted": s.Trusted == nil, "Logger": s.Logger == nil,
+		"Actions": s.Actions.Retry == nil || s.Actions.Delete == nil || s.Actions.Pause == nil || s.Actions.Resume == nil,
+	} {
+		if missing {
+			return fmt.Errorf("dashboard: Sources.%s is missing", name)
+		}
+	}
+	if (s.Process == nil) != (s.Active == nil) || (s.Process == nil) != (s.Totals == nil) {
+		return errors.New("dashboard: Sources.Process, Active and Totals belong together")
+	}
+	return nil
+}

@@ -1,0 +1,226 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+)
+
+// States of a failed task.
+const (
+	StateRetry    = "retry"    // waits for its next attempt
+	StateArchived = "archived" // waits for somebody to look at it
+)
+
+// Failure is a task whose last attempt failed.
+type Failure struct {
+	ID, Queue, Type string
+	State           string // StateRetry or StateArchived
+	Retried         int    // attempts that were followed by another, or are about to be
+	MaxRetry        int
+	FailedAt        time.Time // of the last attempt; zero when unknown
+	NextAt          time.Time // of the next attempt; zero when archived
+	Error           string    // all that is kept of it
+	Payload         string    // its beginning, as the view asynq:t:<id> shows it
+}
+
+// failureMost is how large a stored task may be, in bytes, to be read for its error; the view tells of a larger one.
+const failureMost = 256 << 10
+
+// Operator does to tasks and queues what an operator does by hand. It is safe for concurrent use.
+type Operator struct {
+	client    redis.UniversalClient
+	inspector *asynq.Inspector
+
+	mu   sync.Mutex // guards seen
+	seen map[failureKey]Failure
+}
+
+// failureKey names one failure of a task: the score changes with the next.
+type failureKey struct {
+	queue, id, state string
+	score            float64
+}
+
+// NewOperator returns an Operator that works through client, which stays the caller's.
+func NewOperator(client redis.UniversalClient) *Operator {
+	return &Operator{client: client, inspector: asynq.NewInspectorFromRedisClient(client)}
+}
+
+// Retry puts a failed or scheduled task at the end of the pending list, whatever its remaining retries.
+func (o *Operator) Retry(_ context.Context, queue, id string) error {
+	if err := o.inspector.RunTask(queue, id); err != nil {
+		return fmt.Errorf("run task %s of queue %s again: %w", id, queue, err)
+	}
+	return nil
+}
+
+// Delete removes a task that is not running, and its view. Nothing brings it back.
+func (o *Operator) Delete(ctx context.Context, queue, id string) error {
+	if err := o.inspector.DeleteTask(queue, id); err != nil {
+		return fmt.Errorf("delete task %s of queue %s: %w", id, queue, err)
+	}
+	if err := o.client.Del(ctx, ViewKey(id)).Err(); err != nil {
+		return fmt.Errorf("delete %s, while its task is deleted: %w", ViewKey(id), err)
+	}
+	return nil
+}
+
+// Pause keeps every worker from taking tasks of a queue, until Resume. Those that run go on. Pausing a paused queue is
+// no error.
+func (o *Operator) Pause(ctx context.Context, queue string) error {
+	paused, err := o.client.Exists(ctx, pausedKey(queue)).Result()
+	if err == nil && paused == 0 {
+		err = o.inspector.PauseQueue(queue)
+	}
+	if err != nil {
+		return fmt.Errorf("pause queue %s: %w", queue, err)
+	}
+	return nil
+}
+
+// Resume ends a Pause. Resuming a queue that is not paused is no error.
+func (o *Operator) Resume(ctx context.Context, queue string) error {
+	paused, err := o.client.Exists(ctx, pausedKey(queue)).Result()
+	if err == nil && paused > 0 {
+		err = o.inspector.UnpauseQueue(queue)
+	}
+	if err != nil {
+		return fmt.Errorf("resume queue %s: %w", queue, err)
+	}
+	return nil
+}
+
+// Failures returns the tasks of these queues that failed last, at most so many, the latest first: of each queue the
+// newest in the archive and those of the retry set that are due next. What it read before is not read again.
+func (o *Operator) Failures(ctx context.Context, queues []string, most int) ([]Failure, error) {
+	keys, err := o.failed(ctx, queues, most)
+	if err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	seen := o.seen
+	o.mu.Unlock()
+	known := make(map[failureKey]Failure, len(keys))
+	var unknown []failureKey
+	for _, k := range keys {
+		if f, ok := seen[k]; ok {
+			known[k] = f
+		} else {
+			unknown = append(unknown, k)
+		}
+	}
+	if err := o.read(ctx, unknown, known); err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	o.seen = known
+	o.mu.Unlock()
+	list := make([]Failure, 0, len(known))
+	for _, f := range known {
+		list = append(list, f)
+	}
+	slices.SortFunc(list, func(a, b Failure) int {
+		return cmp.Or(b.FailedAt.Compare(a.FailedAt), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.ID, b.ID))
+	})
+	return list[:min(len(list), most)], nil
+}
+
+func (o *Operator) failed(ctx context.Context, queues []string, most int) ([]failureKey, error) {
+	pipe := o.client.Pipeline()
+	type replies struct{ archived, retry *redis.ZSliceCmd }
+	all := make([]replies, len(queues))
+	last := int64(most - 1)
+	for i, q := range queues {
+		all[i] = replies{pipe.ZRevRangeWithScores(ctx, archivedKey(q), 0, last), pipe.ZRangeWithScores(ctx, retryKey(q), 0, last)}
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("read the failed tasks: %w", err)
+	}
+	var keys []failureKey
+	for i, q := range queues {
+		for state, cmd := range map[string]*redis.ZSliceCmd{StateArchived: all[i].archived, StateRetry: all[i].retry} {
+			for _, z := range cmd.Val() {
+				id, _ := z.Member.(string)
+				keys = append(keys, failureKey{q, id, state, z.Score})
+			}
+		}
+	}
+	return keys, nil
+}
+
+// read adds what Redis knows of these failures to known. A task that has gone meanwhile is left out.
+func (o *Operator) read(ctx context.Context, keys []failureKey, known map[failureKey]Failure) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	pipe := o.client.Pipeline()
+	sizes := make([]*redis.Cmd, len(keys))
+	for i, k := range keys {
+		sizes[i] = pipe.Do(ctx, "HSTRLEN", taskKey(k.queue, k.id), "msg")
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fmt.Errorf("read the failed tasks: %w", err)
+	}
+	messages := make([]*redis.StringCmd, len(keys))
+	views := make([]*redis.MapStringStringCmd, len(keys))
+	for i, k := range keys {
+		switch size, _ := sizes[i].Int64(); {
+		case size > failureMost:
+			views[i] = pipe.HGetAll(ctx, ViewKey(k.id))
+		case size > 0:
+			messages[i] = pipe.HGet(ctx, taskKey(k.queue, k.id), "msg")
+		}
+	}
+	if pipe.Len() > 0 {
+		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+			return fmt.Errorf("read the failed tasks: %w", err)
+		}
+	}
+	for i, k := range keys {
+		f := Failure{ID: k.id, Queue: k.queue, State: k.state}
+		at := time.Unix(int64(k.score), 0)
+		if k.state == StateRetry {
+			f.NextAt = at
+		}
+		switch {
+		case views[i] != nil:
+			f.fromView(views[i].Val())
+			if k.state == StateArchived {
+				f.FailedAt = at
+			}
+		case messages[i] == nil || !f.fromMessage(messages[i].Val()):
+			continue
+		}
+		known[k] = f
+	}
+	return nil
+}
+
+func (f *Failure) fromMessage(stored string) bool {
+	m, err := decodeMessage([]byte(stored))
+	if err != nil {
+		return false
+	}
+	f.Type, f.Retried, f.MaxRetry = m.Type, m.Retried, m.MaxRetry
+	f.FailedAt, f.Error, f.Payload = m.LastFailed, m.ErrorMsg, viewPayload(m.Payload)
+	return true
+}
+
+// fromView fills in what the readable hash tells, if it is of the same task: ids are unique per queue only.
+func (f *Failure) fromView(view map[string]string) {
+	if view["queue"] != f.Queue {
+		return
+	}
+	f.Type, f.Error, f.Payload = view["type"], view["error"], view["payload"]
+	f.Retried, _ = strconv.Atoi(view["retried"])
+	f.MaxRetry, _ = strconv.Atoi(view["max_retry"])
+}
