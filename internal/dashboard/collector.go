@@ -45,9 +45,8 @@ func newCollector(src Sources, hist *history) *collector {
 	return &collector{src: src, hist: hist, done: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
-// run reads until ctx is over: often while somebody looks, else the queues alone and only for the history. read is called
-// after each reading.
-func (c *collector) run(ctx context.Context, read func()) {
+// run reads until ctx is over: often while somebody looks, else the queues alone and only for the history.
+func (c *collector) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -58,7 +57,6 @@ func (c *collector) run(ctx context.Context, read func()) {
 			return
 		}
 		c.collect(ctx)
-		read()
 		if c.watched() {
 			timer.Reset(watchedEvery)
 		} else {

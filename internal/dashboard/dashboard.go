@@ -71,7 +71,7 @@ func (d *Dashboard) Finished(took time.Duration, failed bool) { d.hist.finished(
 func (d *Dashboard) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
-	running.Go(func() { d.collect.run(ctx, d.changed) })
+	running.Go(func() { d.collect.run(ctx) })
 	running.Go(func() { d.work(ctx) })
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

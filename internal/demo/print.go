@@ -61,6 +61,7 @@ func (d *demo) printHead(pid int) {
 func (d *demo) printCommands(b *batch, pid int) {
 	if base := d.baseURL(); base != "" {
 		d.printSection("Open",
+			entry{"the dashboard", base + "/"},
 			entry{"healthy or not", base + "/health?verbose=1"},
 			entry{"for Prometheus", base + "/metrics"},
 			entry{"the queues", base + "/health/v2/queues"},
