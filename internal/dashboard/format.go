@@ -136,10 +136,14 @@ func amount(n float64) string {
 	switch {
 	case math.IsNaN(n):
 		return nothing
+	case n == 0:
+		return "0"
 	case n < 0.05:
 		return "< 0.1"
 	case n < 99.5:
 		return trimZero(strconv.FormatFloat(n, 'f', 1, 64))
+	case n >= 1e15:
+		return strconv.FormatFloat(n, 'g', 3, 64)
 	}
 	return grouped(int64(math.Round(n)))
 }

@@ -77,7 +77,6 @@ func templateFuncs() template.FuncMap {
 		"sparkSpan":  func(c Chart) plot { return spark(c, span) },
 		"plotRate":   func(all, failed Chart) plot { return overlay(all, failed, rate) },
 		"plotSpan":   func(p95, p50 Chart) plot { return overlay(p95, p50, span) },
-		"healthTone": checkTone,
 	}
 }
 

@@ -20,15 +20,43 @@ func (s sheet) Title() string {
 	return signs[s.Health.Tone] + " " + s.Health.Word + " – " + name(s.Name)
 }
 
-// checkTone is how good a check's answer is.
-func checkTone(answer string) Tone {
-	switch answer {
-	case "healthy":
-		return Good
-	case "unhealthy":
-		return Bad
+// check is the answer of one of the checks that make up the health.
+type check struct {
+	What, Answer string
+	Tone         Tone
+}
+
+// Checks are what the health of this worker is made of.
+func (s sheet) Checks() []check {
+	var out []check
+	add := func(what, answer string) {
+		c := check{What: what, Answer: answer, Tone: Quiet}
+		switch answer {
+		case "":
+			return
+		case "healthy":
+			c.Tone = Good
+		case "unhealthy":
+			c.Tone = s.Health.Tone // quiet while it starts
+			if c.Tone == Good {
+				c.Tone = Bad
+			}
+		}
+		out = append(out, c)
 	}
-	return Quiet
+	add("Python process", s.Health.Worker)
+	add("Redis", s.Health.Broker)
+	add("Database", s.Health.Database)
+	switch {
+	case s.Active == nil: // it runs no tasks
+	case !s.Health.Busy:
+		out = append(out, check{"New tasks", "are taken", Good})
+	case s.Health.Tone == Good:
+		out = append(out, check{"New tasks", "wait for a free slot", Quiet})
+	default:
+		out = append(out, check{"New tasks", "are not taken", s.Health.Tone})
+	}
+	return out
 }
 
 // totals are all queues together.
@@ -212,20 +240,7 @@ type badge struct {
 }
 
 // ProcessBadge is the state of the Python process.
-func (s sheet) ProcessBadge() badge { return badge{s.Process.Tone, s.Process.Status} }
-
-// Takes says whether a task would be taken now; nil where no tasks are run.
-func (s sheet) Takes() *badge {
-	switch {
-	case s.Active == nil:
-		return nil
-	case !s.Health.Busy:
-		return &badge{Good, "are taken"}
-	case s.Health.Tone == Good:
-		return &badge{Quiet, "wait for a free slot"}
-	}
-	return &badge{s.Health.Tone, "are not taken"}
-}
+func (s sheet) ProcessBadge() badge { return badge{s.Process.Tone, name(s.Process.Status)} }
 
 // ShowStderr tells whether the last lines of standard error are the first thing to read.
 func (s sheet) ShowStderr() bool { return s.Process.Tone == Bad || s.Process.Tone == Warn }
