@@ -158,7 +158,12 @@ func roundUp(v float64) float64 {
 	return v
 }
 
-func formatCount(v float64) string { return fmt.Sprintf("%.3g", v) }
+func formatCount(v float64) string {
+	if v >= 100 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
+}
 
 func formatSeconds(v float64) string {
 	d := time.Duration(v * float64(time.Second))

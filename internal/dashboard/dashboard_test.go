@@ -1,0 +1,480 @@
+package dashboard
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// secrets stand in all that only a trusted visitor may see.
+var secrets = []string{"SECRET-STDERR", "SECRET-ERROR", "SECRET-TRACE", "SECRET-PAYLOAD", "SECRET-MESSAGE"}
+
+// site is a running dashboard, its sources and what was done through it.
+type site struct {
+	t    *testing.T
+	d    *Dashboard
+	http *httptest.Server
+	log  bytes.Buffer
+
+	mu      sync.Mutex // guards the rest
+	word    string
+	changed chan struct{}
+	reads   map[string]int
+	done    []string
+	err     error         // of every source that reads Redis, and of every action
+	hang    chan struct{} // not nil: those sources wait for it
+	trusted bool
+}
+
+func newSite(t *testing.T, change func(*Sources)) *site {
+	t.Helper()
+	s := &site{t: t, word: "Healthy", changed: make(chan struct{}), reads: make(map[string]int), trusted: true}
+	src := Sources{
+		Name: "worker-1", Health: s.health, Changed: s.changes,
+		Process: func() Process { return Process{Tone: Good, Status: "running", Stderr: []string{"SECRET-STDERR"}} },
+		Active: func() Active {
+			return Active{Concurrency: 1, Tasks: []ActiveTask{{ID: "a1", Queue: "q", Message: "SECRET-MESSAGE", Payload: "SECRET-PAYLOAD"}}}
+		},
+		Totals: func() (int64, int64) { return 7, 1 },
+		Queues: func(ctx context.Context) ([]Queue, error) {
+			return []Queue{{Name: "q", Tone: Good, Pending: 4711}}, s.read(ctx, "queues")
+		},
+		Failures: func(ctx context.Context, _ int) ([]Failure, error) {
+			return []Failure{{ID: "f1", Queue: "q", State: "archived", Error: "SECRET-ERROR", Traceback: "SECRET-TRACE", Payload: "SECRET-PAYLOAD"}},
+				s.read(ctx, "failures")
+		},
+		Fleet: func(ctx context.Context) ([]Peer, error) {
+			return []Peer{{ID: "worker-1", Tone: Good, State: "FREE"}}, s.read(ctx, "fleet")
+		},
+		Trusted: func(*http.Request) bool { s.mu.Lock(); defer s.mu.Unlock(); return s.trusted },
+		Logger:  slog.New(slog.NewTextHandler(&s.log, nil)),
+		Actions: Actions{
+			Restart: func(context.Context) error { return s.do("restart") },
+			Retry:   func(_ context.Context, queue, id string) error { return s.do("retry " + queue + " " + id) },
+			Delete:  func(_ context.Context, queue, id string) error { return s.do("delete " + queue + " " + id) },
+			Pause:   func(_ context.Context, queue string) error { return s.do("pause " + queue) },
+			Resume:  func(_ context.Context, queue string) error { return s.do("resume " + queue) },
+		},
+	}
+	if change != nil {
+		change(&src)
+	}
+	var err error
+	if s.d, err = New(src); err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	for pattern, handler := range s.d.Handlers() {
+		mux.Handle(pattern, handler)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := s.d.Run(ctx); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	s.http = httptest.NewServer(mux)
+	t.Cleanup(func() {
+		s.http.CloseClientConnections()
+		s.http.Close()
+		cancel()
+		running.Wait()
+	})
+	return s
+}
+
+func (s *site) health() Health {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Health{Tone: Good, Word: s.word, Reasons: []string{"what happened\nSECRET-STDERR"}}
+}
+
+func (s *site) changes() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+// become changes the health's word, as a crash does.
+func (s *site) become(word string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.word = word
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *site) read(ctx context.Context, what string) error {
+	s.mu.Lock()
+	s.reads[what]++
+	err, hang := s.err, s.hang
+	s.mu.Unlock()
+	if hang != nil {
+		select {
+		case <-hang:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return err
+}
+
+func (s *site) do(what string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done = append(s.done, what)
+	return s.err
+}
+
+func (s *site) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
+func (s *site) get(path string) (*http.Response, string) {
+	s.t.Helper()
+	response, err := http.Get(s.http.URL + path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return response, string(body)
+}
+
+// post sends a form as a script does, and returns the code and the text of the answer.
+func (s *site) post(action string, form url.Values, header ...string) (int, string) {
+	s.t.Helper()
+	r, err := http.NewRequest(http.MethodPost, s.http.URL+"/actions/"+action, strings.NewReader(form.Encode()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Accept", "application/json")
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var answer map[string]string
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		return response.StatusCode, response.Header.Get("Location")
+	}
+	return response.StatusCode, answer["message"] + answer["error"]
+}
+
+func (s *site) actions() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.done)
+}
+
+// stream opens /events and returns what it says, event by event.
+func (s *site) stream() (<-chan string, func()) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.http.URL+"/events", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if response.StatusCode != http.StatusOK {
+		s.t.Fatalf("/events answers %s", response.Status)
+	}
+	events := make(chan string)
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		defer close(events)
+		defer response.Body.Close()
+		lines := bufio.NewReader(response.Body)
+		var event strings.Builder
+		for {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				return
+			}
+			if event.WriteString(line); line != "\n" {
+				continue
+			}
+			select {
+			case events <- event.String():
+			case <-ctx.Done():
+				return
+			}
+			event.Reset()
+		}
+	})
+	return events, func() { cancel(); reading.Wait() }
+}
+
+// await returns the first event that holds the text.
+func await(t *testing.T, events <-chan string, text string) string {
+	t.Helper()
+	limit := time.After(time.Minute)
+	for {
+		select {
+		case event, open := <-events:
+			if !open {
+				t.Fatalf("the stream ended before it said %q", text)
+			}
+			if strings.Contains(event, text) {
+				return event
+			}
+		case <-limit:
+			t.Fatalf("the stream has not said %q", text)
+		}
+	}
+}
+
+func TestStrangersSeeNothingOfTheTasks(t *testing.T) {
+	for _, c := range []struct {
+		trusted, payloads bool
+		hidden            []string
+	}{
+		{true, true, nil},
+		{true, false, []string{"SECRET-PAYLOAD"}},
+		{false, true, append([]string{"name=\"token\""}, secrets...)},
+	} {
+		s := newSite(t, func(src *Sources) { src.ShowPayloads = c.payloads })
+		s.set(func() { s.trusted = c.trusted })
+		_, page := s.get("/")
+		events, stop := s.stream()
+		stream := await(t, events, "a1")
+		stop()
+		for _, secret := range append([]string{"name=\"token\""}, secrets...) {
+			want := !slices.Contains(c.hidden, secret)
+			inJSON := strings.ReplaceAll(secret, `"`, `\"`)
+			for what, got := range map[string]bool{"the page": strings.Contains(page, secret), "the stream": strings.Contains(stream, inJSON)} {
+				if got != want {
+					t.Errorf("trusted %v, payloads %v: %s has %s: %v", c.trusted, c.payloads, what, secret, got)
+				}
+			}
+		}
+		if !c.trusted && strings.Contains(page, s.d.token) {
+			t.Error("a stranger's page has the token")
+		}
+	}
+}
+
+func TestTheStreamTellsAtOnce(t *testing.T) {
+	s := newSite(t, nil)
+	events, stop := s.stream()
+	defer stop()
+	first := await(t, events, "Healthy")
+	if !strings.HasPrefix(first, "event: sections\ndata: {\"page\":\""+s.d.render.build()+"\",") || !strings.Contains(first, `"id":"fleet"`) {
+		t.Errorf("it begins with %.200s", first)
+	}
+	await(t, events, "4,711")
+	await(t, events, "event: beat")
+	s.become("Degraded")
+	news := await(t, events, "Degraded")
+	if strings.Contains(news, `"id":"fleet"`) {
+		t.Error("what has not changed is sent again")
+	}
+}
+
+func TestEveryStreamEnds(t *testing.T) {
+	s := newSite(t, nil)
+	stops := make([]func(), 0, streamsMost)
+	for range streamsMost {
+		_, stop := s.stream()
+		stops = append(stops, stop)
+	}
+	if response, _ := s.get("/events"); response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
+		t.Errorf("one stream too many is answered with %s", response.Status)
+	}
+	s.set(func() { s.trusted = false })
+	_, stop := s.stream() // has places of its own
+	for _, stop := range append(stops, stop) {
+		stop()
+	}
+	deadline := time.Now().Add(time.Minute)
+	for len(s.d.trustedStreams)+len(s.d.otherStreams) > 0 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d streams are still open", len(s.d.trustedStreams)+len(s.d.otherStreams))
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestARedisThatHangsIsTold(t *testing.T) {
+	s := newSite(t, nil)
+	events, stop := s.stream()
+	defer stop()
+	await(t, events, "4,711")
+	hang := make(chan struct{})
+	defer close(hang)
+	s.set(func() { s.hang = hang })
+	s.become("Unhealthy")
+	await(t, events, "Unhealthy")
+	await(t, events, context.DeadlineExceeded.Error())
+	if _, page := s.get("/"); !strings.Contains(page, "Unhealthy") || !strings.Contains(page, "4,711") || !strings.Contains(page, context.DeadlineExceeded.Error()) {
+		t.Error("the page does not show the last depths and why there are no newer ones")
+	}
+}
+
+func TestNothingButTheDepthsIsReadWhileNobodyLooks(t *testing.T) {
+	s := newSite(t, nil)
+	deadline := time.Now().Add(time.Minute)
+	for {
+		s.mu.Lock()
+		reads := s.reads["queues"]
+		s.mu.Unlock()
+		if reads > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the queues are not read")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	s.set(func() {
+		if s.reads["failures"]+s.reads["fleet"] > 0 {
+			t.Errorf("read: %v", s.reads)
+		}
+	})
+	if _, page := s.get("/"); !strings.Contains(page, "f1") {
+		t.Error("the first page after a while is not complete")
+	}
+}
+
+func TestActions(t *testing.T) {
+	s := newSite(t, nil)
+	form := func(pairs ...string) url.Values {
+		v := url.Values{"token": {s.d.token}}
+		for i := 0; i+1 < len(pairs); i += 2 {
+			v.Set(pairs[i], pairs[i+1])
+		}
+		return v
+	}
+	for action, f := range map[string]url.Values{
+		"restart": form(), "retry": form("queue", "q", "id", "f1"), "delete": form("queue", "q", "id", "f1"),
+		"pause": form("queue", "q"), "resume": form("queue", "q"),
+	} {
+		if code, text := s.post(action, f); code != http.StatusOK || text == "" {
+			t.Errorf("%s: %d %s", action, code, text)
+		}
+	}
+	got := s.actions()
+	slices.Sort(got)
+	if want := []string{"delete q f1", "pause q", "restart", "resume q", "retry q f1"}; !slices.Equal(got, want) {
+		t.Errorf("done: %q", got)
+	}
+	if code, location := s.post("pause", form("queue", "q"), "Accept", "text/html"); code != http.StatusSeeOther || location != "/" {
+		t.Errorf("without a script: %d %s", code, location)
+	}
+
+	s.set(func() { s.done = nil })
+	for name, refused := range map[string]struct {
+		action string
+		form   url.Values
+		header []string
+		code   int
+	}{
+		"without a token":          {"restart", url.Values{}, nil, http.StatusForbidden},
+		"with another token":       {"restart", url.Values{"token": {strings.Repeat("0", 64)}}, nil, http.StatusForbidden},
+		"from another site":        {"restart", form(), []string{"Sec-Fetch-Site", "cross-site"}, http.StatusForbidden},
+		"from another origin":      {"restart", form(), []string{"Origin", "http://evil.example"}, http.StatusForbidden},
+		"unknown":                  {"reboot", form(), nil, http.StatusNotFound},
+		"a queue that is not ours": {"pause", form("queue", "other"), nil, http.StatusNotFound},
+		"no queue":                 {"pause", form(), nil, http.StatusNotFound},
+		"no task":                  {"delete", form("queue", "q"), nil, http.StatusBadRequest},
+		"too large":                {"delete", form("queue", "q", "id", strings.Repeat("x", formMost)), nil, http.StatusBadRequest},
+	} {
+		if code, text := s.post(refused.action, refused.form, refused.header...); code != refused.code || text == "" {
+			t.Errorf("%s: %d %s", name, code, text)
+		}
+	}
+	s.set(func() { s.trusted = false })
+	if code, _ := s.post("restart", form()); code != http.StatusForbidden {
+		t.Errorf("a stranger: %d", code)
+	}
+	if done := s.actions(); len(done) > 0 {
+		t.Errorf("done all the same: %q", done)
+	}
+	s.set(func() { s.trusted, s.err = true, errors.New("the task is running\nSECRET-STDERR") })
+	if code, text := s.post("delete", form("queue", "q", "id", "f1")); code != http.StatusNotFound && code != http.StatusConflict || strings.Contains(text, "SECRET") {
+		t.Errorf("an action that fails: %d %s", code, text)
+	}
+	if response, _ := s.get("/actions/restart"); response.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("GET of an action: %s", response.Status)
+	}
+}
+
+func TestEverythingHasThePolicy(t *testing.T) {
+	s := newSite(t, nil)
+	for _, path := range []string{"/", "/assets/app.js", "/assets/nothing"} {
+		response, _ := s.get(path)
+		for name, want := range map[string]string{"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"} {
+			if got := response.Header.Get(name); got != want {
+				t.Errorf("%s: %s is %q", path, name, got)
+			}
+		}
+	}
+	if strings.Contains(policy, "unsafe") {
+		t.Error("the policy is not strict")
+	}
+}
+
+func TestSourcesAreChecked(t *testing.T) {
+	if _, err := New(Sources{}); err == nil || !strings.Contains(err.Error(), "missing") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestMostUrgentWorkersComeFirst(t *testing.T) {
+	var all []Peer
+	for i := range 2 * peersMost {
+		all = append(all, Peer{ID: fmt.Sprintf("w%03d", i), Tone: Good, State: "FREE"})
+	}
+	all[150].Tone, all[150].State = Bad, "DEAD"
+	all[180].Tone, all[180].State = Bad, "BUSY"
+	all[170].State = "BUSY"
+	f := fleetOf(reading{fleet: all})
+	if f.Workers[0].ID != "w150" || f.Workers[1].ID != "w180" || f.Workers[2].ID != "w000" || f.More != peersMost {
+		t.Errorf("%s %s %s, %d more", f.Workers[0].ID, f.Workers[1].ID, f.Workers[2].ID, f.More)
+	}
+	if f.Dead != 1 || f.Sick != 1 || f.Busy != 1 || f.Free != 2*peersMost-3 {
+		t.Errorf("%+v", f)
+	}
+	if all[0].ID != "w000" {
+		t.Error("the source's list was changed")
+	}
+}
+
+func TestRoundUp(t *testing.T) {
+	for v, want := range map[float64]float64{0.7: 1, 1: 1, 1.1: 2, 3: 5, 51: 100, 100: 100, 4711: 5000, 0.03: 0.05} {
+		if got := roundUp(v); got < want*0.999 || got > want*1.001 {
+			t.Errorf("%v: %v, want %v", v, got, want)
+		}
+	}
+}
