@@ -41,7 +41,7 @@ func spark(c Chart, write func(float64) string) plot {
 // overlay draws two charts on one scale, the second before the first.
 func overlay(back, front Chart, write func(float64) string) plot {
 	p := newPlot(plotPoints, write, named{"first", back}, named{"second", front})
-	p.Label = back.Label + "; " + front.Label
+	p.Label = line(back.Label) + "; " + line(front.Label)
 	return p
 }
 
@@ -51,7 +51,7 @@ type named struct {
 }
 
 func newPlot(points int, write func(float64) string, charts ...named) plot {
-	p := plot{Label: charts[0].chart.Label, Width: canvasWidth, Height: canvasHeight, Empty: true}
+	p := plot{Label: line(charts[0].chart.Label), Width: canvasWidth, Height: canvasHeight, Empty: true}
 	top := 0.0
 	for _, c := range charts {
 		top = max(top, scale(c.chart))

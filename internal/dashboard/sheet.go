@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -186,12 +187,15 @@ func (s sheet) Notices() []notice {
 	if n := s.Fleet.Dead; n > 0 {
 		add(Bad, "#fleet", "%s dead%s", workersAre(n), s.which(func(p Peer) bool { return p.State == "DEAD" }, n))
 	}
-	if n := s.Fleet.Sick; n > 0 {
-		add(Warn, "#fleet", "%s not healthy%s", workersAre(n), s.which(func(p Peer) bool {
-			return p.State != "DEAD" && (p.Tone == Bad || p.Tone == Warn)
-		}, n))
+	sick := func(p Peer) bool { return p.State != "DEAD" && p.Tone == Bad }
+	n := s.Fleet.Sick
+	if slices.ContainsFunc(s.Fleet.Workers, func(p Peer) bool { return p.Self && sick(p) }) {
+		n-- // the banner tells of this one
 	}
-	all := append(bad, warn...)
+	if n > 0 {
+		add(Bad, "#fleet", "%s not healthy%s", workersAre(n), s.which(func(p Peer) bool { return !p.Self && sick(p) }, n))
+	}
+	all := slices.Concat(bad, warn)
 	if more := len(all) - maxNotices; more > 0 {
 		all = append(all[:maxNotices], notice{Tone: Warn, Text: "And " + plural(more, "more thing", "more things") + " below."})
 	}

@@ -1,0 +1,62 @@
+package dashboard
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func texts(notices []notice) []string {
+	var out []string
+	for _, n := range notices {
+		out = append(out, string(n.Tone)+": "+n.Text)
+	}
+	return out
+}
+
+func TestNotices(t *testing.T) {
+	if got := (sheet{View: healthyView()}).Notices(); len(got) > 0 {
+		t.Errorf("nothing is wrong, and yet %q", texts(got))
+	}
+	v := healthyView()
+	v.Load.FailedShare = 0.25
+	v.Queues.Count[1].Err = "WRONGTYPE"
+	v.Queues.Count[0].Paused = true
+	v.Fleet.Sick, v.Fleet.Dead = 2, 5
+	v.Fleet.Workers[0].Tone, v.Fleet.Workers[1].Tone = Bad, Bad // this one and another
+	want := []string{
+		"bad: Queue emails cannot be read: WRONGTYPE", "bad: 5 workers are dead.", "bad: 1 worker is not healthy: worker-def456.",
+		"warn: Queue inference_default is paused; 3 tasks wait.", "warn: 25 % of the tasks that ended in the last minute failed.",
+	}
+	if got := texts(sheet{View: v}.Notices()); !slices.Equal(got, want) {
+		t.Errorf("notices %q, want %q", got, want)
+	}
+	v.Queues.Err, v.Failures.Err, v.Fleet.Err = "a", "b", "c"
+	got := texts(sheet{View: v}.Notices())
+	if len(got) != maxNotices+1 || got[maxNotices] != "warn: And 2 more things below." || !strings.HasPrefix(got[0], "bad: The queues cannot be read") {
+		t.Errorf("many notices: %q", got)
+	}
+}
+
+func TestChecks(t *testing.T) {
+	for name, want := range map[string]string{
+		"healthy":  "Python process healthy good, Redis healthy good, Database not configured quiet, New tasks are taken good",
+		"load":     "Python process healthy good, Redis healthy good, Database not configured quiet, New tasks wait for a free slot quiet",
+		"degraded": "Python process unhealthy bad, Redis healthy good, Database healthy good, New tasks are not taken bad",
+		"starting": "Python process unhealthy quiet, Redis healthy good, Database not configured quiet, New tasks are not taken quiet",
+		"checker":  "Redis healthy good, Database not configured quiet",
+	} {
+		var got []string
+		for _, c := range (sheet{View: fixtures()[name]}).Checks() {
+			got = append(got, c.What+" "+c.Answer+" "+string(c.Tone))
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("%s: checks %q, want %q", name, got, want)
+		}
+	}
+	v := healthyView()
+	v.Health.Database = "unhealthy"
+	if c := (sheet{View: v}).Checks()[2]; c.Tone != Bad {
+		t.Errorf("a check that failed is %s", c.Tone)
+	}
+}
