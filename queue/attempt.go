@@ -283,7 +283,7 @@ func (as *attempts) activeTasks() []ActiveTask {
 	for i, a := range runs {
 		out[i] = ActiveTask{
 			ID: a.task.ID, Queue: a.task.Queue, Type: a.task.Type, Since: a.taken, Started: a.started,
-			Progress: -1, ProgressMessage: a.progress.message,
+			Progress: -1, ProgressMessage: a.progress.message, Payload: a.task.Payload,
 		}
 		if a.progress.reported {
 			out[i].Progress = a.progress.fraction

@@ -274,6 +274,7 @@ type ActiveTask struct {
 	Started         time.Time // when it was given to the handler; zero before
 	Progress        float64   // the share that its handler says is done, 0 to 1; negative: it has said nothing
 	ProgressMessage string    // what the handler said with it; empty: nothing
+	Payload         []byte    // not to be changed
 }
 
 // Active returns the tasks in flight, the longest-running first. It is safe to call at any time.

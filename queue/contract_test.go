@@ -181,7 +181,7 @@ func TestViewPayload(t *testing.T) {
 		{strings.Repeat("a", 5000), strings.Repeat("a", 4096) + "… (5000 bytes)"},
 		{strings.Repeat("é", 3000), strings.Repeat("é", 2048) + "… (6000 bytes)"},
 	} {
-		if got := viewPayload([]byte(c.in)); got != c.want {
+		if got := PayloadText([]byte(c.in)); got != c.want {
 			t.Errorf("%.20q shows as %.40q", c.in, got)
 		}
 	}

@@ -180,6 +180,6 @@ func pendingView(queue string, row []string) []any {
 	if err != nil || row[1] == "" {
 		return view // too large or unreadable: what is known without it
 	}
-	return append(view, "type", m.Type, "payload", viewPayload(m.Payload), "retried", strconv.Itoa(m.Retried),
+	return append(view, "type", m.Type, "payload", PayloadText(m.Payload), "retried", strconv.Itoa(m.Retried),
 		"max_retry", strconv.Itoa(m.MaxRetry), "timeout", viewSeconds(m.Timeout), "error", m.ErrorMsg)
 }

@@ -211,7 +211,7 @@ func (f *Failure) fromMessage(stored string) bool {
 		return false
 	}
 	f.Type, f.Retried, f.MaxRetry = m.Type, m.Retried, m.MaxRetry
-	f.FailedAt, f.Error, f.Payload = m.LastFailed, m.ErrorMsg, viewPayload(m.Payload)
+	f.FailedAt, f.Error, f.Payload = m.LastFailed, m.ErrorMsg, PayloadText(m.Payload)
 	return true
 }
 

@@ -56,7 +56,7 @@ func (v *taskViews) started(t *Task, at time.Time) {
 	}
 	v.takeProgress(t.ID) // of an attempt before this one
 	v.put(t.ID, map[string]string{
-		"id": t.ID, "type": t.Type, "queue": t.Queue, "state": "active", "payload": viewPayload(t.Payload),
+		"id": t.ID, "type": t.Type, "queue": t.Queue, "state": "active", "payload": PayloadText(t.Payload),
 		"retried": strconv.Itoa(t.RetryCount), "max_retry": strconv.Itoa(t.MaxRetry),
 		"timeout": viewSeconds(t.Timeout), "enqueued": viewTime(t.Enqueued), "started": viewTime(at),
 		"completed": "", "duration_seconds": "", "worker": v.worker, "error": "", "crashes": strconv.Itoa(t.Crashes),
@@ -257,8 +257,8 @@ func (v *taskViews) restore(batch map[string]map[string]string) {
 	v.nudge()
 }
 
-// viewPayload shows the beginning of a payload: as it is when it is text, else in base64.
-func viewPayload(b []byte) string {
+// PayloadText shows the beginning of a payload, 4 KiB at most: as it is when it is text, else in base64.
+func PayloadText(b []byte) string {
 	cut := b[:min(len(b), viewPayloadMost)]
 	text := strings.ToValidUTF8(string(cut), "")
 	if len(cut)-len(text) < utf8.UTFMax && utf8.ValidString(text) { // at most the last character was cut in two

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -61,6 +62,23 @@ func TestTrusted(t *testing.T) {
 		}
 		if got := NewAccess(c.webConfig).Trusted(r); got != c.want {
 			t.Errorf("%s: trusted is %v", c.name, got)
+		}
+	}
+}
+
+func TestStrangersAreToldTheFirstLine(t *testing.T) {
+	rep := degraded()
+	rep.Reasons = []string{"The process crashed.\nlast words"}
+	for _, path := range []string{"/health?verbose=1", "/readyz"} {
+		for _, trusted := range []bool{true, false} {
+			src := sources(rep)
+			src.Trusted = func(*http.Request) bool { return trusted }
+			w := httptest.NewRecorder()
+			Handler(src).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+			body := w.Body.String()
+			if !strings.Contains(body, "The process crashed.") || strings.Contains(body, "last words") != trusted {
+				t.Errorf("%s, trusted %v: %s", path, trusted, body)
+			}
 		}
 	}
 }

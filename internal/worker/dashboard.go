@@ -144,9 +144,13 @@ func (g *usageGauge) of(s interface {
 func (w *Worker) shownActive() dashboard.Active {
 	a := dashboard.Active{Concurrency: w.cfg.Worker.Concurrency}
 	for _, t := range w.consumer.Active() {
-		a.Tasks = append(a.Tasks, dashboard.ActiveTask{
-			ID: t.ID, Queue: t.Queue, Type: t.Type, Running: time.Since(t.Since), Progress: -1,
-		})
+		shown := dashboard.ActiveTask{
+			ID: t.ID, Queue: t.Queue, Type: t.Type, Running: time.Since(t.Since), Progress: t.Progress, Message: t.ProgressMessage,
+		}
+		if w.cfg.Dashboard.ShowPayloads {
+			shown.Payload = queue.PayloadText(t.Payload)
+		}
+		a.Tasks = append(a.Tasks, shown)
 	}
 	return a
 }

@@ -1,0 +1,101 @@
+package worker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/dashboard"
+	"github.com/runqy/runqy-worker/internal/fleet"
+	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/queue"
+	"github.com/runqy/runqy-worker/supervisor"
+)
+
+func TestShownHealth(t *testing.T) {
+	well := health.Report{Healthy: true, Status: "running", Worker: health.Healthy, Broker: health.Healthy, Database: health.NotConfigured}
+	change := func(f func(*health.Report)) health.Report { r := well; f(&r); return r }
+	for _, c := range []struct {
+		report health.Report
+		status supervisor.Status
+		word   string
+		tone   dashboard.Tone
+	}{
+		{well, supervisor.StatusRunning, "Healthy", dashboard.Good},
+		{change(func(r *health.Report) { r.Healthy, r.Worker, r.Status = false, health.Unhealthy, "starting" }), supervisor.StatusStarting, "Starting", dashboard.Quiet},
+		{change(func(r *health.Report) { r.Healthy, r.Worker, r.Status = false, health.Unhealthy, "degraded" }), supervisor.StatusDegraded, "Degraded", dashboard.Bad},
+		{change(func(r *health.Report) { r.Healthy, r.Worker = false, health.Unhealthy }), supervisor.StatusStalled, "Stalled", dashboard.Bad},
+		{change(func(r *health.Report) { r.Status = "restarting" }), supervisor.StatusRestarting, "Restarting", dashboard.Quiet},
+		{change(func(r *health.Report) { r.Healthy, r.Worker, r.Status = false, health.Unhealthy, "restarting" }), supervisor.StatusRestarting, "Restarting", dashboard.Bad},
+		{change(func(r *health.Report) { r.Healthy, r.Broker = false, health.Unhealthy }), supervisor.StatusRunning, "Unhealthy", dashboard.Bad},
+		{change(func(r *health.Report) { r.Healthy, r.Database = false, health.Unhealthy }), supervisor.StatusRunning, "Unhealthy", dashboard.Bad},
+		{change(func(r *health.Report) {
+			r.Healthy, r.Worker, r.Broker, r.Status = false, health.Unhealthy, health.Unhealthy, "starting"
+		}), supervisor.StatusStarting, "Unhealthy", dashboard.Bad},
+		{change(func(r *health.Report) { r.Status = "draining" }), supervisor.StatusDraining, "Draining", dashboard.Quiet},
+	} {
+		h := shownHealth(c.report, supervisor.Snapshot{Status: c.status})
+		if h.Word != c.word || h.Tone != c.tone {
+			t.Errorf("%+v: %s, %s", c.report, h.Word, h.Tone)
+		}
+		if h.Tone == dashboard.Good && !c.report.Healthy {
+			t.Errorf("%+v: a green light", c.report)
+		}
+	}
+}
+
+func TestShownPeer(t *testing.T) {
+	beats := func(f func(*fleet.Worker)) fleet.Worker {
+		w := fleet.Worker{State: fleet.Free}
+		w.ID, w.Alive, w.Age = "w", true, time.Second
+		w.Beat = heartbeat.Beat{Healthy: true, Status: "running"}
+		f(&w)
+		return w
+	}
+	for name, c := range map[string]struct {
+		worker fleet.Worker
+		tone   dashboard.Tone
+		status string
+		age    time.Duration
+	}{
+		"free":     {beats(func(*fleet.Worker) {}), dashboard.Good, "running", 3 * time.Second},
+		"starting": {beats(func(w *fleet.Worker) { w.Beat.Healthy, w.Beat.Status = false, "starting" }), dashboard.Quiet, "starting", 3 * time.Second},
+		"sick":     {beats(func(w *fleet.Worker) { w.State, w.Beat.Healthy = fleet.Busy, false }), dashboard.Bad, "running", 3 * time.Second},
+		// Nothing of what a worker says of itself counts when it cannot be reached.
+		"unreachable": {beats(func(w *fleet.Worker) { w.State = fleet.Dead }), dashboard.Bad, "running", 3 * time.Second},
+		"gone":        {beats(func(w *fleet.Worker) { w.State, w.Alive = fleet.Dead, false }), dashboard.Bad, "gone", -1},
+	} {
+		if p := shownPeer(c.worker, 2*time.Second); p.Tone != c.tone || p.Status != c.status || p.BeatAge != c.age {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+}
+
+func TestShownFailure(t *testing.T) {
+	f := shownFailure(queue.Failure{State: queue.StateArchived, Retried: 2, MaxRetry: 2, Error: "\nValueError: x\nTraceback\n  line\n"})
+	if f.Error != "ValueError: x" || f.Traceback != "Traceback\n  line" || f.Attempts != 3 || f.MaxAttempts != 3 {
+		t.Errorf("%+v", f)
+	}
+	if f := shownFailure(queue.Failure{State: queue.StateRetry, Retried: 1, MaxRetry: 2}); f.Attempts != 1 || f.MaxAttempts != 3 {
+		t.Errorf("%+v", f)
+	}
+}
+
+// processUsage is what a process is said to use, one look after the other.
+type processUsage []supervisor.Usage
+
+func (u *processUsage) Usage() (supervisor.Usage, bool) {
+	now := (*u)[0]
+	*u = (*u)[1:]
+	return now, now.PID != 0
+}
+
+func TestUsageOfAnotherProcessBeginsAnew(t *testing.T) {
+	var g usageGauge
+	looks := processUsage{{PID: 1, Resident: 5}, {PID: 2, CPU: time.Hour, Resident: 6}, {}}
+	for _, want := range []int64{5, 6, -1} {
+		if resident, share := g.of(&looks); resident != want || share >= 0 {
+			t.Errorf("%d bytes, %v of a core", resident, share)
+		}
+	}
+}

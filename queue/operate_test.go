@@ -1,0 +1,128 @@
+package queue_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/runqy/runqy-worker/queue"
+)
+
+func TestOperator(t *testing.T) {
+	b := newBench(t)
+	ctx := t.Context()
+	fail := true
+	b.start(func(_ context.Context, task *queue.Task) (json.RawMessage, error) {
+		if fail {
+			return nil, errors.New("ValueError: no " + task.ID + "\nTraceback of it")
+		}
+		return json.RawMessage(`1`), nil
+	})
+	o := queue.NewOperator(b.redis)
+	queues := []string{testQueue, "never_used"}
+	if list, err := o.Failures(ctx, queues, 10); err != nil || len(list) != 0 {
+		t.Fatalf("before any failure: %v, %v", list, err)
+	}
+	b.enqueue("archived", asynq.MaxRetry(0))
+	b.waitFinished("!archived")
+	b.eventuallyState("archived", "archived")
+	b.enqueue("retried", asynq.MaxRetry(3))
+	b.waitFinished("!retried")
+	b.eventuallyState("retried", "retry")
+
+	list, err := o.Failures(ctx, queues, 10)
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	by := map[string]queue.Failure{list[0].ID: list[0], list[1].ID: list[1]}
+	a, r := by["archived"], by["retried"]
+	if a.State != queue.StateArchived || a.Retried != 0 || a.MaxRetry != 0 || !a.NextAt.IsZero() || a.Type != "echo" || a.Queue != testQueue {
+		t.Errorf("archived: %+v", a)
+	}
+	if a.Error != "ValueError: no archived\nTraceback of it" || a.Payload != `{"n":"archived"}` || time.Since(a.FailedAt) > time.Minute {
+		t.Errorf("archived: %+v", a)
+	}
+	if r.State != queue.StateRetry || r.Retried != 1 || r.MaxRetry != 3 || r.NextAt.Before(r.FailedAt) {
+		t.Errorf("retried: %+v", r)
+	}
+	if one, err := o.Failures(ctx, queues, 1); err != nil || len(one) != 1 {
+		t.Errorf("at most one: %v, %v", one, err)
+	}
+
+	fail = false
+	if err := o.Retry(ctx, testQueue, "archived"); err != nil {
+		t.Fatal(err)
+	}
+	b.waitFinished("archived")
+	if err := o.Delete(ctx, testQueue, "retried"); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.redis.Exists(ctx, queue.ViewKey("retried")).Val(); n != 0 {
+		t.Error("the view of a deleted task is still there")
+	}
+	b.eventually(func() string {
+		if list, err := o.Failures(ctx, queues, 10); err != nil || len(list) != 0 {
+			return "failures are left"
+		}
+		return ""
+	})
+	for name, err := range map[string]error{
+		"retry of a task that is not there":  o.Retry(ctx, testQueue, "retried"),
+		"delete of a task that is not there": o.Delete(ctx, testQueue, "retried"),
+		"retry in a queue that is not there": o.Retry(ctx, "never_used", "x"),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "task") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestPauseAndResume(t *testing.T) {
+	b := newBench(t)
+	ctx := t.Context()
+	b.start(func(context.Context, *queue.Task) (json.RawMessage, error) { return json.RawMessage(`1`), nil })
+	b.enqueue("first")
+	b.waitFinished("first")
+	o := queue.NewOperator(b.redis)
+	depths := queue.NewDepths(b.redis, []string{testQueue}, 0)
+	for range 2 {
+		if err := o.Pause(ctx, testQueue); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.enqueue("second")
+	if d, err := depths.Read(ctx); err != nil || !d[testQueue].Paused || d[testQueue].Pending != 1 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	for range 2 {
+		if err := o.Resume(ctx, testQueue); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.waitFinished("second")
+}
+
+func TestAHugeFailureIsShownFromItsView(t *testing.T) {
+	b := newBench(t)
+	ctx := t.Context()
+	b.start(func(context.Context, *queue.Task) (json.RawMessage, error) { return nil, errors.New("too much") })
+	huge := asynq.NewTask("huge", []byte(strings.Repeat("x", 300<<10)))
+	if _, err := b.asynq.Enqueue(huge, asynq.Queue(testQueue), asynq.TaskID("h"), asynq.MaxRetry(0)); err != nil {
+		t.Fatal(err)
+	}
+	b.waitFinished("!h")
+	b.eventuallyState("h", "archived")
+	b.eventually(func() string {
+		// A new Operator each time: what was read once is not read again.
+		list, err := queue.NewOperator(b.redis).Failures(ctx, []string{testQueue}, 10)
+		if err != nil || len(list) != 1 || list[0].Error != "too much" || list[0].Type != "huge" || len(list[0].Payload) > 5<<10 || list[0].FailedAt.IsZero() {
+			return "the failure is not shown"
+		}
+		return ""
+	})
+}
