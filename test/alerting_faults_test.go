@@ -38,7 +38,8 @@ func TestAlertsReachSomebody(t *testing.T) {
 
 	crashed := watched(t, redis.URL, "crashed", nil)
 	frozen := watched(t, redis.URL, "frozen", settings{"health.event_loop_block_threshold": "1s"})
-	blocked := watched(t, redis.URL, "blocked", settings{"python.command": async})
+	// A worker that is not healthy would hold the alert of its loop back.
+	blocked := watched(t, redis.URL, "blocked", settings{"python.command": async, "health.event_loop_block_threshold": "1m"})
 	looping := watched(t, redis.URL, "looping", settings{"python.on_crash": "restart", "python.restart.initial_delay": "100ms"})
 	gone := watched(t, redis.URL, "gone", nil)
 	silent := watched(t, full.URL, "silent", nil)

@@ -140,7 +140,7 @@ def now(board):
         "s", steps("green", (60, "yellow"), (300, "orange")), "RunqyQueueLatencyHigh")
     board.stat(
         "Attempts that fail", "Share of the attempts that failed. They are tried again until their limit.",
-        "sum(rate(runqy_tasks_failed_total{<BOTH>}[<RANGE>])) / sum(rate(runqy_tasks_processed_total{<BOTH>}[<RANGE>]))",
+        "sum(rate(runqy_tasks_failed_total{<BOTH>}[<RANGE>])) / (sum(rate(runqy_tasks_processed_total{<BOTH>}[<RANGE>])) > 0)",
         "percentunit", steps("green", (0.01, "yellow"), (0.1, "orange")), "RunqyTaskFailures", noValue="no tasks", min=0, max=1)
 
 
