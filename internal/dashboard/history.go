@@ -30,6 +30,9 @@ const (
 type history struct {
 	now func() time.Time
 
+	began time.Time
+	first int64 // number of the slot in which it began
+
 	mu     sync.Mutex // guards the rest
 	newest int64      // number of the present slot: time since the epoch by historyStep
 	work   [historySlots]workSlot
@@ -48,7 +51,8 @@ type queueSlots struct {
 
 func newHistory(now func() time.Time) *history {
 	h := &history{now: now, queues: make(map[string]*queueSlots)}
-	h.newest = h.slot()
+	h.began, h.first = now(), h.slot()
+	h.newest = h.first
 	return h
 }
 
@@ -137,7 +141,7 @@ func (h *history) queue(name string) (pending, latency []float64) {
 type load struct {
 	rate, failedShare float64
 	p50, p95          time.Duration // negative: nothing finished
-	rates, failures   []float64     // a second
+	rates, failures   []float64     // a second; NaN before the history began
 	p50s, p95s        []float64     // in seconds; NaN: nothing finished
 }
 
@@ -163,7 +167,13 @@ func (h *history) load() load {
 		if n >= h.newest-int64(rateSlots) {
 			finished, failed = finished+s.finished, failed+s.failed
 		}
-		if n < h.newest {
+		switch {
+		case n == h.newest:
+		case n < h.first:
+			for _, series := range []*[]float64{&l.rates, &l.failures, &l.p50s, &l.p95s} {
+				*series = append(*series, math.NaN())
+			}
+		default:
 			l.rates = append(l.rates, float64(s.finished)/historyStep.Seconds())
 			l.failures = append(l.failures, float64(s.failed)/historyStep.Seconds())
 			l.p50s = append(l.p50s, quantile(&window, 0.5))
@@ -172,6 +182,7 @@ func (h *history) load() load {
 	}
 	present := h.now().Sub(time.Unix(0, h.newest*int64(historyStep)))
 	over := time.Duration(rateSlots)*historyStep + min(max(present, 0), historyStep)
+	over = max(time.Second, min(over, h.now().Sub(h.began)))
 	l.rate = float64(finished) / over.Seconds()
 	if finished > 0 {
 		l.failedShare = float64(failed) / float64(finished)

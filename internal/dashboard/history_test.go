@@ -36,7 +36,7 @@ func TestQuantilesAreWithinABucket(t *testing.T) {
 func TestHistoryForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHistory(time.Now)
-		if l := h.load(); l.rate != 0 || l.p50 >= 0 || len(l.rates) != historySlots-1 || !math.IsNaN(l.p95s[0]) {
+		if l := h.load(); l.rate != 0 || !math.IsNaN(l.rates[historySlots-2]) || l.p50 >= 0 || len(l.rates) != historySlots-1 || !math.IsNaN(l.p95s[0]) {
 			t.Fatalf("empty: %+v", l)
 		}
 		for range 50 {
@@ -45,14 +45,14 @@ func TestHistoryForgets(t *testing.T) {
 		}
 		time.Sleep(historyStep)
 		l := h.load()
-		if last := l.rates[len(l.rates)-1]; last != 10 {
-			t.Errorf("%v a second in the last slot", last)
+		if last := l.rates[len(l.rates)-1]; last != 10 || !math.IsNaN(l.rates[len(l.rates)-2]) {
+			t.Errorf("%v a second in the last slot, %v before the history began", last, l.rates[len(l.rates)-2])
 		}
 		if math.IsNaN(l.p50s[len(l.p50s)-1]) || !math.IsNaN(l.p50s[len(l.p50s)-2]) {
 			t.Errorf("p50s %v", l.p50s[len(l.p50s)-3:])
 		}
-		if l.rate < 0.7 || l.rate > 0.85 { // 50 in the last minute and a bit
-			t.Errorf("%v a second over the last minute", l.rate)
+		if l.rate != 10 { // over its whole life, which is shorter than a minute
+			t.Errorf("%v a second", l.rate)
 		}
 		pending, latency := h.queue("q")
 		if n := len(pending); n != historySlots || pending[n-2] != 7 || latency[n-2] != 2 || !math.IsNaN(pending[n-1]) || !math.IsNaN(pending[n-3]) {
@@ -62,6 +62,9 @@ func TestHistoryForgets(t *testing.T) {
 			t.Errorf("a queue that could not be read has %v", pending)
 		}
 		time.Sleep(10 * historyStep)
+		if l := h.load(); l.rate < 0.8 || l.rate > 0.95 { // 50 in 55 s
+			t.Errorf("%v a second", l.rate)
+		}
 		if l := h.load(); math.IsNaN(l.p50s[len(l.p50s)-6]) == math.IsNaN(l.p50s[len(l.p50s)-1]) {
 			t.Errorf("the window of the durations does not move on: %v", l.p50s[len(l.p50s)-8:])
 		}
