@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"maps"
@@ -177,7 +178,20 @@ func (c *child) progressed(n note) {
 
 // logged puts a line into the log under our own names; the process' names
 // stand in a group, where they cannot be taken for ours.
+//
+// The line is also among the last of stderr: what the process said before it
+// died is evidence, whichever way it said it.
 func (c *child) logged(n note) {
+	if !c.log.Enabled(context.Background(), n.level) {
+		return
+	}
+	head := n.level.String()
+	if n.logger != "" {
+		head += " " + n.logger
+	}
+	for line := range strings.SplitSeq(head+": "+n.text, "\n") {
+		c.tail.add([]byte(line))
+	}
 	l := logLine{level: n.level, msg: n.text, origin: "log"}
 	if n.task != "" {
 		id := clip(n.task)

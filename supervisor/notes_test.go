@@ -120,6 +120,9 @@ func TestProgressAndLogLinesOfTasks(t *testing.T) {
 	if strings.Contains(r.log.String(), "msg=loading") {
 		t.Error("a debug line is logged as info")
 	}
+	if last := strings.Join(r.Snapshot().Stderr, "\n"); last != "INFO: loaded\nERROR my.app: no weights\nINFO: afterwards" {
+		t.Errorf("the last lines are %q", last)
+	}
 }
 
 func TestVersion1KnowsNoReports(t *testing.T) {

@@ -29,7 +29,7 @@ type Snapshot struct {
 	Lag      time.Duration // the loop's lag, or how long a ping has been unanswered
 	Crashes  int           // since New
 	Restarts int           // since New
-	Stderr   []string      // the last lines of the present process, or the last; at most 20, 4 KiB
+	Stderr   []string      // the last lines of stderr and log of the present process, or the last; at most 20, 4 KiB
 	InFlight int           // requests given and not answered
 
 	// LoopTick is when the owner loop last turned. While Run runs it turns at

@@ -64,7 +64,10 @@ class Progress(ReportCase):
         child = self.start("@task\ndef t(p):\n  progress(0.1); progress(0.2, 'x'); progress(None, 'y'); open(p).close()\n")
         child.task("1", payload=path)
         self.assertEqual(child.receive()["progress"]["fraction"], 0.1)
-        self.assertEqual(child.receive()["progress"], {"task_id": "1", "fraction": 0.2, "message": "y"})
+        message = {}
+        while message.get("message") != "y":  # on a slow machine each of them may leave by itself
+            message = child.receive()["progress"]
+        self.assertIn(message.get("fraction"), (0.2, None))
         open(path, "w").close()
         self.assertDone(child.receive(), None)
 
@@ -235,7 +238,8 @@ class Log(ReportCase):
         self.assertDone(reply, None)
         self.assertEqual({report["message"] for report in reports}, {""})
         self.assertEqual({line["message"] for line in lines}, {"parent"})
-        child.wait_stderr("INFO runqy: child\n" * 20)
+        self.assertEqual(child.end(), 0)
+        self.assertEqual(child.stderr.count("INFO runqy: child\n"), 20)  # beside what Python says about forking with threads
 
     def test_without_a_worker(self):
         with contextlib.redirect_stderr(io.StringIO()) as stderr:
