@@ -11,10 +11,14 @@ RUN apt-get update \
 ENV CGO_ENABLED=0 GOTOOLCHAIN=auto
 WORKDIR /src
 COPY go.mod go.sum ./
+# A module proxy of your own; without it Go's default.
+ARG GOPROXY
 RUN go mod download
 COPY . .
 ARG VERSION=unknown
-RUN go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/runqy-worker ./cmd/runqy-worker
+# The build cache would only make the layer larger: it is gone with the next change of a file.
+RUN GOCACHE=/tmp/go-build go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/runqy-worker ./cmd/runqy-worker \
+    && rm -rf /tmp/go-build
 
 FROM ${BASE_IMAGE}
 COPY --from=build /usr/bin/tini-static /usr/local/bin/tini
