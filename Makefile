@@ -24,7 +24,7 @@ FUZZ_TIME     ?= 20s
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/runqy-worker
@@ -46,6 +46,14 @@ e2e: ## test what is seen and told: dashboard, alerts and Grafana's queries, in 
 	scripts/install-tools $(E2E_PROGRAMS)
 	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py -- \
 		-race -timeout $(TEST_TIMEOUT) -run '^Test(Dashboard|Alert|Grafana)' ./test
+
+.PHONY: docker-test
+docker-test: ## build the image and run deploy/compose.yaml on real containers; skipped where no Docker engine answers
+	@if ! said=$$(docker version --format '{{.Server.Version}}' 2>&1); then \
+		echo "docker-test: skipped: no Docker engine answers:" $$said; exit 0; fi; \
+	set -x; \
+	scripts/install-tools docker-compose; \
+	RUNQY_TEST_DOCKER=1 $(GO) test -count=1 -v -timeout 60m ./test/docker
 
 .PHONY: generate
 generate: ## generate docs/metrics.md, Grafana's dashboard and the Go code of proto/
@@ -82,7 +90,7 @@ lint: $(GOLANGCI_LINT) ## run golangci-lint and check modules, formatting, alert
 		{ echo "the generated code is not that of the .proto files: make generate"; exit 1; }
 	promtool check rules $(RULES)
 	PYTHONPYCACHEPREFIX=.cache/pycache $(PYTHON) -W error -m compileall -q $$(git ls-files -- '*.py')
-	for script in .ci/run scripts/install-tools; do bash -n "$$script"; done
+	for script in .ci/run scripts/docker-bases scripts/install-tools; do bash -n "$$script"; done
 
 # Built from the version that tools/go.mod pins; about a minute, once.
 $(GOLANGCI_LINT): tools/go.mod tools/go.sum
