@@ -109,10 +109,13 @@ func (d *Dashboard) serveEvents(w http.ResponseWriter, r *http.Request) {
 }
 
 func writeEvent(w io.Writer, event string, data any) error {
-	text, err := json.Marshal(data) // on one line, as an event's data must be
-	if err != nil {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false) // a stream is never taken for HTML, and an escaped < is six times as long
+	if err := encoder.Encode(data); err != nil {
 		return fmt.Errorf("encode the event %s: %w", event, err)
 	}
-	_, err = fmt.Fprintf(w, "event: %s\ndata: %s\n\n", event, text)
+	// On one line, as an event's data must be; Encode has ended it.
+	_, err := fmt.Fprintf(w, "event: %s\ndata: %s\n", event, text.Bytes())
 	return err
 }
