@@ -3,6 +3,8 @@
 "use strict";
 (() => {
   const body = document.body;
+  // Not relative addresses: where the page's own has a password in it, they would have it too, and be refused.
+  const here = (path) => location.origin + path;
   const byId = (id) => document.getElementById(id);
   const silence = 6000; // ms without a word after which the page is not live
   const patience = 15000; // and after which the connection is given up
@@ -57,7 +59,7 @@
   const listen = () => {
     if (source) source.close();
     opened = Date.now();
-    source = new EventSource("/events");
+    source = new EventSource(here("/events"));
     source.addEventListener("beat", (e) => alive(JSON.parse(e.data).at));
     source.addEventListener("sections", (e) => {
       const update = JSON.parse(e.data);
@@ -75,7 +77,7 @@
   const refused = async () => {
     const attempt = new AbortController();
     try {
-      const answer = await fetch("/events", { signal: attempt.signal, headers: { Accept: "text/event-stream" } });
+      const answer = await fetch(here("/events"), { signal: attempt.signal, headers: { Accept: "text/event-stream" } });
       if (answer.status === 401 || answer.status === 403) reload();
     } catch {
       // Nobody answers: the next try may find somebody.
@@ -179,7 +181,7 @@
     if (form.dataset.confirm && !(await confirmed(form.dataset.confirm, button.firstChild.textContent))) return;
     button.setAttribute("aria-busy", "true");
     try {
-      const answer = await fetch(form.action, {
+      const answer = await fetch(here(form.getAttribute("action")), {
         method: "POST",
         headers: { Accept: "application/json" },
         body: new URLSearchParams(new FormData(form)),
@@ -194,9 +196,9 @@
   };
 
   document.addEventListener("submit", (e) => {
-    if (e.target.method !== "post" || e.target.getAttribute("aria-busy")) return;
+    if (e.target.method !== "post") return;
     e.preventDefault();
-    act(e.target);
+    if (!e.target.querySelector("[aria-busy]")) act(e.target);
   });
 
   // --- begin ---
