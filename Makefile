@@ -19,6 +19,8 @@ GOLANGCI_LINT := .cache/golangci-lint
 BUF            = $(GO) tool -modfile=tools/proto/go.mod buf
 RULES          = $(wildcard metrics/rules/*.yaml)
 PACKAGES      ?= ./...
+# Modules of their own whose tests `make test` runs too, unless it is asked for some packages of this one.
+TEST_MODULES  := deploy/kubernetes/test
 TEST_TIMEOUT  ?= 10m
 FUZZ_TIME     ?= 20s
 
@@ -38,7 +40,8 @@ demo: ## the whole system on this machine, with nothing installed but Go and Pyt
 test: ## run every test under the race detector; installs what they need with apt; PACKAGES=./queue for some
 	scripts/install-tools $(TEST_PROGRAMS)
 	$(GO) vet $(PACKAGES)
-	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py --suite python:tests --suite scripts:tests -- \
+	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py $(if $(filter ./...,$(PACKAGES)),$(TEST_MODULES:%=--module %)) \
+		--suite python:tests --suite scripts:tests -- \
 		-race -vet=off -timeout $(TEST_TIMEOUT) $(PACKAGES)
 
 .PHONY: e2e
@@ -56,9 +59,10 @@ docker-test: ## build the image and run deploy/compose.yaml on real containers; 
 	RUNQY_TEST_DOCKER=1 $(GO) test -count=1 -v -timeout 60m ./test/docker
 
 .PHONY: generate
-generate: ## generate docs/metrics.md, Grafana's dashboard and the Go code of proto/
+generate: ## generate docs/metrics.md, Grafana's dashboard, the PrometheusRule and the Go code of proto/
 	$(PYTHON) deploy/grafana/dashboard.py >deploy/grafana/dashboards/runqy-worker.json
 	$(GO) run ./internal/metricsdoc
+	$(GO) test ./metrics -run '^TestPrometheusRule' -update
 	$(BUF) generate --template proto/buf.gen.yaml proto
 
 .PHONY: fuzz
@@ -83,7 +87,9 @@ lint: $(GOLANGCI_LINT) ## run golangci-lint and check modules, formatting, alert
 	$(GO) mod tidy -diff
 	$(GO) mod tidy -C tools -diff
 	$(GO) mod tidy -C tools/proto -diff
+	for module in $(TEST_MODULES); do $(GO) mod tidy -C "$$module" -diff; done
 	$(GOLANGCI_LINT) run ./...
+	for module in $(TEST_MODULES); do (cd "$$module" && $(CURDIR)/$(GOLANGCI_LINT) run ./...); done
 	$(BUF) lint proto
 	@rm -rf .cache/generated && $(BUF) generate --template proto/buf.gen.yaml --output .cache/generated proto
 	@diff -r --exclude='buf*' --exclude='*.proto' proto .cache/generated/proto || \

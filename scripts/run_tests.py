@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Runs the Go tests and the Python tests, shows what failed and why, and counts.
 
-usage: scripts/run_tests.py [--suite DIR:TESTS]... [--] [arguments for go test]
+usage: scripts/run_tests.py [--module DIR]... [--suite DIR:TESTS]... [--] [arguments for go test]
 
-Each --suite is a folder of Python code and, below it, the folder of its unittest tests. The last line is
+Each --module is the folder of one more Go module, whose tests are run with the same arguments. Each --suite is a folder of Python code and, below it, the folder of its unittest tests. The last line is
 "N passed, N failed", with ", N skipped" where some were. Exits 1 when a test failed, or when none ran.
 """
 
@@ -123,16 +123,16 @@ def read_unittest(output, exit_code):
     return Count(max(int(ran.group(1)) - failed - skipped, 0), failed, skipped)
 
 
-def run_go(arguments):
-    """Runs go test; returns its count and the names of what failed."""
-    command = ["go", "test", "-json"] + arguments
+def run_go(arguments, module=""):
+    """Runs go test, in the folder of another module if one is named; returns its count and the names of what failed."""
+    command = ["go", "test"] + (["-C", module] if module else []) + ["-json"] + arguments
     events = GoEvents(sys.stdout)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace") as go:
         for line in go.stdout:
             events.feed(line)
     count = events.count()
     if go.returncode != 0 and count.failed == 0:
-        return count._replace(failed=1), ["go test itself: exit code %d" % go.returncode]
+        return count._replace(failed=1), ["go test itself%s: exit code %d" % (module and " in " + module, go.returncode)]
     return count, events.failures
 
 
@@ -154,13 +154,16 @@ def run_suite(suite):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--module", action="append", default=[], metavar="DIR")
     parser.add_argument("--suite", action="append", default=[], metavar="DIR:TESTS")
     parser.add_argument("go", nargs="*", metavar="arguments for go test")
     options = parser.parse_args()
 
     counts, failures = [], []
-    for run, argument in [(run_go, options.go)] + [(run_suite, suite) for suite in options.suite]:
-        count, failed = run(argument)
+    results = [run_go(options.go)]
+    results += [run_go(options.go, module) for module in options.module]
+    results += [run_suite(suite) for suite in options.suite]
+    for count, failed in results:
         counts.append(count)
         failures += failed
     total = Count(*map(sum, zip(*counts)))

@@ -10,7 +10,8 @@ FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
 def pages():
-    return sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("**/*.md")) + [ROOT / "python" / "README.md"]
+    patterns = ["*.md", "docs/**/*.md", "python/README.md", "deploy/**/README.md"]
+    return sorted(page for pattern in patterns for page in ROOT.glob(pattern))
 
 
 def anchors(page):

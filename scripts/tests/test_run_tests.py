@@ -1,7 +1,11 @@
 """The counting of `make test`: what it reads from go test and from unittest."""
 
+import contextlib
 import io
 import json
+import pathlib
+import shutil
+import tempfile
 import unittest
 
 import run_tests
@@ -92,6 +96,34 @@ class Unittest(unittest.TestCase):
 
     def test_takes_a_failing_exit_for_a_failure(self):
         self.assertEqual(run_tests.read_unittest("Ran 3 tests in 0.1s\n\nOK\n", 1), (2, 1, 0))
+
+
+@unittest.skipUnless(shutil.which("go"), "there is no go")
+class Modules(unittest.TestCase):
+    """go test itself, in the folder of another module."""
+
+    def run_in(self, test):
+        with tempfile.TemporaryDirectory() as folder:
+            pathlib.Path(folder, "go.mod").write_text("module example.com/other\n\ngo 1.21\n", encoding="utf-8")
+            pathlib.Path(folder, "x_test.go").write_text(
+                'package x\n\nimport "testing"\n\nfunc TestX(t *testing.T) { %s }\n' % test, encoding="utf-8")
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                return run_tests.run_go(["-vet=off", "./..."], folder), out.getvalue()
+
+    def test_counts_what_passes(self):
+        result, out = self.run_in("")
+        self.assertEqual(result, ((1, 0, 0), []))
+        self.assertIn("example.com/other", out)
+
+    def test_names_what_fails(self):
+        result, _ = self.run_in('t.Error("no")')
+        self.assertEqual(result, ((0, 1, 0), ["example.com/other TestX"]))
+
+    def test_takes_a_module_that_is_not_there_for_a_failure(self):
+        with contextlib.redirect_stdout(io.StringIO()):
+            count, failures = run_tests.run_go(["./..."], "/nowhere/at/all")
+        self.assertEqual(count.failed, 1)
+        self.assertIn("/nowhere/at/all", failures[0])
 
 
 if __name__ == "__main__":
