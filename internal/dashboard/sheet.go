@@ -171,11 +171,11 @@ func (s sheet) Notices() []notice {
 			add(Bad, "#queues", "Queue %s cannot be read: %s", name(q.Name), line(q.Err))
 		case q.Paused:
 			add(Warn, "#queues", "Queue %s is paused; %s.", name(q.Name), waiting(q.Pending))
-		case q.Tone == Bad, q.Tone == Warn:
-			add(q.Tone, "#queues", "Queue %s: %s, the oldest for %s.", name(q.Name), waiting(q.Pending), duration(q.Latency))
+		case s.QueueTone(q) != Good:
+			add(s.QueueTone(q), "#queues", "Queue %s: %s, the oldest for %s.", name(q.Name), waiting(q.Pending), duration(q.Latency))
 		}
 	}
-	if l := s.Load; l != nil && l.Rate > 0 && l.FailedShare >= 0.1 {
+	if l := s.Load; l != nil && l.Rate > 0 && l.FailedShare > 0.1 { // as RunqyTaskFailures has it
 		add(Warn, "#load", "%s of the tasks that ended in the last minute failed.", percent(l.FailedShare))
 	}
 	if e := s.Failures.Err; e != "" {
@@ -217,6 +217,20 @@ func workersAre(n int) string {
 		return "1 worker is"
 	}
 	return grouped(n) + " workers are"
+}
+
+// A queue with more tasks, or an older one, is worth a look: the thresholds of the alerts in metrics/rules.
+const (
+	manyPending = 1000
+	longWait    = 5 * time.Minute
+)
+
+// QueueTone is how a queue is, also when it can be read and is not paused.
+func (s sheet) QueueTone(q Queue) Tone {
+	if q.Tone == Good && (q.Pending > manyPending || q.Latency > longWait) {
+		return Warn
+	}
+	return q.Tone
 }
 
 // which names the first of n workers of the fleet that match.

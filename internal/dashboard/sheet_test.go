@@ -38,6 +38,20 @@ func TestNotices(t *testing.T) {
 	}
 }
 
+func TestQueueTone(t *testing.T) {
+	for want, queues := range map[Tone][]Queue{
+		Good: {{Tone: Good}, {Tone: Good, Pending: 1000, Latency: longWait}},
+		Warn: {{Tone: Good, Pending: 1001}, {Tone: Good, Pending: 1, Latency: longWait + 1}, {Tone: Warn}},
+		Bad:  {{Tone: Bad, Pending: 5000}},
+	} {
+		for _, q := range queues {
+			if got := (sheet{}).QueueTone(q); got != want {
+				t.Errorf("%+v is %s, want %s", q, got, want)
+			}
+		}
+	}
+}
+
 func TestChecks(t *testing.T) {
 	for name, want := range map[string]string{
 		"healthy":  "Python process healthy good, Redis healthy good, Database not configured quiet, New tasks are taken good",
