@@ -21,6 +21,7 @@ var services = []string{"redis", "worker-1", "worker-2", "prometheus", "alertman
 // system is a running deploy/compose.yaml.
 type system struct {
 	*engine
+	built        string // the image that compose builds, which is not there before
 	redis        keeper
 	one, two     container // the workers
 	prometheus   container
@@ -29,7 +30,7 @@ type system struct {
 
 // testCompose goes through what happens to a deployment, in an order in which the system is whole again after each.
 func (e *engine) testCompose(t *testing.T) {
-	s := &system{engine: e}
+	s := &system{engine: e, built: e.run + "-compose:latest"}
 	t.Cleanup(func() { s.down(t) })
 	s.up(t)
 	steps := []struct {
@@ -54,7 +55,7 @@ func (e *engine) testCompose(t *testing.T) {
 func (s *system) command(limit time.Duration, env []string, args ...string) (string, error) {
 	file := filepath.Join(root, "deploy/compose.yaml")
 	argv := slices.Concat(s.compose, []string{"--project-name", s.run, "--file", file}, args)
-	env = slices.Concat(s.env, []string{"WORKER_1_PORT=0", "WORKER_2_PORT=0", "PROMETHEUS_PORT=0", "ALERTMANAGER_PORT=0"}, env)
+	env = slices.Concat(s.env, []string{"WORKER_IMAGE=" + s.built, "WORKER_1_PORT=0", "WORKER_2_PORT=0", "PROMETHEUS_PORT=0", "ALERTMANAGER_PORT=0"}, env)
 	return tryRunWith(limit, env, argv[0], argv[1:]...)
 }
 
@@ -111,6 +112,7 @@ func (s *system) down(t *testing.T) {
 	if _, err := s.command(commandTime, nil, "down", "--volumes", "--remove-orphans", "--timeout", "20"); err != nil {
 		t.Errorf("remove the containers: %v", err)
 	}
+	discard(t, "rmi", "--force", s.built)
 	label := "label=com.docker.compose.project=" + s.run
 	for _, list := range [][]string{{"ps", "--all"}, {"volume", "ls"}, {"network", "ls"}} {
 		if left := docker(t, append(list, "--quiet", "--filter", label)...); left != "" {

@@ -84,7 +84,7 @@ func newEngine(t *testing.T) *engine {
 		t.Skip("neither docker compose nor docker-compose is there")
 	}
 	bases := run(t, buildTime, filepath.Join(root, "scripts/docker-bases"))
-	e.env = append(strings.Fields(bases), "WORKER_IMAGE="+e.image, "GOPROXY="+strings.TrimSpace(run(t, commandTime, "go", "env", "GOPROXY")))
+	e.env = append(strings.Fields(bases), "GOPROXY="+strings.TrimSpace(run(t, commandTime, "go", "env", "GOPROXY")))
 	build := []string{"build", "--quiet", "--tag", e.image}
 	for _, line := range e.env {
 		switch name, value, _ := strings.Cut(line, "="); name {
