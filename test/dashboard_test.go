@@ -89,6 +89,10 @@ func TestDashboardLive(t *testing.T) {
 	if !ask[bool](b, `window.unloaded`) {
 		t.Error("the page was loaded again")
 	}
+	// After an upgrade the worker sends what this page does not know: it must load itself again.
+	ask[bool](b, `(() => { document.body.dataset.build = "another"; return true })()`)
+	b.holds(`window.unloaded === undefined && !document.querySelector("#live").hidden`)
+	b.shows("#failures", "look at me")
 }
 
 // Names and errors are shown as they are written, whatever they are.

@@ -14,6 +14,7 @@
   let source = null;
   let opened = 0;
   let stale = false;
+  let outdated = false; // the worker speaks of another build's page
 
   // --- what is live, and what is not ---
 
@@ -41,6 +42,7 @@
   };
 
   const alive = (at) => {
+    if (outdated) return;
     heard = Date.now();
     if (at) seen = at;
     if (stale || byId("live").hidden) mark(false);
@@ -63,13 +65,19 @@
     source.addEventListener("beat", (e) => alive(JSON.parse(e.data).at));
     source.addEventListener("sections", (e) => {
       const update = JSON.parse(e.data);
-      if (update.page !== body.dataset.build) return reload();
+      if (update.page !== body.dataset.build) {
+        outdated = true;
+        mark(true);
+        return reload();
+      }
       alive();
       for (const section of update.sections) replace(section.id, section.html);
       follow();
     });
     source.onerror = () => {
       if (source.readyState === EventSource.CLOSED) refused();
+      // A stream that lived is opened again at once: every stream ends some time. Otherwise the browser waits and tries.
+      else if (Date.now() - opened > 5000) listen();
     };
   };
 
@@ -87,11 +95,12 @@
   };
 
   const watch = () => {
+    if (outdated) reload();
     const quiet = Date.now() - heard;
     if (quiet > silence) mark(true);
     const closed = !source || source.readyState === EventSource.CLOSED;
     const waited = Date.now() - opened;
-    if ((closed && waited > 2000) || (quiet > patience && waited > patience)) listen();
+    if ((closed && waited > 4000) || (quiet > patience && waited > patience)) listen();
   };
 
   // --- from the old to the new ---
