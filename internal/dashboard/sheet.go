@@ -21,6 +21,11 @@ func (s sheet) Title() string {
 	return signs[s.Health.Tone] + " " + s.Health.Word + " – " + name(s.Name)
 }
 
+// why is a reason in one line: what the process wrote last stands elsewhere on the page, for whom it is meant.
+func why(reason string) string {
+	return strings.TrimSuffix(line(reason), "; its last lines on stderr:")
+}
+
 // check is the answer of one of the checks that make up the health.
 type check struct {
 	What, Answer string

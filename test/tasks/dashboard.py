@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import random
+import signal
 
 from runqy import load, progress, run, task
 
@@ -45,8 +46,10 @@ async def fine_tune(payload):
 
 @task("exhaust")
 async def exhaust(payload):
-    log.error("cannot allocate 4.2 GiB for the batch of 512 images")
-    os.abort()
+    """Ends as the kernel ends a process that takes too much memory."""
+    log.info("batch of 512 images, 4.2 GiB")
+    log.warning("memory is at 97 %% of the machine's %d GiB", 16)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
