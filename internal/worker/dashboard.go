@@ -21,7 +21,7 @@ func (w *Worker) newDashboard() (*dashboard.Dashboard, error) {
 	sources := dashboard.Sources{
 		Name: w.cfg.Worker.ID, Version: w.version, Environment: w.cfg.Environment, Host: w.identity.Host,
 		ShowPayloads: w.cfg.Dashboard.ShowPayloads,
-		Health:       func() dashboard.Health { return shownHealth(w.report(), w.supervisor.Snapshot()) },
+		Health:       w.shownHealth,
 		Changed:      w.status.Changed,
 		Process:      w.shownProcess, Active: w.shownActive,
 		Totals:  func() (int64, int64) { return w.processed.Load(), w.failed.Load() },
@@ -61,6 +61,16 @@ func (w *Worker) restartShown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, w.restartLimit())
 	defer cancel()
 	return w.RestartProcess(ctx)
+}
+
+// shownHealth is the worker's health in a word, unless what it is taken from has stood still.
+func (w *Worker) shownHealth() dashboard.Health {
+	h := shownHealth(w.report(), w.supervisor.Snapshot())
+	if live, why := (health.Sources{LoopTick: w.loopTick}).Live(); !live {
+		h.Tone, h.Word, h.Worker = dashboard.Bad, "Wedged", health.Unhealthy
+		h.Reasons = append([]string{why + " What is shown of the process is as old."}, h.Reasons...)
+	}
+	return h
 }
 
 // shownHealth gives the report a word and a tone. What is planned is quiet; only what somebody should look at is bad.
