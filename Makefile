@@ -21,7 +21,7 @@ RULES          = $(wildcard metrics/rules/*.yaml)
 PACKAGES      ?= ./...
 # Modules of their own whose tests `make test` runs too, unless it is asked for some packages of this one.
 TEST_MODULES  := deploy/kubernetes/test
-TEST_TIMEOUT  ?= 10m
+TEST_TIMEOUT  ?= 13m
 FUZZ_TIME     ?= 20s
 
 .PHONY: help

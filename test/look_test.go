@@ -55,27 +55,45 @@ func (q *queueUser) enqueue(taskType string, payload any, opts ...asynq.Option) 
 // result waits for the JSON that a task returned.
 func (q *queueUser) result(id string) string {
 	q.t.Helper()
+	return q.resultWithin(patience, id)
+}
+
+func (q *queueUser) resultWithin(limit time.Duration, id string) string {
+	q.t.Helper()
 	var text string
-	eventually(q.t, "result of task "+id, func() error {
+	within(q.t, limit, "result of task "+id, func() error {
 		var err error
 		text, err = q.redis.Get(q.t.Context(), "asynq:result:"+id).Result()
 		if err != nil {
-			return fmt.Errorf("%w; %s", err, q.describe(id))
+			return q.notYet(id, err)
 		}
 		return nil
 	})
 	return text
 }
 
+// taskHash is where asynq keeps a task of the tests' queue.
+func taskHash(id string) string { return "asynq:{" + queueName + "}:t:" + id }
+
+// notYet is an error that tells how a task is once somebody reads it: asynq looks tasks up with their payloads, which can
+// be too large to be read at each turn of a wait.
+func (q *queueUser) notYet(id string, err error) error {
+	return laterError(func() string { return fmt.Sprintf("%v; %s", err, q.describe(id)) })
+}
+
+type laterError func() string
+
+func (e laterError) Error() string { return e() }
+
 // gone waits until a task without retention is acknowledged: asynq knows it no more.
 func (q *queueUser) gone(id string) {
 	q.t.Helper()
 	eventually(q.t, "task "+id+" is acknowledged", func() error {
-		_, err := q.inspector.GetTaskInfo(queueName, id)
-		if errors.Is(err, asynq.ErrTaskNotFound) {
+		n, err := q.redis.Exists(q.t.Context(), taskHash(id)).Result()
+		if err == nil && n == 0 {
 			return nil
 		}
-		return fmt.Errorf("%s (%w)", q.describe(id), err)
+		return q.notYet(id, err)
 	})
 }
 
@@ -84,14 +102,15 @@ func (q *queueUser) inState(id string, state asynq.TaskState) *asynq.TaskInfo {
 	q.t.Helper()
 	var info *asynq.TaskInfo
 	eventually(q.t, "task "+id+" is "+state.String(), func() error {
+		if got, err := q.redis.HGet(q.t.Context(), taskHash(id), "state").Result(); err != nil || got != state.String() {
+			return q.notYet(id, err)
+		}
 		var err error
-		if info, err = q.inspector.GetTaskInfo(queueName, id); err != nil {
-			return err
+		info, err = q.inspector.GetTaskInfo(queueName, id)
+		if err == nil && info.State != state {
+			err = fmt.Errorf("it is %s by now", info.State)
 		}
-		if info.State != state {
-			return fmt.Errorf("it is %s", q.describe(id))
-		}
-		return nil
+		return err
 	})
 	return info
 }
