@@ -12,6 +12,9 @@ const (
 	readWithin = 2 * time.Second
 	// watchedEvery is the time between two readings while somebody looks at the page.
 	watchedEvery = time.Second
+	// unwatchedEvery is that time while nobody does, and the history alone wants to know: rarely, since a fleet has many
+	// workers that nobody looks at.
+	unwatchedEvery = heldSlots * historyStep
 	// watchedFor is how long a page that was asked for counts as looked at; a stream counts while it lasts.
 	watchedFor = 10 * time.Second
 
@@ -60,7 +63,7 @@ func (c *collector) run(ctx context.Context) {
 		if c.watched() {
 			timer.Reset(watchedEvery)
 		} else {
-			timer.Reset(historyStep)
+			timer.Reset(unwatchedEvery)
 		}
 	}
 }

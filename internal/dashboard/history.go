@@ -14,6 +14,8 @@ const (
 	// quantileSlots is how many slots one point of a duration chart looks back: few tasks end within five seconds.
 	quantileSlots = 6
 	rateSlots     = int(time.Minute / historyStep)
+	// heldSlots is how many slots a measurement of a queue stands for, its own included, until the next one.
+	heldSlots = 3
 )
 
 // Durations are counted in buckets that are a fourth of an octave wide, from 2^-14 s (61 µs) to 2^18 s (three days):
@@ -121,7 +123,8 @@ func (h *history) measured(queues []Queue) {
 	}
 }
 
-// queue returns what was measured of a queue, oldest first, the present slot included.
+// queue returns what was measured of a queue, oldest first, the present slot included. A measurement stands for the two
+// slots after its own too.
 func (h *history) queue(name string) (pending, latency []float64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -130,8 +133,15 @@ func (h *history) queue(name string) (pending, latency []float64) {
 	if q == nil {
 		return nil, nil
 	}
+	held := -1
 	for n := h.newest - int64(historySlots) + 1; n <= h.newest; n++ {
 		i := n % int64(historySlots)
+		if !math.IsNaN(q.pending[i]) {
+			held = len(pending)
+		} else if held >= 0 && len(pending)-held < heldSlots {
+			pending, latency = append(pending, pending[held]), append(latency, latency[held])
+			continue
+		}
 		pending, latency = append(pending, q.pending[i]), append(latency, q.latency[i])
 	}
 	return pending, latency

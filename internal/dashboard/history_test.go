@@ -55,13 +55,16 @@ func TestHistoryForgets(t *testing.T) {
 			t.Errorf("%v a second", l.rate)
 		}
 		pending, latency := h.queue("q")
-		if n := len(pending); n != historySlots || pending[n-2] != 7 || latency[n-2] != 2 || !math.IsNaN(pending[n-1]) || !math.IsNaN(pending[n-3]) {
+		if n := len(pending); n != historySlots || pending[n-2] != 7 || latency[n-2] != 2 || pending[n-1] != 7 || !math.IsNaN(pending[n-3]) {
 			t.Errorf("pending %v", pending[len(pending)-4:])
 		}
 		if pending, _ := h.queue("broken"); pending != nil {
 			t.Errorf("a queue that could not be read has %v", pending)
 		}
 		time.Sleep(10 * historyStep)
+		if pending, _ := h.queue("q"); pending[historySlots-10] != 7 || pending[historySlots-12] != 7 || !math.IsNaN(pending[historySlots-9]) {
+			t.Errorf("a measurement is held for %v", pending[historySlots-13:])
+		}
 		if l := h.load(); l.rate < 0.8 || l.rate > 0.95 { // 50 in 55 s
 			t.Errorf("%v a second", l.rate)
 		}
