@@ -172,7 +172,7 @@ func strangerView() *View {
 // checkerView is a health checker of the fleet without a worker around it.
 func checkerView() *View {
 	v := healthyView()
-	v.Name, v.Process, v.Load, v.Active, v.Health.Worker = "health checker", nil, nil, nil, ""
+	v.Name, v.Process, v.Load, v.Active = "health checker", nil, nil, nil
 	return v
 }
 

@@ -50,7 +50,9 @@ func (s sheet) Checks() []check {
 		}
 		out = append(out, c)
 	}
-	add("Python process", s.Health.Worker)
+	if s.Process != nil {
+		add("Python process", s.Health.Worker)
+	}
 	add("Redis", s.Health.Broker)
 	add("Database", s.Health.Database)
 	switch {
