@@ -74,6 +74,11 @@ fuzz: ## fuzz each target for FUZZ_TIME (20s)
 		done; \
 	done
 
+.PHONY: screenshots
+screenshots: ## take the pictures of docs/dashboard.md, of real workers under load, after 15 minutes of it
+	scripts/install-tools python3 redis-server chromium
+	RUNQY_TEST_REQUIRE=1 RUNQY_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -run '^TestDashboardScreenshots$$' -v -timeout 40m ./test
+
 .PHONY: bench
 bench: ## measure beside peers; docs/benchmarks.md keeps the figures
 	scripts/install-tools git python3 redis-server
