@@ -13,12 +13,23 @@ type sheet struct {
 	Build string
 }
 
-// signs are the tones as characters, for the title of the window, where there is no colour.
-var signs = map[Tone]string{Good: "✓", Quiet: "●", Warn: "▲", Bad: "✕"}
+// sign is the tone as a character, for the title of the window, where there is no colour.
+func (t Tone) sign() string {
+	switch t {
+	case Good:
+		return "✓"
+	case Warn:
+		return "▲"
+	case Bad:
+		return "✕"
+	case Quiet:
+	}
+	return "●"
+}
 
 // Title is the window's.
 func (s sheet) Title() string {
-	return signs[s.Health.Tone] + " " + s.Health.Word + " – " + name(s.Name)
+	return s.Health.Tone.sign() + " " + s.Health.Word + " – " + name(s.Name)
 }
 
 // why is a reason in one line: what the process wrote last stands elsewhere on the page, for whom it is meant.
