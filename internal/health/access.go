@@ -53,6 +53,11 @@ func onThisMachine(r *http.Request) bool {
 	if err != nil || !peer.Addr().Unmap().IsLoopback() {
 		return false
 	}
+	// nginx, unless told otherwise, passes requests on in HTTP/1.0 under the name of its upstream and with no header that
+	// tells of it. No browser speaks HTTP/1.0.
+	if !r.ProtoAtLeast(1, 1) {
+		return false
+	}
 	for _, name := range proxyHeaders() {
 		if len(r.Header.Values(name)) > 0 {
 			return false

@@ -41,6 +41,12 @@ func TestTrusted(t *testing.T) {
 		{"behind a proxy that names loopback", "", "127.0.0.1:5000", "localhost", header("X-Forwarded-For", "127.0.0.1"), false},
 		{"behind a proxy with an empty header", "", "127.0.0.1:5000", "localhost", header("X-Forwarded-For", ""), false},
 		{"behind a proxy of RFC 7239", "", "127.0.0.1:5000", "localhost", header("Forwarded", "for=192.0.2.7"), false},
+		{"behind an nginx that is told nothing", "", "127.0.0.1:5000", "127.0.0.1:8001", func(r *http.Request) {
+			r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.0", 1, 0
+		}, false},
+		{"over HTTP/2", "", "127.0.0.1:5000", "127.0.0.1:8001", func(r *http.Request) {
+			r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
+		}, true},
 		{"a user", users, "192.0.2.7:5000", "worker:8001", user("ada"), true},
 		{"a user behind a proxy", users, "127.0.0.1:5000", "worker:8001", func(r *http.Request) {
 			r.SetBasicAuth("ada", "secret")
