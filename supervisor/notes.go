@@ -142,7 +142,8 @@ func text(raw json.RawMessage) string {
 	return s
 }
 
-// cut shortens s to at most n bytes, between two characters.
+// cut shortens s to at most n bytes, between two characters. What it returns
+// does not keep the rest of a long line in memory.
 func cut(s string, n int) string {
 	if len(s) <= n {
 		return s
@@ -150,7 +151,7 @@ func cut(s string, n int) string {
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--
 	}
-	return s[:n]
+	return strings.Clone(s[:n])
 }
 
 // oneLine is s without control characters, of at most n characters.

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"math"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -38,6 +39,37 @@ func TestDecodeProgress(t *testing.T) {
 			t.Errorf("%s: %+v", line, got)
 		}
 	}
+}
+
+// What is kept of a line of a megabyte is little: a process may write many.
+func TestNotesKeepNothingOfALongLine(t *testing.T) {
+	long := strings.Repeat("m", 1<<20)
+	lines := [][]byte{
+		[]byte(`{"progress":{"task_id":"x","message":"` + long + `"}}`),
+		[]byte(`{"log":{"message":"` + long + `","logger":"` + long + `","fields":{"` + long + `":"` + long + `"}}}`),
+		[]byte(`{"status":"error","error":"` + long + `"}`),
+	}
+	used := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := used()
+	var kept []message
+	for range 32 {
+		for _, line := range lines {
+			m := decode(line)
+			if m.kind == kindStray || len(m.err)+len(m.note.text) > logLineMax {
+				t.Fatalf("kind %d, %d and %d bytes", m.kind, len(m.err), len(m.note.text))
+			}
+			kept = append(kept, m)
+		}
+	}
+	if after := used(); after > before+16<<20 {
+		t.Errorf("%d messages keep %d MiB", len(kept), (after-before)>>20)
+	}
+	runtime.KeepAlive(kept)
 }
 
 func TestDecodeLog(t *testing.T) {

@@ -241,7 +241,7 @@ func decodeObject(text []byte) (m message, valid bool) {
 	case w.Status != nil && *w.Status == "ready":
 		return w.ready(), true
 	case w.Status != nil && *w.Status == "error":
-		return message{kind: kindFailed, err: errorText(w.Error)}, true
+		return message{kind: kindFailed, err: cut(errorText(w.Error), logLineMax)}, true
 	case len(w.Progress) > 0:
 		if n, ok := decodeProgress(w.Progress); ok {
 			return message{kind: kindProgress, note: n}, true
