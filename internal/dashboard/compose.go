@@ -11,6 +11,7 @@ import (
 
 // How many rows a table shows at most.
 const (
+	queuesMost = 100
 	activeMost = 50
 	peersMost  = 100
 	stderrMost = 20
@@ -24,7 +25,7 @@ func (d *Dashboard) view(r reading, trusted bool) *View {
 	v := &View{
 		Name: s.Name, Version: s.Version, Environment: s.Environment, Host: s.Host, At: time.Now(),
 		Trusted: trusted, Payloads: trusted && s.ShowPayloads, Health: d.health(),
-		Queues:   Queues{Err: r.queuesErr, Count: d.queues(r.queues)},
+		Queues:   d.queues(r),
 		Failures: failures(r, trusted, trusted && s.ShowPayloads),
 		Fleet:    fleetOf(r),
 	}
@@ -86,15 +87,44 @@ func (d *Dashboard) health() Health {
 	return h
 }
 
-func (d *Dashboard) queues(read []Queue) []Queue {
-	queues := slices.Clone(read)
-	for i := range queues {
-		q := &queues[i]
+func (d *Dashboard) queues(r reading) Queues {
+	out := mostUrgent(r.queues)
+	out.Err = r.queuesErr
+	for i := range out.Count {
+		q := &out.Count[i]
 		pending, latency := d.hist.queue(q.Name)
 		q.PendingChart = chart("pending tasks", settled(pending), formatCount)
 		q.LatencyChart = chart("age of the oldest pending task", settled(latency), formatSeconds)
 	}
-	return queues
+	return out
+}
+
+// mostUrgent returns a copy of as many queues as are shown, in their order, and the sum of the rest. A checker of a large
+// fleet may have ten thousand, which no browser wants every second.
+func mostUrgent(all []Queue) Queues {
+	rank := make([]int, len(all))
+	for i := range rank {
+		rank[i] = i
+	}
+	if len(all) > queuesMost {
+		slices.SortStableFunc(rank, func(i, j int) int {
+			a, b := all[i], all[j]
+			return cmp.Or(cmp.Compare(urgency(a.Tone), urgency(b.Tone)), cmp.Compare(b.Pending, a.Pending), cmp.Compare(b.Latency, a.Latency))
+		})
+		slices.Sort(rank[:queuesMost])
+	}
+	var out Queues
+	for n, i := range rank {
+		if q := all[i]; n < queuesMost {
+			out.Count = append(out.Count, q)
+		} else {
+			out.More++
+			out.Rest.Pending += q.Pending
+			out.Rest.Active += q.Active
+			out.Rest.Latency = max(out.Rest.Latency, q.Latency)
+		}
+	}
+	return out
 }
 
 // settled leaves the present slot out while nothing was measured in it.

@@ -22,6 +22,8 @@ type Dashboard struct {
 	trustedStreams, otherStreams chan struct{} // one element per open stream
 	jobs                         chan job      // restarts that outlive their request; Run owns them
 
+	trustedPen, otherPen sync.Mutex // held while the sections of one kind of visitor are rendered; before mu
+
 	mu      sync.Mutex // guards the rest
 	word    string     // of the health
 	since   time.Time  // of word
@@ -110,8 +112,14 @@ func (d *Dashboard) changed() {
 }
 
 // sections returns the present sections for one kind of visitor, and a channel that is closed when they may have changed.
-// Any number of streams shares one rendering.
+// Any number of streams shares one rendering, those that were woken at the same moment too.
 func (d *Dashboard) sections(trusted bool) ([]section, <-chan struct{}, error) {
+	pen := &d.otherPen
+	if trusted {
+		pen = &d.trustedPen
+	}
+	pen.Lock()
+	defer pen.Unlock()
 	d.mu.Lock()
 	turn, updated, last := d.turn, d.updated, d.drawn[trusted]
 	d.mu.Unlock()
@@ -124,9 +132,7 @@ func (d *Dashboard) sections(trusted bool) ([]section, <-chan struct{}, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.drawn[trusted].turn <= turn {
-		d.drawn[trusted] = drawing{turn, drawn}
-	}
+	d.drawn[trusted] = drawing{turn, drawn}
 	return drawn, updated, nil
 }
 

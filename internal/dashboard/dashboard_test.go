@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -187,6 +188,13 @@ func (s *site) post(action string, form url.Values, header ...string) (int, stri
 		return response.StatusCode, response.Header.Get("Location")
 	}
 	return response.StatusCode, answer["message"] + answer["error"]
+}
+
+// turn counts the states of the page.
+func (s *site) turn() uint64 {
+	s.d.mu.Lock()
+	defer s.d.mu.Unlock()
+	return s.d.turn
 }
 
 func (s *site) actions() []string {
@@ -468,6 +476,55 @@ func TestMostUrgentWorkersComeFirst(t *testing.T) {
 	}
 	if all[0].ID != "w000" {
 		t.Error("the source's list was changed")
+	}
+}
+
+func TestMostUrgentQueuesAreShown(t *testing.T) {
+	var all []Queue
+	for i := range 10_000 {
+		all = append(all, Queue{Name: fmt.Sprintf("q%04d", i), Tone: Good, Active: 1})
+	}
+	all[5000].Pending, all[7000].Tone, all[9000].Tone = 3, Warn, Bad
+	s := newSite(t, func(src *Sources) {
+		src.Queues = func(context.Context) ([]Queue, error) { return all, nil }
+	})
+	_, page := s.get("/")
+	for _, name := range []string{"q0000", "q5000", "q7000", "q9000"} {
+		if !strings.Contains(page, name) {
+			t.Errorf("queue %s is not shown", name)
+		}
+	}
+	if strings.Contains(page, "q0099") || len(page) > 2<<20 || !strings.Contains(page, "And 9,900 more") {
+		t.Errorf("the page has %d bytes", len(page))
+	}
+	if q := mostUrgent(all); q.Rest.Active != 9_900 || q.Rest.Pending != 0 || q.Count[97].Name != "q5000" || all[97].Name != "q0097" {
+		t.Errorf("%d more: %+v", q.More, q.Rest)
+	}
+}
+
+// Streams are woken all at once.
+func TestStreamsShareOneRendering(t *testing.T) {
+	var renderings atomic.Int64
+	s := newSite(t, func(src *Sources) {
+		src.Process = func() Process {
+			renderings.Add(1)
+			time.Sleep(50 * time.Millisecond) // the work of a large page
+			return Process{Tone: Good}
+		}
+		src.Changed = func() <-chan struct{} { return nil }
+	})
+	before := s.turn()
+	var asking sync.WaitGroup
+	for range streamsMost {
+		asking.Go(func() {
+			if _, _, err := s.d.sections(true); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	asking.Wait()
+	if turns := int64(s.turn()-before) + 1; renderings.Load() > turns {
+		t.Errorf("%d renderings of %d states", renderings.Load(), turns)
 	}
 }
 

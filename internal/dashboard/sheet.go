@@ -87,7 +87,7 @@ type totals struct {
 // Totals adds the queues up.
 func (s sheet) Totals() totals {
 	var t totals
-	for _, q := range s.Queues.Count {
+	for _, q := range append(slices.Clip(s.Queues.Count), s.Queues.Rest) {
 		t.Pending += q.Pending
 		t.Active += q.Active
 		t.Oldest = max(t.Oldest, q.Latency)

@@ -71,6 +71,8 @@ type Process struct {
 type Queues struct {
 	Err   string // why they could not be read; what is shown is then the last that was
 	Count []Queue
+	More  int   // how many are not shown
+	Rest  Queue // their Pending, Active and Latency together
 }
 
 // Queue is one queue now and over the last fifteen minutes.
