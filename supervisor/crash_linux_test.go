@@ -138,6 +138,29 @@ func TestCharging(t *testing.T) {
 	}
 }
 
+// What earlier tasks have written is no evidence against the one that ran.
+func TestEvidenceIsOfTheTaskThatRan(t *testing.T) {
+	t.Parallel()
+	for said, want := range map[string]string{
+		"":             "exit status 3; it wrote nothing to stderr since the task began",
+		"out of luck!": "exit status 3; its last lines on stderr:\nout of luck!",
+	} {
+		r := startReady(t, testOptions("blames_another.py"))
+		first := r.send(context.Background(), task("first", ""))
+		r.await("the first task's words", func(s Snapshot) bool { return len(s.Stderr) == 1 })
+		second := r.send(context.Background(), task("second", ""))
+		r.receive(first)
+		r.receive(second)
+		var crash *CrashError
+		if got := r.do(task("last", said)); !errors.As(got.err, &crash) || crash.Evidence != want {
+			t.Errorf("%q: %v", said, got.err)
+		}
+		if s := r.awaitStatus(StatusDegraded); !strings.Contains(strings.Join(s.Stderr, "\n"), "ZeroDivisionError") {
+			t.Errorf("what was written is gone: %q", s.Stderr)
+		}
+	}
+}
+
 // A request that the process never read was not run, however it ended.
 func TestUnreadRequestsAreNotCharged(t *testing.T) {
 	t.Parallel()

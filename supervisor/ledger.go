@@ -20,6 +20,7 @@ type call struct {
 	done    chan outcome // capacity 1: receives exactly once
 	start   int64        // where its line begins in the stream to the process
 	overdue bool         // cancelled long ago and still unanswered
+	said    int64        // what count of the process' tail said when it was added
 
 	progress func(fraction float64, message string) // nil: nobody asks
 }
@@ -41,10 +42,12 @@ type ledger struct {
 	sealed   bool
 	idle     func() // called once when all that is left is overdue; nil: nobody waits
 	finished int64  // answered requests, ever
+	tail     *tail  // of the process; may be nil
+	said     int64  // what its count said at the last answer
 }
 
-func newLedger(maxTasks int) *ledger {
-	return &ledger{calls: map[string]*list.Element{}, order: list.New(), max: maxTasks}
+func newLedger(maxTasks int, t *tail) *ledger {
+	return &ledger{tail: t, calls: map[string]*list.Element{}, order: list.New(), max: maxTasks}
 }
 
 // add registers a request and hands its line to write while the order is
@@ -61,7 +64,7 @@ func (l *ledger) add(r Request, write func() int64) (c *call, full bool, err err
 	if _, ok := l.calls[r.TaskID]; ok {
 		return nil, false, fmt.Errorf("%w: %q", ErrDuplicate, r.TaskID)
 	}
-	c = &call{id: r.TaskID, queue: r.Queue, kind: r.Type, progress: r.Progress, done: make(chan outcome, 1)}
+	c = &call{id: r.TaskID, queue: r.Queue, kind: r.Type, progress: r.Progress, done: make(chan outcome, 1), said: l.tail.count()}
 	c.start = write()
 	l.calls[r.TaskID] = l.order.PushBack(c)
 	l.accepted++
@@ -77,6 +80,7 @@ func (l *ledger) answer(id string, o outcome) bool {
 		return false
 	}
 	l.finished++
+	l.said = l.tail.count()
 	c := l.remove(e)
 	idle := l.takeIdle()
 	l.mu.Unlock()
@@ -125,6 +129,23 @@ func (l *ledger) oldest() string {
 		return e.Value.(*call).id
 	}
 	return ""
+}
+
+// spoken returns what count of the tail said when the request that runs now began, or the oldest of those that do: what
+// was written before is of earlier ones. One that runs in the order of the requests began when the one before it was
+// answered. false: there is no request.
+func (l *ledger) spoken(inOrder bool) (count int64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.order.Front()
+	if e == nil {
+		return 0, false
+	}
+	count = e.Value.(*call).said
+	if inOrder {
+		count = max(count, l.said)
+	}
+	return count, true
 }
 
 // late marks c as overdue; false: it has been answered meanwhile.

@@ -144,7 +144,7 @@ func (o *owner) to(next Status, reason string) {
 		o.killNow("internal error")
 		return
 	}
-	reason, _, _ = strings.Cut(reason, "\n") // the rest, a stderr tail, is logged already
+	reason, _, _ = strings.Cut(reason, lastLines) // which are logged already
 	level := slog.LevelInfo
 	if next == StatusStalled || next == StatusCrashed || next == StatusDegraded {
 		level = slog.LevelWarn

@@ -137,17 +137,27 @@ func (o *owner) onEnded(how ending) {
 		if !o.ready {
 			cause, evidence = CauseStartup, "before it was ready: "+evidence
 		}
-		full := evidence + stderrNote(c.tail.last())
+		full := evidence + stderrNote(c)
 		o.charge(c, how.consumed, &CrashError{Cause: cause, Evidence: full})
 		o.afterCrash(cause, full)
 	}
 }
 
-func stderrNote(lines []string) string {
-	if len(lines) == 0 {
-		return "; it wrote nothing to stderr"
+// lastLines stands between the evidence of a crash and the lines that the process wrote last.
+const lastLines = "; its last lines on stderr:"
+
+// stderrNote adds the last lines to the evidence. While requests are in flight, those that were written before the
+// oldest of them began are of others, and would lead whoever reads them astray.
+func stderrNote(c *child) string {
+	began, running := c.ledger.spoken(c.sync())
+	lines := c.tail.since(began)
+	switch {
+	case len(lines) > 0:
+		return lastLines + "\n" + strings.Join(lines, "\n")
+	case running && c.tail.count() > 0:
+		return "; it wrote nothing to stderr since the task began"
 	}
-	return "; its last lines on stderr:\n" + strings.Join(lines, "\n")
+	return "; it wrote nothing to stderr"
 }
 
 // charge gives the crash to the tasks that were running.

@@ -53,7 +53,7 @@ func TestLogQueueCountsWhatItDrops(t *testing.T) {
 }
 
 func TestLedgerIdle(t *testing.T) {
-	l := newLedger(0)
+	l := newLedger(0, nil)
 	write := func() int64 { return 0 }
 	a, _, errA := l.add(Request{TaskID: "a"}, write)
 	_, _, errB := l.add(Request{TaskID: "b"}, write)
@@ -83,7 +83,7 @@ func TestLedgerIdle(t *testing.T) {
 }
 
 func TestLedgerTakesItsNumber(t *testing.T) {
-	l := newLedger(2)
+	l := newLedger(2, nil)
 	write := func() int64 { return 0 }
 	_, full1, _ := l.add(Request{TaskID: "a"}, write)
 	_, full2, _ := l.add(Request{TaskID: "b"}, write)

@@ -90,9 +90,10 @@ type event struct {
 func startChild(o Options, guard *guardian, post func(event)) (*child, error) {
 	var random [16]byte
 	rand.Read(random[:])
+	output := &tail{}
 	c := &child{
 		nonce: hex.EncodeToString(random[:]), max: o.MaxMessage, log: o.Logger, guard: guard, post: post,
-		ledger: newLedger(o.MaxTasks), tail: &tail{}, logs: newLogQueue(),
+		ledger: newLedger(o.MaxTasks, output), tail: output, logs: newLogQueue(),
 	}
 	c.cmd = exec.Command(o.Command[0], o.Command[1:]...)
 	// The program is found on the worker's PATH, which its own may not be: Python looks for its library beside the

@@ -32,7 +32,10 @@ func describe(state *os.ProcessState) (cause, how string, sigkill bool) {
 		return CauseExit, fmt.Sprintf("exit status %d", state.ExitCode()), false
 	}
 	sig := ws.Signal()
-	how = fmt.Sprintf("killed by %s (%v)", unix.SignalName(sig), sig)
+	how = "killed by " + unix.SignalName(sig)
+	if sig != unix.SIGKILL { // whose text is "killed"
+		how += fmt.Sprintf(" (%v)", sig)
+	}
 	if ws.CoreDump() {
 		how += ", core dumped"
 	}

@@ -18,9 +18,10 @@ const (
 
 // tail keeps the last lines of stderr, bounded in number and size.
 type tail struct {
-	mu    sync.Mutex // guards both
+	mu    sync.Mutex // guards the rest
 	lines []string
 	size  int
+	added int64 // lines, ever
 }
 
 func (t *tail) add(line []byte) {
@@ -32,6 +33,7 @@ func (t *tail) add(line []byte) {
 	defer t.mu.Unlock()
 	t.lines = append(t.lines, s)
 	t.size += len(s)
+	t.added++
 	for len(t.lines) > tailLines || t.size > tailBytes && len(t.lines) > 1 {
 		t.size -= len(t.lines[0])
 		t.lines[0] = ""
@@ -44,6 +46,24 @@ func (t *tail) last() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return append([]string(nil), t.lines...)
+}
+
+// count returns how many lines were added, ever. A nil tail has none.
+func (t *tail) count() int64 {
+	if t == nil {
+		return 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.added
+}
+
+// since returns the kept lines that were added when count had said so already, oldest first.
+func (t *tail) since(count int64) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fresh := min(int64(len(t.lines)), t.added-count)
+	return append([]string(nil), t.lines[int64(len(t.lines))-fresh:]...)
 }
 
 // logLine is one line for the log.

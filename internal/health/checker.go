@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -209,7 +210,11 @@ func processReason(p Process) string {
 	if p.Reason == "" {
 		return fmt.Sprintf("The Python process is not healthy (%s).", p.Status)
 	}
-	return fmt.Sprintf("The Python process is not healthy: %s.", p.Reason)
+	reason := "The Python process is not healthy: " + p.Reason
+	if strings.Contains(reason, "\n") { // ends in what the process wrote
+		return reason
+	}
+	return reason + "."
 }
 
 // reason says why the dependency counts as unhealthy; empty when it is well.
