@@ -43,6 +43,10 @@ func judge(s sighting) Worker {
 		if free {
 			w.State, w.Reason = Free, ""
 		}
+		if s.asked && s.worker.Alive && s.pong.Status != "" {
+			// What it says now is younger than what it wrote; a list that mixed the two would contradict itself.
+			w.Beat.Status, w.Beat.Healthy, w.Beat.ActiveTasks = s.pong.Status, s.pong.Healthy, s.pong.ActiveTasks
+		}
 	}
 	switch {
 	case !s.worker.Alive && s.worker.Err != nil:

@@ -9,6 +9,19 @@ import (
 	"github.com/runqy/runqy-worker/internal/rpc"
 )
 
+func TestWhatAWorkerSaysNowIsYoungerThanItsHeartbeat(t *testing.T) {
+	w := heartbeat.Worker{ID: "w", Alive: true, Beat: heartbeat.Beat{Healthy: true, Status: heartbeat.StatusRunning, ActiveTasks: []string{"old"}}}
+	pong := rpc.Pong{WorkerID: "w", State: rpc.Busy, Status: heartbeat.StatusDraining, ActiveTasks: []string{"t1", "t2"}}
+	got := judge(sighting{worker: w, asked: true, pong: pong}).Beat
+	if got.Status != heartbeat.StatusDraining || got.Healthy || len(got.ActiveTasks) != 2 {
+		t.Errorf("%+v", got)
+	}
+	pong.WorkerID = "other"
+	if got := judge(sighting{worker: w, asked: true, pong: pong}).Beat; got.Status != heartbeat.StatusRunning || !got.Healthy {
+		t.Errorf("what another worker says is taken for its own: %+v", got)
+	}
+}
+
 func TestJudge(t *testing.T) {
 	alive := heartbeat.Worker{ID: "w", Alive: true, Age: time.Second, Beat: heartbeat.Beat{
 		State: heartbeat.StateFree, Status: heartbeat.StatusRunning, Identity: heartbeat.Identity{Nonce: "n"},

@@ -74,7 +74,9 @@ func row(w fleet.Worker) string {
 func whole(w fleet.Worker) string {
 	var parts []string
 	add := func(s string) {
-		if s != "" && !slices.Contains(parts, s) {
+		// Below the first line stands what the process wrote last: too much for a table.
+		s, _, _ = strings.Cut(s, "\n")
+		if s = strings.TrimSuffix(s, "; its last lines on stderr:"); s != "" && !slices.Contains(parts, s) {
 			parts = append(parts, s)
 		}
 	}

@@ -19,8 +19,8 @@ func workers() []fleet.Worker {
 			Started: start, LastBeat: start.Add(90 * time.Second), Healthy: true, Status: "running", State: "FREE", Queues: []string{"a", "b"},
 			ActiveTasks: []string{"t1"}, Concurrency: 4, Processed: 10, Failed: 2, TTL: 15 * time.Second, Address: "h:8001",
 		}}},
-		{State: fleet.Busy, Reason: "exit \x1b[31m\n9", Worker: heartbeat.Worker{
-			ID: "worker-long-name", Alive: true, Err: errors.New("field pid"), Beat: heartbeat.Beat{Status: "degraded", Reason: "exit \x1b[31m\n9"},
+		{State: fleet.Busy, Reason: "exit \x1b[31m; its last lines on stderr:\n9", Worker: heartbeat.Worker{
+			ID: "worker-long-name", Alive: true, Err: errors.New("field pid"), Beat: heartbeat.Beat{Status: "degraded", Reason: "exit \x1b[31m"},
 		}},
 		{State: fleet.Dead, Cause: fleet.CauseRefused, Reason: "connection refused", Worker: heartbeat.Worker{
 			ID: "w2", Alive: true, Beat: heartbeat.Beat{Status: "running", Healthy: true, Address: "h:1"},
@@ -37,7 +37,7 @@ func TestTable(t *testing.T) {
 	want := `
 WORKER            HEALTHY  STATUS    STATE  QUEUES  TASKS  PROCESSED  FAILED  CRASHES  UP     BEAT      ADDRESS  REASON
 w1                true     running   BUSY   a,b     1/4    10         2       0        1m30s  2.0s ago  h:8001   
-worker-long-name  false    degraded  BUSY           0/0    0          0       0        -      -         -        exit ?[31m 9; field pid
+worker-long-name  false    degraded  BUSY           0/0    0          0       0        -      -         -        exit ?[31m; field pid
 w2                true     running   DEAD           0/0    0          0       0        -      -         h:1      refused: connection refused
 w3                -        gone      DEAD   -       -      -          -       -        -      -         -        no heartbeat since 2026-01-02T03:04:05Z
 `
