@@ -2,6 +2,8 @@ package dashboard
 
 import (
 	"context"
+	"errors"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +30,7 @@ type reading struct {
 	failures                         []Failure
 	fleet                            []Peer
 	queuesErr, failuresErr, fleetErr string
+	queuesAt, failuresAt, fleetAt    time.Time // of the last that succeeded; zero: none has
 }
 
 // collector reads from Redis in the background, so that a Redis that hangs never keeps the page from saying so.
@@ -74,11 +77,16 @@ func (c *collector) watched() bool {
 	return c.streams > 0 || time.Since(c.wanted) < watchedFor
 }
 
-// watch counts a stream until the function that it returns is called.
+// watch counts a stream until the function that it returns is called, and has the first one read at once.
 func (c *collector) watch() (stop func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.streams++
+	if c.streams++; c.streams == 1 {
+		select {
+		case c.wake <- struct{}{}:
+		default:
+		}
+	}
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -137,22 +145,22 @@ func (c *collector) collect(ctx context.Context) {
 	var group sync.WaitGroup
 	group.Go(func() {
 		queues, err := c.src.Queues(ctx)
-		if next.queuesErr = errorText(err); err == nil {
-			next.queues = queues
+		if next.queuesErr = errorText(err, noAnswer); err == nil {
+			next.queues, next.queuesAt = queues, time.Now()
 			c.hist.measured(queues)
 		}
 	})
 	if c.watched() {
 		group.Go(func() {
 			failures, err := c.src.Failures(ctx, failuresMost)
-			if next.failuresErr = errorText(err); err == nil {
-				next.failures = failures
+			if next.failuresErr = errorText(err, noAnswer); err == nil {
+				next.failures, next.failuresAt = failures, time.Now()
 			}
 		})
 		group.Go(func() {
 			fleet, err := c.src.Fleet(ctx)
-			if next.fleetErr = errorText(err); err == nil {
-				next.fleet = fleet
+			if next.fleetErr = errorText(err, "they have not been judged within 2 s"); err == nil {
+				next.fleet, next.fleetAt = fleet, time.Now()
 			}
 		})
 	}
@@ -164,11 +172,21 @@ func (c *collector) collect(ctx context.Context) {
 	c.done = make(chan struct{})
 }
 
-func errorText(err error) string {
-	if err == nil {
+// noAnswer is what a reader is told of a Redis that takes longer than readWithin.
+const noAnswer = "Redis did not answer within 2 s"
+
+// errorText says why something could not be read, without what was read: who shows it says that. late is for what took
+// longer than readWithin.
+func errorText(err error, late string) string {
+	switch timeout := net.Error(nil); {
+	case err == nil:
 		return ""
+	case errors.Is(err, context.DeadlineExceeded):
+		return late
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "Redis did not answer in time"
 	}
-	return firstLine(err.Error())
+	return firstLine(strings.TrimPrefix(err.Error(), "read the failed tasks: "))
 }
 
 func firstLine(s string) string {

@@ -25,10 +25,19 @@ func (d *Dashboard) view(r reading, trusted bool) *View {
 	v := &View{
 		Name: s.Name, Version: s.Version, Environment: s.Environment, Host: s.Host, At: time.Now(),
 		Trusted: trusted, Payloads: trusted && s.ShowPayloads, Health: d.health(),
-		Queues:   d.queues(r),
 		Failures: failures(r, trusted, trusted && s.ShowPayloads),
-		Fleet:    fleetOf(r),
 	}
+	if v.Health.Broker == "unhealthy" { // how the workers were judged before is not how they are
+		r.fleetErr = "Redis does not answer"
+		if r.queuesAt.Before(r.fleetAt) {
+			r.fleetAt = r.queuesAt
+		}
+	}
+	v.Fleet = fleetOf(r)
+	if r.queuesErr == "" && !old(v.At, r.fleetErr, r.fleetAt) {
+		r.queues = d.unserved(r, v.Health)
+	}
+	v.Queues = d.queues(r)
 	if trusted {
 		v.Token = d.token
 	}
@@ -89,12 +98,35 @@ func (d *Dashboard) health() Health {
 
 func (d *Dashboard) queues(r reading) Queues {
 	out := mostUrgent(r.queues)
-	out.Err = r.queuesErr
+	out.Err, out.At = r.queuesErr, r.queuesAt
 	for i := range out.Count {
 		q := &out.Count[i]
 		pending, latency := d.hist.queue(q.Name)
 		q.PendingChart = chart("pending tasks", settled(pending), formatCount)
 		q.LatencyChart = chart("age of the oldest pending task", settled(latency), formatSeconds)
+	}
+	return out
+}
+
+// unserved returns a copy of the queues in which those that nobody works on are marked. How this worker is itself is
+// known better from its health than from the last look at the fleet.
+func (d *Dashboard) unserved(r reading, h Health) []Queue {
+	out := slices.Clone(r.queues)
+	if d.src.Process != nil && (h.Tone == Good || h.Tone == Quiet && h.Word != "Draining") {
+		return out // every queue on a worker's page is its own
+	}
+	served := make(map[string]bool)
+	for _, p := range r.fleet {
+		if (p.Tone == Good || p.Tone == Warn) && !(p.Self && d.src.Process != nil) {
+			for _, q := range p.Queues {
+				served[q] = true
+			}
+		}
+	}
+	for i := range out {
+		if q := &out[i]; q.Pending > 0 && q.Tone == Good && !served[q.Name] {
+			q.Tone, q.Unserved = Bad, true
+		}
 	}
 	return out
 }
@@ -207,7 +239,7 @@ func formatSeconds(v float64) string {
 }
 
 func failures(r reading, trusted, payloads bool) Failures {
-	f := Failures{Err: r.failuresErr}
+	f := Failures{Err: r.failuresErr, At: r.failuresAt}
 	for _, q := range r.queues {
 		f.Retry += q.Retry
 		f.Archived += q.Archived
@@ -229,7 +261,7 @@ func failures(r reading, trusted, payloads bool) Failures {
 func urgency(t Tone) int { return slices.Index([]Tone{Bad, Warn, Quiet, Good}, t) }
 
 func fleetOf(r reading) Fleet {
-	f := Fleet{Err: r.fleetErr}
+	f := Fleet{Err: r.fleetErr, At: r.fleetAt}
 	all := slices.Clone(r.fleet)
 	for i := range all {
 		p := &all[i]

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -338,15 +339,35 @@ func TestARedisThatHangsIsTold(t *testing.T) {
 	s := newSite(t, nil)
 	events, stop := s.stream()
 	defer stop()
-	await(t, events, "4,711")
+	await(t, events, "f1")
 	hang := make(chan struct{})
 	defer close(hang)
 	s.set(func() { s.hang = hang })
 	s.become("Unhealthy")
 	await(t, events, "Unhealthy")
-	await(t, events, context.DeadlineExceeded.Error())
-	if _, page := s.get("/"); !strings.Contains(page, "Unhealthy") || !strings.Contains(page, "4,711") || !strings.Contains(page, context.DeadlineExceeded.Error()) {
+	await(t, events, noAnswer)
+	_, page := s.get("/")
+	if !strings.Contains(page, "Unhealthy") || !strings.Contains(page, "4,711") || !strings.Contains(page, noAnswer) {
 		t.Error("the page does not show the last depths and why there are no newer ones")
+	}
+	if n := strings.Count(page, "unknown since <time"); n != 3 || strings.Contains(page, context.DeadlineExceeded.Error()) {
+		t.Errorf("%d of the three figures from Redis are unknown", n)
+	}
+}
+
+func TestErrorText(t *testing.T) {
+	refused := errors.New("dial tcp 127.0.0.1:6379: connect: connection refused")
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{nil, ""}, {fmt.Errorf("read the failed tasks: %w", context.DeadlineExceeded), "too late"},
+		{fmt.Errorf("read: %w", os.ErrDeadlineExceeded), "Redis did not answer in time"},
+		{fmt.Errorf("read the failed tasks: %w", refused), refused.Error()}, {errors.New("a\nb"), "a"},
+	} {
+		if got := errorText(c.err, "too late"); got != c.want {
+			t.Errorf("%v: %q, want %q", c.err, got, c.want)
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ func healthyView() *View {
 			Lag: 3 * time.Millisecond, LagLimit: 5 * time.Second, OnCrash: "restart", CanAct: true,
 			Stderr: []string{"INFO loading model small", "INFO model loaded in 2.3 s"},
 		},
-		Queues: Queues{Count: []Queue{
+		Queues: Queues{At: fixedNow, Count: []Queue{
 			{
 				Name: "inference_default", Tone: Good, Pending: 3, Active: 2, Scheduled: 12, Completed: 18233,
 				Latency:      120 * time.Millisecond,
@@ -66,8 +66,8 @@ func healthyView() *View {
 			{ID: "0f8fad5b-d9cb-469f-a165-70867728950e", Queue: "inference_default", Type: "train", Running: 200 * time.Second, Progress: 0.4, Message: "epoch 4 of 10"},
 			{ID: "7c9e6679-7425-40de-944b-e07fc1f90ae7", Queue: "inference_default", Type: "classify", Running: 310 * time.Millisecond, Progress: -1},
 		}},
-		Failures: Failures{},
-		Fleet: Fleet{Free: 2, Busy: 1, Workers: []Peer{
+		Failures: Failures{At: fixedNow},
+		Fleet: Fleet{At: fixedNow, Free: 2, Busy: 1, Workers: []Peer{
 			peer("worker-abc123", true), peer("worker-def456", false), busy(peer("worker-fed321", false)),
 		}},
 	}
@@ -75,7 +75,7 @@ func healthyView() *View {
 
 func peer(id string, self bool) Peer {
 	return Peer{
-		ID: id, Self: self, Tone: Good, State: "FREE", Status: "running", Queues: "inference_default, emails", Address: "10.0.3.17:8001",
+		ID: id, Self: self, Tone: Good, State: "FREE", Status: "running", Queues: []string{"inference_default", "emails"}, Address: "10.0.3.17:8001",
 		Host: "gpu-03", Active: 2, Concurrency: 4, Processed: 18242, Failed: 31, BeatAge: 1300 * time.Millisecond,
 		Started: fixedNow.Add(-26 * time.Hour), Version: "v0.4.0",
 	}
@@ -107,7 +107,7 @@ func loadView() *View {
 	v.Active.Tasks = append(v.Active.Tasks,
 		ActiveTask{ID: "a", Queue: "inference_default", Type: "render", Running: 42 * time.Second, Progress: 0.93},
 		ActiveTask{ID: "b", Queue: "inference_default", Type: "render", Running: 3 * time.Second, Progress: 0})
-	v.Failures = Failures{Retry: 17, Archived: 3, List: []Failure{failure("retry", 10*time.Second), failure("archived", 3*time.Minute), failure("retry", 4*time.Minute)}}
+	v.Failures = Failures{At: fixedNow, Retry: 17, Archived: 3, List: []Failure{failure("retry", 10*time.Second), failure("archived", 3*time.Minute), failure("retry", 4*time.Minute)}}
 	v.Fleet.Free, v.Fleet.Busy, v.Fleet.Dead = 1, 1, 1
 	v.Fleet.Workers = []Peer{dead(peer("worker-dead99", false)), busy(peer("worker-abc123", true)), peer("worker-def456", false)}
 	return v
@@ -176,11 +176,22 @@ func checkerView() *View {
 	return v
 }
 
+// retriesView has a task in each stage of being tried again, and a worker that is not healthy.
+func retriesView() *View {
+	v := loadView()
+	last := failure("archived", time.Minute)
+	last.Attempts = last.MaxAttempts
+	v.Failures.List = append(v.Failures.List, last)
+	v.Fleet.Workers[1].Tone, v.Fleet.Workers[1].Status = Bad, "degraded"
+	return v
+}
+
 // emptyView is a worker in an empty Redis, all alone.
 func emptyView() *View {
 	return &View{
 		Name: "w", At: fixedNow, Health: Health{Tone: Good, Word: "Healthy"},
 		Process: &Process{Tone: Good, Status: "running", PID: 1, Memory: -1, CPU: -1}, Load: &Load{P50: -1, P95: -1}, Active: &Active{Concurrency: 1},
+		Queues: Queues{At: fixedNow}, Failures: Failures{At: fixedNow}, Fleet: Fleet{At: fixedNow},
 	}
 }
 
@@ -201,7 +212,7 @@ func hostileView() *View {
 		Queue{Name: strings.Repeat("long", 2500), Tone: Warn, Pending: math.MaxInt64, Latency: math.MaxInt64})
 	v.Active.Tasks = []ActiveTask{{ID: evil, Queue: evil, Type: evil, Running: time.Second, Progress: 7, Message: evil, Payload: evil}}
 	v.Failures.List = []Failure{{ID: evil, Queue: evil, Type: evil, State: evil, Error: evil, Traceback: evil, Payload: evil, FailedAt: fixedNow.Add(time.Hour)}}
-	v.Fleet.Workers = []Peer{{ID: evil, State: evil, Status: evil, Reason: evil, Queues: evil, Address: evil, Host: evil, Version: evil, Tone: Bad}}
+	v.Fleet.Workers = []Peer{{ID: evil, State: evil, Status: evil, Reason: evil, Queues: []string{evil}, Unreachable: evil, Address: evil, Host: evil, Version: evil, Tone: Bad}}
 	return v
 }
 
@@ -213,7 +224,7 @@ func hugeView() *View {
 		q.Name = fmt.Sprintf("tenant_%02d_inference", i)
 		v.Queues.Count = append(v.Queues.Count, q)
 	}
-	v.Fleet = Fleet{Free: 900, Busy: 97, Dead: 3, Sick: 5, More: 950}
+	v.Fleet = Fleet{At: fixedNow, Free: 900, Busy: 97, Dead: 3, Sick: 5, More: 950}
 	for i := range 50 {
 		p := peer(fmt.Sprintf("worker-%06x", i), i == 4)
 		if i < 3 {
@@ -233,7 +244,7 @@ func hugeView() *View {
 func fixtures() map[string]*View {
 	return map[string]*View{
 		"healthy": healthyView(), "load": loadView(), "degraded": degradedView(), "starting": startingView(), "stranger": strangerView(),
-		"checker": checkerView(), "empty": emptyView(), "hostile": hostileView(), "huge": hugeView(),
+		"checker": checkerView(), "retries": retriesView(), "empty": emptyView(), "hostile": hostileView(), "huge": hugeView(),
 	}
 }
 

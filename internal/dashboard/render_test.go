@@ -330,6 +330,7 @@ func TestPageSaysWhatItIs(t *testing.T) {
 		"load":     {"12,345", "5 m 12 s", "Queue inference_default: 12,345 tasks wait, the oldest for 5 m 12 s.", "Queue emails is paused; 7 tasks wait.", "17 to retry, 3 given up", "wait for a free slot"},
 		"degraded": {"Degraded", "killed by signal 9", "for 3 m 20 s, since 12:31:36 UTC", "MemoryError: cannot allocate 4.2 GiB", "1 worker is dead: worker-dead99.", "are not taken", "Nothing runs at the moment."},
 		"starting": {"Starting", "Not measured yet.", "not measured yet"},
+		"retries":  {"attempt 3 of 26, next in 42 s", "given up after 3 of 26", "given up after 26 attempts", "not healthy degraded"},
 		"empty":    {"No queue is served here.", "No worker is registered.", "nothing waits", "Nothing runs at the moment."},
 		"huge":     {"And 950 more", "tenant_37_inference", "3 workers are dead: worker-000000, worker-000001, worker-000002.", "And 12 more."},
 		"checker":  {"health checker", "in all workers"},

@@ -78,6 +78,20 @@ func (s sheet) Checks() []check {
 	return out
 }
 
+// Word is the worker's state, in which BUSY is who has enough to do and not who cannot.
+func (p Peer) Word() string {
+	if p.sick() {
+		return "not healthy"
+	}
+	return p.State
+}
+
+// sick tells of a worker that beats and says that it is not healthy.
+func (p Peer) sick() bool { return p.State != "DEAD" && p.Tone == Bad }
+
+// Serves names the worker's queues.
+func (p Peer) Serves() string { return strings.Join(p.Queues, ", ") }
+
 // totals are all queues together.
 type totals struct {
 	Pending, Active int64
@@ -159,6 +173,18 @@ func (s sheet) DeleteForm(f Failure) form {
 	}
 }
 
+// Tries tells which of its attempts has failed.
+func (f Failure) Tries() string {
+	tries := grouped(f.Attempts) + " of " + grouped(f.MaxAttempts)
+	switch {
+	case f.State != "archived":
+		return "attempt " + tries
+	case f.Attempts < f.MaxAttempts:
+		return "given up after " + tries
+	}
+	return "given up after " + plural(f.Attempts, "attempt", "attempts")
+}
+
 // notice is something that is wrong or unusual, beside the health of this worker itself.
 type notice struct {
 	Tone Tone
@@ -184,11 +210,16 @@ func (s sheet) Notices() []notice {
 		add(Bad, "#queues", "The queues cannot be read: %s", line(e))
 	}
 	for _, q := range s.Queues.Count {
+		if s.QueuesOld() {
+			break
+		}
 		switch {
 		case q.Err != "":
 			add(Bad, "#queues", "Queue %s cannot be read: %s", name(q.Name), line(q.Err))
 		case q.Paused:
 			add(Warn, "#queues", "Queue %s is paused; %s.", name(q.Name), waiting(q.Pending))
+		case q.Unserved:
+			add(Bad, "#queues", "%s in %s and no healthy worker serves it.", waiting(q.Pending), name(q.Name))
 		case s.QueueTone(q) != Good:
 			add(s.QueueTone(q), "#queues", "Queue %s: %s, the oldest for %s.", name(q.Name), waiting(q.Pending), duration(q.Latency))
 		}
@@ -202,22 +233,33 @@ func (s sheet) Notices() []notice {
 	if e := s.Fleet.Err; e != "" {
 		add(Bad, "#fleet", "The other workers cannot be read: %s", line(e))
 	}
-	if n := s.Fleet.Dead; n > 0 {
-		add(Bad, "#fleet", "%s dead%s", workersAre(n), s.which(func(p Peer) bool { return p.State == "DEAD" }, n))
-	}
-	sick := func(p Peer) bool { return p.State != "DEAD" && p.Tone == Bad }
-	n := s.Fleet.Sick
-	if slices.ContainsFunc(s.Fleet.Workers, func(p Peer) bool { return p.Self && sick(p) }) {
-		n-- // the banner tells of this one
-	}
-	if n > 0 {
-		add(Bad, "#fleet", "%s not healthy%s", workersAre(n), s.which(func(p Peer) bool { return !p.Self && sick(p) }, n))
+	if !s.FleetOld() {
+		s.fleetNotices(add)
 	}
 	all := slices.Concat(bad, warn)
 	if more := len(all) - maxNotices; more > 0 {
 		all = append(all[:maxNotices], notice{Tone: Warn, Text: "And " + plural(more, "more thing", "more things") + " below."})
 	}
 	return all
+}
+
+// fleetNotices tells of the workers that need attention.
+func (s sheet) fleetNotices(add func(tone Tone, href, text string, args ...any)) {
+	if n := s.Fleet.Dead; n > 0 {
+		add(Bad, "#fleet", "%s dead%s", workersAre(n), s.which(func(p Peer) bool { return p.State == "DEAD" }, n))
+	}
+	n := s.Fleet.Sick
+	if slices.ContainsFunc(s.Fleet.Workers, func(p Peer) bool { return p.Self && p.sick() }) {
+		n-- // the banner tells of this one
+	}
+	if n > 0 {
+		add(Bad, "#fleet", "%s not healthy%s", workersAre(n), s.which(func(p Peer) bool { return !p.Self && p.sick() }, n))
+	}
+	for _, p := range s.Fleet.Workers {
+		if p.Self && p.Unreachable != "" {
+			add(Warn, "#fleet", "This worker cannot be pinged, so others may take it for dead: %s", line(p.Unreachable))
+		}
+	}
 }
 
 func waiting(n int64) string {
@@ -243,8 +285,11 @@ const (
 	longWait    = 5 * time.Minute
 )
 
-// QueueTone is how a queue is, also when it can be read and is not paused.
+// QueueTone is how a queue is, also when it can be read and is not paused; how it was says nothing.
 func (s sheet) QueueTone(q Queue) Tone {
+	if s.QueuesOld() {
+		return Quiet
+	}
 	if q.Tone == Good && (q.Pending > manyPending || q.Latency > longWait) {
 		return Warn
 	}

@@ -31,10 +31,29 @@ func TestNotices(t *testing.T) {
 	if got := texts(sheet{View: v}.Notices()); !slices.Equal(got, want) {
 		t.Errorf("notices %q, want %q", got, want)
 	}
-	v.Queues.Err, v.Failures.Err, v.Fleet.Err = "a", "b", "c"
+	for range 5 {
+		v.Queues.Count = append(v.Queues.Count, v.Queues.Count[1])
+	}
+	v.Failures.Err = "b"
 	got := texts(sheet{View: v}.Notices())
-	if len(got) != maxNotices+1 || got[maxNotices] != "warn: And 2 more things below." || !strings.HasPrefix(got[0], "bad: The queues cannot be read") {
+	if len(got) != maxNotices+1 || got[maxNotices] != "warn: And 5 more things below." {
 		t.Errorf("many notices: %q", got)
+	}
+	// What was read last is no news.
+	v.Queues.Err, v.Fleet.Err, v.Load = "a", "c", nil
+	want = []string{"bad: The queues cannot be read: a", "bad: The failed tasks cannot be read: b", "bad: The other workers cannot be read: c"}
+	if got := texts(sheet{View: v}.Notices()); !slices.Equal(got, want) {
+		t.Errorf("notices without Redis %q, want %q", got, want)
+	}
+	v = healthyView()
+	v.Queues.Count[0].Tone, v.Queues.Count[0].Unserved = Bad, true
+	v.Fleet.Workers[0].Tone, v.Fleet.Workers[0].Unreachable = Warn, "401 Unauthorized"
+	want = []string{
+		"bad: 3 tasks wait in inference_default and no healthy worker serves it.",
+		"warn: This worker cannot be pinged, so others may take it for dead: 401 Unauthorized",
+	}
+	if got := texts(sheet{View: v}.Notices()); !slices.Equal(got, want) {
+		t.Errorf("notices %q, want %q", got, want)
 	}
 }
 
@@ -45,7 +64,7 @@ func TestQueueTone(t *testing.T) {
 		Bad:  {{Tone: Bad, Pending: 5000}},
 	} {
 		for _, q := range queues {
-			if got := (sheet{}).QueueTone(q); got != want {
+			if got := (sheet{View: healthyView()}).QueueTone(q); got != want {
 				t.Errorf("%+v is %s, want %s", q, got, want)
 			}
 		}

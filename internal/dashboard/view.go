@@ -69,7 +69,8 @@ type Process struct {
 
 // Queues are all queues that are served here.
 type Queues struct {
-	Err   string // why they could not be read; what is shown is then the last that was
+	Err   string    // why they could not be read; what is shown is then the last that was
+	At    time.Time // of the last good reading; zero: there was none
 	Count []Queue
 	More  int   // how many are not shown
 	Rest  Queue // their Pending, Active and Latency together
@@ -81,6 +82,8 @@ type Queue struct {
 	Tone   Tone
 	Err    string // why it could not be read
 	Paused bool
+	// Unserved says that tasks wait in it and no healthy worker serves it.
+	Unserved bool
 	Pending, Active, Scheduled, Retry, Archived,
 	Completed int64
 	Latency time.Duration // age of the oldest pending task
@@ -121,6 +124,7 @@ type ActiveTask struct {
 // Failures are tasks that failed lately and wait for their next attempt or in the archive.
 type Failures struct {
 	Err             string
+	At              time.Time // of the last good reading; zero: there was none
 	List            []Failure // the latest first
 	Retry, Archived int64     // how many there are in all
 }
@@ -141,9 +145,10 @@ type Failure struct {
 // Fleet are all workers of the registry.
 type Fleet struct {
 	Err                    string
-	Free, Busy, Dead, Sick int    // Sick: they beat and say that they are not healthy
-	Workers                []Peer // those that need attention first, then by id
-	More                   int    // how many are not shown
+	At                     time.Time // of the last good reading; zero: there was none
+	Free, Busy, Dead, Sick int       // Sick: they beat and say that they are not healthy
+	Workers                []Peer    // those that need attention first, then by id
+	More                   int       // how many are not shown
 }
 
 // Peer is one worker of the fleet.
@@ -154,7 +159,8 @@ type Peer struct {
 	State               string // FREE, BUSY or DEAD
 	Status              string // running, degraded, …
 	Reason              string // why it is not FREE, its first line
-	Queues              string
+	Queues              []string
+	Unreachable         string // why this one cannot ping itself; of the others that is the Reason
 	Address             string // host:port; empty: none
 	Host                string
 	Active, Concurrency int

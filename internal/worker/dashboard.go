@@ -211,17 +211,34 @@ func shownFleet(p *peers, self string) func(context.Context) ([]dashboard.Peer, 
 		out := make([]dashboard.Peer, len(workers))
 		for i, w := range workers {
 			out[i] = shownPeer(w, age)
-			out[i].Self = w.ID == self
+			if w.ID == self {
+				out[i] = shownSelf(w, age)
+			}
 		}
 		return out, nil
 	}
+}
+
+// shownSelf shows the worker that shows the page. That it cannot be pinged does not make it dead: it knows how it is.
+func shownSelf(w fleet.Worker, age time.Duration) dashboard.Peer {
+	unreachable := ""
+	if w.State == fleet.Dead && w.Alive {
+		unreachable = w.Reason
+		w.State, w.Reason = fleet.State(w.Beat.State), ""
+	}
+	p := shownPeer(w, age)
+	p.Self, p.Unreachable = true, unreachable
+	if unreachable != "" && p.Tone == dashboard.Good {
+		p.Tone = dashboard.Warn
+	}
+	return p
 }
 
 // shownPeer shows a worker as it was judged so long ago.
 func shownPeer(w fleet.Worker, age time.Duration) dashboard.Peer {
 	b := w.Beat
 	p := dashboard.Peer{
-		ID: w.ID, State: string(w.State), Status: b.Status, Reason: w.Reason, Queues: strings.Join(b.Queues, ", "),
+		ID: w.ID, State: string(w.State), Status: b.Status, Reason: w.Reason, Queues: b.Queues,
 		Address: b.Address, Host: b.Host, Active: len(b.ActiveTasks), Concurrency: b.Concurrency,
 		Processed: b.Processed, Failed: b.Failed, Started: b.Started, Version: b.Version, BeatAge: w.Age + age,
 	}

@@ -99,3 +99,31 @@ func TestUsageOfAnotherProcessBeginsAnew(t *testing.T) {
 		}
 	}
 }
+
+// A worker that may not ping itself knows better than its ping.
+func TestShownSelf(t *testing.T) {
+	const refused = "401 Unauthorized (fleet.client.username and password_file must be among the worker's basic_auth_users)"
+	for name, c := range map[string]struct {
+		beat        heartbeat.Beat
+		state       fleet.State
+		alive       bool
+		wantState   string
+		wantTone    dashboard.Tone
+		unreachable bool
+	}{
+		"well":                      {heartbeat.Beat{Healthy: true, Status: "running", State: "FREE"}, fleet.Free, true, "FREE", dashboard.Good, false},
+		"may not ping itself":       {heartbeat.Beat{Healthy: true, Status: "running", State: "FREE"}, fleet.Dead, true, "FREE", dashboard.Warn, true},
+		"nor when it is not well":   {heartbeat.Beat{Status: "degraded", State: "BUSY"}, fleet.Dead, true, "BUSY", dashboard.Bad, true},
+		"its heartbeat has expired": {heartbeat.Beat{Healthy: true, Status: "running", State: "FREE"}, fleet.Dead, false, "DEAD", dashboard.Bad, false},
+	} {
+		w := fleet.Worker{State: c.state}
+		w.ID, w.Alive, w.Beat = "w", c.alive, c.beat
+		if c.state == fleet.Dead {
+			w.Cause, w.Reason = fleet.CauseUnauthorised, refused
+		}
+		p := shownSelf(w, time.Second)
+		if !p.Self || p.State != c.wantState || p.Tone != c.wantTone || (p.Unreachable == refused) != c.unreachable {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+}
