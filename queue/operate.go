@@ -32,6 +32,10 @@ type Failure struct {
 	Payload         string    // its beginning, as the view asynq:t:<id> shows it
 }
 
+// dueMost is how many tasks of all retry sets are read for each that is wanted: when they are due says little about when they
+// failed.
+const dueMost = 4
+
 // failureMost is how large a stored task may be, in bytes, to be read for its error; the view tells of a larger one.
 const failureMost = 256 << 10
 
@@ -99,8 +103,9 @@ func (o *Operator) Resume(ctx context.Context, queue string) error {
 	return nil
 }
 
-// Failures returns the tasks of these queues that failed last, at most so many, the latest first: of each queue the
-// newest in the archive and those of the retry set that are due next. What it read before is not read again.
+// Failures returns the tasks of these queues that failed last, at most so many, the latest first: the newest in the
+// archives and those of the retry sets that are due next. What it read before is not read again. However many queues there
+// are, it reads and keeps a few tasks for each that is wanted.
 func (o *Operator) Failures(ctx context.Context, queues []string, most int) ([]Failure, error) {
 	keys, err := o.failed(ctx, queues, most)
 	if err != nil {
@@ -145,16 +150,22 @@ func (o *Operator) failed(ctx context.Context, queues []string, most int) ([]fai
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, fmt.Errorf("read the failed tasks: %w", err)
 	}
-	var keys []failureKey
+	var archived, retry []failureKey
 	for i, q := range queues {
-		for state, cmd := range map[string]*redis.ZSliceCmd{StateArchived: all[i].archived, StateRetry: all[i].retry} {
-			for _, z := range cmd.Val() {
-				id, _ := z.Member.(string)
-				keys = append(keys, failureKey{q, id, state, z.Score})
-			}
-		}
+		archived = appendKeys(archived, q, StateArchived, all[i].archived.Val())
+		retry = appendKeys(retry, q, StateRetry, all[i].retry.Val())
 	}
-	return keys, nil
+	slices.SortStableFunc(archived, func(a, b failureKey) int { return cmp.Compare(b.score, a.score) })
+	slices.SortStableFunc(retry, func(a, b failureKey) int { return cmp.Compare(a.score, b.score) })
+	return slices.Concat(archived[:min(len(archived), most)], retry[:min(len(retry), dueMost*most)]), nil
+}
+
+func appendKeys(keys []failureKey, queue, state string, entries []redis.Z) []failureKey {
+	for _, z := range entries {
+		id, _ := z.Member.(string)
+		keys = append(keys, failureKey{queue, id, state, z.Score})
+	}
+	return keys
 }
 
 // read adds what Redis knows of these failures to known. A task that has gone meanwhile is left out.
@@ -211,7 +222,7 @@ func (f *Failure) fromMessage(stored string) bool {
 		return false
 	}
 	f.Type, f.Retried, f.MaxRetry = m.Type, m.Retried, m.MaxRetry
-	f.FailedAt, f.Error, f.Payload = m.LastFailed, m.ErrorMsg, PayloadText(m.Payload)
+	f.FailedAt, f.Error, f.Payload = m.LastFailed, errorText(m.ErrorMsg), PayloadText(m.Payload)
 	return true
 }
 
@@ -220,7 +231,7 @@ func (f *Failure) fromView(view map[string]string) {
 	if view["queue"] != f.Queue {
 		return
 	}
-	f.Type, f.Error, f.Payload = view["type"], view["error"], view["payload"]
+	f.Type, f.Error, f.Payload = view["type"], errorText(view["error"]), view["payload"]
 	f.Retried, _ = strconv.Atoi(view["retried"])
 	f.MaxRetry, _ = strconv.Atoi(view["max_retry"])
 }

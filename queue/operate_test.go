@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/runqy/runqy-worker/queue"
 )
@@ -125,4 +128,40 @@ func TestAHugeFailureIsShownFromItsView(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+func TestFewFailuresAreReadOfManyQueues(t *testing.T) {
+	b := newBench(t)
+	ctx := t.Context()
+	const most = 5
+	var queues []string
+	for q := range 20 {
+		name := fmt.Sprintf("q%d", q)
+		queues = append(queues, name)
+		for i := range most {
+			id := fmt.Sprintf("%s-%d", name, i)
+			if _, err := b.asynq.Enqueue(asynq.NewTask("t", nil), asynq.Queue(name), asynq.TaskID(id)); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.inspect.ArchiveTask(name, id); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	newest := float64(time.Now().Add(time.Minute).Unix())
+	if err := b.redis.ZAddXX(ctx, "asynq:{q7}:archived", redis.Z{Score: newest, Member: "q7-0"}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	monitored := b.redis.ConfigResetStat(ctx).Err()
+	list, err := queue.NewOperator(b.redis).Failures(ctx, queues, most)
+	if err != nil || monitored != nil || len(list) != most {
+		t.Fatalf("%d failures, %v, %v", len(list), err, monitored)
+	}
+	if !slices.ContainsFunc(list, func(f queue.Failure) bool { return f.ID == "q7-0" }) {
+		t.Errorf("the newest is not among them: %v", list)
+	}
+	stats := b.redis.Info(ctx, "commandstats").Val()
+	if want := fmt.Sprintf("cmdstat_hstrlen:calls=%d,", most); !strings.Contains(stats, want) {
+		t.Errorf("more tasks were read than are wanted:\n%s", stats)
+	}
 }
