@@ -155,7 +155,7 @@ func (c *Checker) begin(ctx context.Context, list []heartbeat.Worker, calm bool,
 			case <-ctx.Done():
 				return
 			}
-			c.ask(ctx, w, calm)
+			c.ask(ctx, w, now, calm)
 		})
 	}
 }
@@ -223,10 +223,11 @@ func (c *Checker) leave(id string) {
 	}
 }
 
-// ask pings one worker and judges it.
-func (c *Checker) ask(ctx context.Context, w heartbeat.Worker, calm bool) {
+// ask pings one worker, whose entry was read at seen, and judges it.
+func (c *Checker) ask(ctx context.Context, w heartbeat.Worker, seen time.Time, calm bool) {
 	verdict := judge(c.look(ctx, w, calm))
 	if verdict.State == Dead && c.opts.Confirm > 0 && !c.isDead(w.ID) {
+		now := time.Now()
 		again, there, err := c.again(ctx, w)
 		switch {
 		case err != nil: // Redis does not answer; the next round tells more
@@ -235,12 +236,13 @@ func (c *Checker) ask(ctx context.Context, w heartbeat.Worker, calm bool) {
 			return
 		case again.Alive && (again.Beat.Nonce != w.Beat.Nonce || !w.Alive || again.Beat.Status != w.Beat.Status):
 			// It has been replaced, come back or begun to stop since it was read.
-			verdict = judge(c.look(ctx, again, calm))
+			verdict, seen = judge(c.look(ctx, again, calm)), now
 		}
 	}
 	if ctx.Err() != nil {
 		return // an interrupted ping says nothing about the worker
 	}
+	verdict.Seen = seen
 	c.record(verdict)
 	if c.opts.Judged != nil {
 		c.opts.Judged(ctx, verdict)

@@ -29,6 +29,11 @@ func TestThousandWorkersAreAskedAtOnce(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("a round took %s", took)
 		}
+		for _, w := range workers {
+			if !w.Seen.Equal(began) {
+				t.Fatalf("%s was seen %s after the registry was read", w.ID, w.Seen.Sub(began))
+			}
+		}
 		if n := c.Counts()["FREE"]; n != 1000 || len(workers) != 1000 {
 			t.Errorf("%d free of %d", n, len(workers))
 		}

@@ -115,7 +115,8 @@ func (s *Service) States() map[string]int {
 	return nil
 }
 
-// Workers returns the last judgement of each worker; nil while another process is the checker.
+// Workers returns the last judgement of each worker, which may be as old as its Seen tells; nil while another process is
+// the checker.
 func (s *Service) Workers() []Worker {
 	if c := s.current.Load(); c != nil {
 		return c.Workers()

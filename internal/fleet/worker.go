@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/rpc"
@@ -47,6 +48,8 @@ type Worker struct {
 	Cause  string // one of the causes when State is Dead, else empty
 	Reason string // why it is not Free, for people
 	Proven bool   // its death is proven: its tasks may be taken from it
+
+	Seen time.Time // when the registry's entry was read: its Age was that old then
 }
 
 // Pinger asks the worker at an address (host:port) how it is; rpc.Client is the real one.

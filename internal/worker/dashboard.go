@@ -204,12 +204,13 @@ func shownFailure(f queue.Failure) dashboard.Failure {
 
 func shownFleet(p *peers, self string) func(context.Context) ([]dashboard.Peer, error) {
 	return func(ctx context.Context) ([]dashboard.Peer, error) {
-		workers, age, err := p.list(ctx)
+		workers, err := p.list(ctx)
 		if err != nil {
 			return nil, err
 		}
 		out := make([]dashboard.Peer, len(workers))
 		for i, w := range workers {
+			age := time.Since(w.Seen)
 			out[i] = shownPeer(w, age)
 			if w.ID == self {
 				out[i] = shownSelf(w, age)

@@ -59,11 +59,10 @@ func (p *peers) run(ctx context.Context) error {
 	}
 }
 
-// list returns every worker as it was judged last, and how long ago that was. It waits, until ctx is over, when none has
-// been judged for a while.
-func (p *peers) list(ctx context.Context) ([]fleet.Worker, time.Duration, error) {
+// list returns every worker as it was judged last. It waits, until ctx is over, when none has been judged for a while.
+func (p *peers) list(ctx context.Context) ([]fleet.Worker, error) {
 	if workers := p.service.Workers(); workers != nil {
-		return workers, 0, nil
+		return workers, nil
 	}
 	for {
 		p.mu.Lock()
@@ -76,12 +75,12 @@ func (p *peers) list(ctx context.Context) ([]fleet.Worker, time.Duration, error)
 			}
 		}
 		if age < 3*p.interval {
-			return workers, age, err
+			return workers, err
 		}
 		select {
 		case <-round:
 		case <-ctx.Done():
-			return nil, 0, fmt.Errorf("the workers have not been judged in time: %w", ctx.Err())
+			return nil, fmt.Errorf("the workers have not been judged in time: %w", ctx.Err())
 		}
 	}
 }
