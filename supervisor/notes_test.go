@@ -48,6 +48,7 @@ func TestNotesKeepNothingOfALongLine(t *testing.T) {
 		[]byte(`{"progress":{"task_id":"x","message":"` + long + `"}}`),
 		[]byte(`{"log":{"message":"` + long + `","logger":"` + long + `","fields":{"` + long + `":"` + long + `"}}}`),
 		[]byte(`{"status":"error","error":"` + long + `"}`),
+		[]byte(`{"status":"ready","python":{"implementation":"` + long + `","version":"` + long + `"}}`),
 	}
 	used := func() uint64 {
 		runtime.GC()
@@ -60,7 +61,7 @@ func TestNotesKeepNothingOfALongLine(t *testing.T) {
 	for range 8 {
 		for _, line := range lines {
 			m := decode(line)
-			if m.kind == kindStray || len(m.err)+len(m.note.text) > logLineMax {
+			if m.kind == kindStray || len(m.err)+len(m.note.text)+len(m.python.Implementation)+len(m.python.Version) > logLineMax {
 				t.Fatalf("kind %d, %d and %d bytes", m.kind, len(m.err), len(m.note.text))
 			}
 			kept = append(kept, m)

@@ -256,6 +256,9 @@ func decodeObject(text []byte) (m message, valid bool) {
 
 func (w *wireMessage) ready() message {
 	m := message{kind: kindReady, protocol: 1, handlers: handlersSync, pid: w.PID, python: PythonInfo(w.Python)}
+	// They go into a label of a metric and onto the dashboard.
+	m.python.Implementation = oneLine(m.python.Implementation, logNameMax)
+	m.python.Version = oneLine(m.python.Version, logNameMax)
 	if w.Protocol >= 2 {
 		m.protocol = 2
 		if w.Handlers == handlersAsync {
