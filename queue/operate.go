@@ -67,8 +67,16 @@ func (o *Operator) Retry(_ context.Context, queue, id string) error {
 	return nil
 }
 
-// Delete removes a task that is not running, and its view. Nothing brings it back.
+// Delete removes a failed task and its view. Nothing brings it back. A task that is about to run, because somebody else
+// has had it run again meanwhile or its next attempt is due, is left alone: that is an error.
 func (o *Operator) Delete(ctx context.Context, queue, id string) error {
+	state, err := o.client.HGet(ctx, taskKey(queue, id), "state").Result()
+	switch {
+	case err != nil && !errors.Is(err, redis.Nil):
+		return fmt.Errorf("delete task %s of queue %s: %w", id, queue, err)
+	case err == nil && state != StateRetry && state != StateArchived:
+		return fmt.Errorf("delete task %s of queue %s: it is %s, not failed", id, queue, state)
+	}
 	if err := o.inspector.DeleteTask(queue, id); err != nil {
 		return fmt.Errorf("delete task %s of queue %s: %w", id, queue, err)
 	}

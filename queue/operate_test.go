@@ -85,6 +85,18 @@ func TestOperator(t *testing.T) {
 	}
 }
 
+func TestATaskThatWaitsIsNotDeletedAsFailed(t *testing.T) {
+	b := newBench(t)
+	b.enqueue("waits")
+	o := queue.NewOperator(b.redis)
+	if err := o.Delete(t.Context(), testQueue, "waits"); err == nil || !strings.Contains(err.Error(), "it is pending, not failed") {
+		t.Errorf("%v", err)
+	}
+	if _, err := b.inspect.GetTaskInfo(testQueue, "waits"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPauseAndResume(t *testing.T) {
 	b := newBench(t)
 	ctx := t.Context()
