@@ -38,9 +38,9 @@ func spark(c Chart, write func(float64) string) plot {
 	return newPlot(sparkPoints, write, named{"first", c})
 }
 
-// overlay draws two charts on one scale, the second before the first.
-func overlay(back, front Chart, write func(float64) string) plot {
-	p := newPlot(plotPoints, write, named{"first", back}, named{"second", front})
+// overlay draws two charts on one scale, the second, of its own colour, before the first.
+func overlay(back, front Chart, colour string, write func(float64) string) plot {
+	p := newPlot(plotPoints, write, named{"first", back}, named{colour, front})
 	p.Label = line(back.Label) + "; " + line(front.Label)
 	return p
 }

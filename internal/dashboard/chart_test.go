@@ -50,7 +50,7 @@ func TestThinKeepsPeaks(t *testing.T) {
 }
 
 func TestPlot(t *testing.T) {
-	p := overlay(Chart{Label: "all", Values: []float64{1, 4}, Top: 4}, Chart{Label: "failed", Values: []float64{0, 2}, Top: 2}, rate)
+	p := overlay(Chart{Label: "all", Values: []float64{1, 4}, Top: 4}, Chart{Label: "failed", Values: []float64{0, 2}, Top: 2}, "second", rate)
 	if p.Label != "all; failed" || p.Top != "4/s" || p.Now != "4/s" || p.Empty {
 		t.Errorf("plot %+v", p)
 	}

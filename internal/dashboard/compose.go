@@ -103,7 +103,7 @@ func (d *Dashboard) queues(r reading) Queues {
 		q := &out.Count[i]
 		pending, latency := d.hist.queue(q.Name)
 		q.PendingChart = chart("pending tasks", settled(pending), formatCount)
-		q.LatencyChart = chart("age of the oldest pending task", settled(latency), formatSeconds)
+		q.LatencyChart = durationChart("age of the oldest pending task", settled(latency))
 	}
 	return out
 }
@@ -175,15 +175,37 @@ func (d *Dashboard) load() *Load {
 	l := d.hist.load()
 	out := &Load{
 		Rate: l.rate, FailedShare: l.failedShare, P50: l.p50, P95: l.p95,
-		RateChart:   chart("finished tasks a second", l.rates, formatCount),
-		FailedChart: chart("failed tasks a second", l.failures, formatCount),
-		P50Chart:    chart("median duration", l.p50s, formatSeconds),
-		P95Chart:    chart("95th percentile of the duration", l.p95s, formatSeconds),
+		RateChart:   chart("finished attempts a second", l.rates, formatCount),
+		FailedChart: chart("failed attempts a second", l.failures, formatCount),
+		P50Chart:    durationChart("median duration", l.p50s),
+		P95Chart:    durationChart("95th percentile of the duration", l.p95s),
 	}
 	out.Processed, out.Failed = d.src.Totals()
 	out.FailedChart.Top = max(out.FailedChart.Top, out.RateChart.Top)
 	out.P50Chart.Top = max(out.P50Chart.Top, out.P95Chart.Top)
 	return out
+}
+
+// durationChart is chart for a series in seconds, on a scale that ends where people's do: at 30 s, not at 50.
+func durationChart(what string, values []float64) Chart {
+	c := chart(what, values, formatSeconds)
+	if c.Top > 1 {
+		c.Top = roundUpSeconds(slices.MaxFunc(values, cmp.Compare[float64])) // NaN is the least
+	}
+	return c
+}
+
+// roundUpSeconds returns the least round duration that is not below v, in seconds.
+func roundUpSeconds(v float64) float64 {
+	const minute, hour, day = 60, 3600, 86400
+	for _, top := range []float64{
+		1, 2, 5, 10, 30, minute, 2 * minute, 5 * minute, 10 * minute, 30 * minute, hour, 2 * hour, 6 * hour, 12 * hour, day,
+	} {
+		if top >= v {
+			return top
+		}
+	}
+	return roundUp(v/day) * day
 }
 
 // chart describes a series in words for those who do not see it.

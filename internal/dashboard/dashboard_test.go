@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -553,6 +554,16 @@ func TestRoundUp(t *testing.T) {
 	for v, want := range map[float64]float64{0.7: 1, 1: 1, 1.1: 2, 3: 5, 51: 100, 100: 100, 4711: 5000, 0.03: 0.05} {
 		if got := roundUp(v); got < want*0.999 || got > want*1.001 {
 			t.Errorf("%v: %v, want %v", v, got, want)
+		}
+	}
+}
+
+func TestScalesOfDurationsAreRound(t *testing.T) {
+	for v, want := range map[float64]float64{
+		0.3: 0.5, 1.2: 2, 11: 30, 31: 60, 61: 120, 301: 600, 1801: 3600, 3601: 7200, 7201: 21600, 21601: 43200, 50000: 86400, 90000: 172800,
+	} {
+		if got := durationChart("age", []float64{math.NaN(), v / 2, v, math.NaN()}).Top; got != want {
+			t.Errorf("the scale of %v s ends at %v, want %v", v, got, want)
 		}
 	}
 }

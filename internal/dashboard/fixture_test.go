@@ -130,7 +130,7 @@ func degradedView() *View {
 	v := loadView()
 	v.Health = Health{
 		Tone: Bad, Word: "Degraded", Since: fixedNow.Add(-200 * time.Second), Busy: true,
-		Reasons: []string{"the Python process was killed by signal 9 (out of memory?) while it ran task 0f8fad5b; start it again with: runqy-worker restart worker-abc123"},
+		Reasons: []string{"the Python process was killed by signal 9 (out of memory?) while it ran task 0f8fad5b"},
 		Worker:  "unhealthy", Broker: "healthy", Database: "healthy",
 	}
 	v.Process = &Process{

@@ -19,7 +19,7 @@ const (
 )
 
 // Durations are counted in buckets that are a fourth of an octave wide, from 2^-14 s (61 µs) to 2^18 s (three days):
-// a quantile is off by 9 % at most.
+// a quantile is off by 9 % at most, and never outside what was measured.
 const (
 	bucketsPerOctave = 4
 	lowestOctave     = -14
@@ -42,8 +42,9 @@ type history struct {
 }
 
 type workSlot struct {
-	finished, failed int
-	took             [durationBuckets]uint32
+	finished, failed  int
+	took              [durationBuckets]uint32
+	shortest, longest time.Duration // of what finished
 }
 
 // queueSlots are the measurements of one queue; NaN where there is none.
@@ -94,6 +95,10 @@ func (h *history) finished(took time.Duration, failed bool) {
 	defer h.mu.Unlock()
 	h.advance()
 	s := &h.work[h.newest%int64(historySlots)]
+	if s.shortest = min(s.shortest, took); s.finished == 0 {
+		s.shortest = took
+	}
+	s.longest = max(s.longest, took)
 	s.finished++
 	if failed {
 		s.failed++
@@ -149,7 +154,7 @@ func (h *history) queue(name string) (pending, latency []float64) {
 
 // load is what the history tells of the work. The series are of finished slots only, oldest first.
 type load struct {
-	rate, failedShare float64
+	rate, failedShare float64       // over the last minute; the share is negative when nothing finished in it
 	p50, p95          time.Duration // negative: nothing finished
 	rates, failures   []float64     // a second; NaN before the history began
 	p50s, p95s        []float64     // in seconds; NaN: nothing finished
@@ -160,20 +165,21 @@ func (h *history) load() load {
 	defer h.mu.Unlock()
 	h.advance()
 	var l load
-	var all, window [durationBuckets]uint32
+	var all, window distribution
 	var finished, failed int
 	first := h.newest - int64(historySlots) + 1
 	for n := first; n <= h.newest; n++ {
 		s := &h.work[n%int64(historySlots)]
 		for i, count := range s.took {
-			all[i] += count
-			window[i] += count
+			all.counts[i] += count
+			window.counts[i] += count
 		}
 		if old := n - quantileSlots; old >= first {
 			for i, count := range h.work[old%int64(historySlots)].took {
-				window[i] -= count
+				window.counts[i] -= count
 			}
 		}
+		window.shortest, window.longest = h.extremes(max(first, n-quantileSlots+1), n)
 		if n >= h.newest-int64(rateSlots) {
 			finished, failed = finished+s.finished, failed+s.failed
 		}
@@ -186,18 +192,19 @@ func (h *history) load() load {
 		default:
 			l.rates = append(l.rates, float64(s.finished)/historyStep.Seconds())
 			l.failures = append(l.failures, float64(s.failed)/historyStep.Seconds())
-			l.p50s = append(l.p50s, quantile(&window, 0.5))
-			l.p95s = append(l.p95s, quantile(&window, 0.95))
+			l.p50s = append(l.p50s, window.quantile(0.5))
+			l.p95s = append(l.p95s, window.quantile(0.95))
 		}
 	}
 	present := h.now().Sub(time.Unix(0, h.newest*int64(historyStep)))
 	over := time.Duration(rateSlots)*historyStep + min(max(present, 0), historyStep)
 	over = max(time.Second, min(over, h.now().Sub(h.began)))
 	l.rate = float64(finished) / over.Seconds()
-	if finished > 0 {
+	if l.failedShare = -1; finished > 0 {
 		l.failedShare = float64(failed) / float64(finished)
 	}
-	l.p50, l.p95 = durationOf(quantile(&all, 0.5)), durationOf(quantile(&all, 0.95))
+	all.shortest, all.longest = h.extremes(first, h.newest)
+	l.p50, l.p95 = durationOf(all.quantile(0.5)), durationOf(all.quantile(0.95))
 	return l
 }
 
@@ -209,18 +216,42 @@ func bucketOf(took time.Duration) int {
 	return min(max(i, 0), durationBuckets-1)
 }
 
-// quantile returns the q-quantile of counted durations in seconds, NaN when none was counted. Within a bucket the
-// durations are taken as spread evenly on the logarithmic scale.
-func quantile(counts *[durationBuckets]uint32, q float64) float64 {
+// extremes returns the shortest and the longest duration of these slots; zero when nothing finished in them. The caller
+// holds mu.
+func (h *history) extremes(from, to int64) (shortest, longest time.Duration) {
+	found := false
+	for n := from; n <= to; n++ {
+		s := &h.work[n%int64(historySlots)]
+		if s.finished == 0 {
+			continue
+		}
+		if !found || s.shortest < shortest {
+			shortest = s.shortest
+		}
+		longest, found = max(longest, s.longest), true
+	}
+	return shortest, longest
+}
+
+// distribution is how long the tasks of some slots took.
+type distribution struct {
+	counts            [durationBuckets]uint32
+	shortest, longest time.Duration
+}
+
+// quantile returns the q-quantile in seconds, NaN when nothing was counted. Within a bucket the durations are taken as
+// spread evenly on the logarithmic scale.
+func (d *distribution) quantile(q float64) float64 {
 	var total float64
-	for _, count := range counts {
+	for _, count := range d.counts {
 		total += float64(count)
 	}
 	rank, below := q*total, 0.0
-	for i, count := range counts {
+	for i, count := range d.counts {
 		c := float64(count)
 		if c > 0 && below+c >= rank {
-			return math.Exp2(lowestOctave + (float64(i)+(rank-below)/c)/bucketsPerOctave)
+			estimate := math.Exp2(lowestOctave + (float64(i)+(rank-below)/c)/bucketsPerOctave)
+			return min(max(estimate, d.shortest.Seconds()), d.longest.Seconds())
 		}
 		below += c
 	}

@@ -76,8 +76,8 @@ func templateFuncs() template.FuncMap {
 		"key":        key,
 		"sparkCount": func(c Chart) plot { return spark(c, amount) },
 		"sparkSpan":  func(c Chart) plot { return spark(c, span) },
-		"plotRate":   func(all, failed Chart) plot { return overlay(all, failed, rate) },
-		"plotSpan":   func(p95, p50 Chart) plot { return overlay(p95, p50, span) },
+		"plotRate":   func(all, failed Chart) plot { return overlay(all, failed, "second", rate) },
+		"plotSpan":   func(p95, p50 Chart) plot { return overlay(p95, p50, "third", span) },
 	}
 }
 

@@ -69,7 +69,7 @@ func (s sheet) Checks() []check {
 	switch {
 	case s.Active == nil: // it runs no tasks
 	case !s.Health.Busy:
-		out = append(out, check{"New tasks", "are taken", Good})
+		out = append(out, s.taken())
 	case s.Health.Tone == Good:
 		out = append(out, check{"New tasks", "wait for a free slot", Quiet})
 	default:
@@ -91,6 +91,33 @@ func (p Peer) sick() bool { return p.State != "DEAD" && p.Tone == Bad }
 
 // Serves names the worker's queues.
 func (p Peer) Serves() string { return strings.Join(p.Queues, ", ") }
+
+// taken tells from which queues a worker takes tasks that would take some.
+func (s sheet) taken() check {
+	c := check{"New tasks", "are taken", Good}
+	paused, all := 0, len(s.Queues.Count)
+	for _, q := range s.Queues.Count {
+		if q.Paused {
+			paused++
+		}
+	}
+	switch {
+	case paused == 0 || s.QueuesOld():
+	case paused < all || s.Queues.More > 0:
+		c.Answer, c.Tone = fmt.Sprintf("are taken, from %d of %s", all-paused, plural(all, "queue", "queues")), Quiet
+		if s.Queues.More > 0 {
+			c.Answer = fmt.Sprintf("are taken, but not from %s", plural(paused, "queue", "queues"))
+		}
+	case all == 1:
+		c.Answer, c.Tone = "are not taken: the queue is paused", Warn
+	default:
+		c.Answer, c.Tone = "are not taken: every queue is paused", Warn
+	}
+	return c
+}
+
+// Waits tells whether this worker stays as it is until a person acts.
+func (s sheet) Waits() bool { return s.Process != nil && s.Process.Status == "degraded" }
 
 // totals are all queues together.
 type totals struct {
@@ -225,7 +252,7 @@ func (s sheet) Notices() []notice {
 		}
 	}
 	if l := s.Load; l != nil && l.Rate > 0 && l.FailedShare > 0.1 { // as RunqyTaskFailures has it
-		add(Warn, "#load", "%s of the tasks that ended in the last minute failed.", percent(l.FailedShare))
+		add(Warn, "#load", "%s of the attempts that ended in the last minute failed.", percent(l.FailedShare))
 	}
 	if e := s.Failures.Err; e != "" {
 		add(Bad, "#failures", "The failed tasks cannot be read: %s", line(e))

@@ -26,7 +26,7 @@ func TestNotices(t *testing.T) {
 	v.Fleet.Workers[0].Tone, v.Fleet.Workers[1].Tone = Bad, Bad // this one and another
 	want := []string{
 		"bad: Queue emails cannot be read: WRONGTYPE", "bad: 5 workers are dead.", "bad: 1 worker is not healthy: worker-def456.",
-		"warn: Queue inference_default is paused; 3 tasks wait.", "warn: 25 % of the tasks that ended in the last minute failed.",
+		"warn: Queue inference_default is paused; 3 tasks wait.", "warn: 25 % of the attempts that ended in the last minute failed.",
 	}
 	if got := texts(sheet{View: v}.Notices()); !slices.Equal(got, want) {
 		t.Errorf("notices %q, want %q", got, want)
@@ -95,6 +95,22 @@ func TestChecks(t *testing.T) {
 		}
 		if strings.Join(got, ", ") != want {
 			t.Errorf("%s: checks %q, want %q", name, got, want)
+		}
+	}
+	for _, c := range []struct {
+		paused, more int
+		err, want    string
+	}{
+		{0, 0, "", "are taken good"}, {1, 0, "", "are taken, from 1 of 2 queues quiet"}, {2, 0, "", "are not taken: every queue is paused warn"},
+		{2, 5, "", "are taken, but not from 2 queues quiet"}, {2, 0, "no", "are taken good"},
+	} {
+		v := healthyView()
+		v.Queues.Err, v.Queues.More = c.err, c.more
+		for i := range c.paused {
+			v.Queues.Count[i].Paused = true
+		}
+		if got := (sheet{View: v}).Checks()[3]; got.Answer+" "+string(got.Tone) != c.want {
+			t.Errorf("with %d of 2 queues paused new tasks %s %s, want %s", c.paused, got.Answer, got.Tone, c.want)
 		}
 	}
 	v := healthyView()

@@ -55,7 +55,7 @@ func TestContrast(t *testing.T) {
 	text, picture := [][2]string{
 		{"text", "page"}, {"muted", "page"}, {"link", "page"}, {"text", "card"}, {"muted", "card"}, {"link", "card"}, {"bad", "card"}, {"text", "sunken"},
 		{"on-tone", "link"}, {"page", "text"},
-	}, [][2]string{{"first", "card"}, {"second", "card"}, {"second", "first-area"}, {"first", "line"}}
+	}, [][2]string{{"first", "card"}, {"second", "card"}, {"second", "first-area"}, {"third", "card"}, {"third", "first-area"}, {"first", "line"}}
 	for _, tone := range []Tone{Good, Quiet, Warn, Bad} {
 		c := string(tone)
 		text = append(text, [][2]string{{c, c + "-card"}, {"text", c + "-card"}, {"muted", c + "-card"}, {"link", c + "-card"}, {c, "card"}}...)
@@ -126,7 +126,7 @@ func TestStyleFetchesNothingAndKnowsItsClasses(t *testing.T) {
 		}
 	}
 	written := regexp.MustCompile(`[a-z][\w-]*`).FindAllString(sources.String(), -1)
-	words := map[string]bool{"tone-good": true, "first": true, "second": true}
+	words := map[string]bool{"tone-good": true, "first": true, "second": true, "third": true}
 	for _, w := range written {
 		words[w] = true
 	}

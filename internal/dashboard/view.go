@@ -94,13 +94,13 @@ type Queue struct {
 
 // Load is what this worker got done over the last fifteen minutes.
 type Load struct {
-	Processed, Failed int64         // since the worker started
-	Rate              float64       // finished tasks a second over the last minute
-	FailedShare       float64       // of them, 0 to 1
+	Processed, Failed int64         // attempts since the worker started
+	Rate              float64       // finished attempts a second over the last minute
+	FailedShare       float64       // of them, 0 to 1; negative: nothing finished
 	P50, P95          time.Duration // of what finished in the last fifteen minutes; negative: nothing did
 
-	RateChart   Chart // finished tasks a second
-	FailedChart Chart // failed tasks a second
+	RateChart   Chart // finished attempts a second
+	FailedChart Chart // failed attempts a second
 	P50Chart    Chart // in seconds, on the scale of P95Chart
 	P95Chart    Chart
 }
