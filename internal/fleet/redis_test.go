@@ -147,7 +147,7 @@ func enrolAll(t *testing.T, client *redis.Client, fake *fakeWorkers, n int) {
 			id, address := fmt.Sprintf("w%04d", i), fake.address(i)
 			fake.hire(address, rpc.Pong{WorkerID: id, Nonce: "n", State: rpc.Free})
 			p.HSet(t.Context(), heartbeat.Key(id), "nonce", "n", "address", address, "status", "running", "state", "FREE", "queue", "q",
-				"interval_seconds", "5", "ttl_seconds", "3600")
+				"interval_seconds", "600", "ttl_seconds", "3600") // nobody beats again, so none may count as silent meanwhile
 			p.Expire(t.Context(), heartbeat.Key(id), time.Hour)
 			p.ZAdd(t.Context(), heartbeat.RegistryKey, redis.Z{Score: expiry, Member: id})
 		}
