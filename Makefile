@@ -54,6 +54,7 @@ e2e: ## test what is seen and told: dashboard, alerts and Grafana's queries, in 
 docker-test: ## build the image and run deploy/compose.yaml on real containers; skipped where no Docker engine answers
 	@if ! said=$$(docker version --format '{{.Server.Version}}' 2>&1); then \
 		echo "docker-test: skipped: no Docker engine answers:" $$said; exit 0; fi; \
+	echo "docker-test: this takes some minutes; a test says how it went when it ends"; \
 	set -x; \
 	scripts/install-tools docker-compose; \
 	RUNQY_TEST_DOCKER=1 $(GO) test -count=1 -v -timeout 60m ./test/docker

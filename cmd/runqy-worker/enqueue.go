@@ -180,6 +180,7 @@ func (a *app) tellOrWait(ctx context.Context, client redis.UniversalClient, f en
 		},
 		Pending: func() {
 			bar.clear()
+			a.tellPaused(ctx, client, info.Queue)
 			a.tellUnserved(ctx, client, info.Queue)
 		},
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/enqueue"
 )
 
 // servingTimeout bounds the look for a queue's workers: it interrupts a wait.
@@ -30,6 +31,16 @@ func (a *app) tellUnserved(ctx context.Context, client redis.UniversalClient, qu
 		fmt.Fprintln(a.errOut, text)
 	}
 	return text != ""
+}
+
+// tellPaused says on standard error that the queue is paused. It is silent as
+// tellUnserved is, which looks at the workers.
+func (a *app) tellPaused(ctx context.Context, client redis.UniversalClient, queue string) {
+	ctx, cancel := context.WithTimeout(ctx, servingTimeout)
+	defer cancel()
+	if paused, err := enqueue.New(client).Paused(ctx, queue); err == nil && paused {
+		fmt.Fprintf(a.errOut, "queue %s is paused: Resume on the dashboard, or 'asynq queue unpause %s', lets it go on\n", queue, queue)
+	}
 }
 
 // whyUnserved says why no worker takes tasks of the queue; empty when one does.

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hibiken/asynq"
+
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/redistest"
 )
@@ -55,6 +57,22 @@ func TestEnqueueSaysThatNobodyServesTheQueue(t *testing.T) {
 				t.Errorf("exit code %d, stderr %q", code, got)
 			}
 		})
+	}
+}
+
+// A queue that somebody has paused looks like any other to its workers, which are well.
+func TestEnqueueSaysThatTheQueueIsPaused(t *testing.T) {
+	s := redistest.Start(t)
+	if err := asynq.NewInspectorFromRedisClient(s.Client).PauseQueue("q"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	errOut := &untilText{text: "queue q is paused: Resume on the dashboard, or 'asynq queue unpause q', lets it go on", seen: cancel}
+	a := &app{in: strings.NewReader(""), out: &bytes.Buffer{}, errOut: errOut}
+	code := a.run(ctx, []string{"enqueue", "q", "t", "--wait", "--redis", s.URL})
+	if got := errOut.String(); code != exitFailure || strings.Count(got, errOut.text) != 1 {
+		t.Errorf("exit code %d, stderr %q", code, got)
 	}
 }
 

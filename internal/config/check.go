@@ -99,14 +99,16 @@ func checkDir(c *Config) string {
 	return ""
 }
 
+var errNoDirectory = errors.New("is not a directory")
+
 // checkDirExists looks where the process will be started. A directory that
 // cannot be looked at is left to the start of the process, which says why.
-func checkDirExists(c *Config) string {
-	info, err := os.Stat(c.Python.Dir)
+func checkDirExists(dir string) error {
+	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
-		return "is not a directory"
+		return errNoDirectory
 	}
-	return ""
+	return nil
 }
 
 func checkEnv(c *Config) string {

@@ -343,7 +343,7 @@ func TestSizes(t *testing.T) {
 
 func load(t *testing.T, file string, env []string, flags map[string]string) *Config {
 	t.Helper()
-	c, _, err := Parse("runqy.yaml", []byte(file), Options{Env: env, Flags: flags})
+	c, _, err := Parse("runqy.yaml", []byte(file), Options{Env: env, Flags: flags, Elsewhere: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -368,7 +368,7 @@ func FuzzParse(f *testing.F) {
 		if strings.Contains(file, "_file") {
 			t.Skip("a Redis URL may name files")
 		}
-		c, _, err := Parse("fuzz.yaml", []byte(file), Options{Env: []string{"RUNQY_QUEUES=" + queues, "V=v"}})
+		c, _, err := Parse("fuzz.yaml", []byte(file), Options{Env: []string{"RUNQY_QUEUES=" + queues, "V=v"}, Elsewhere: true})
 		if (c == nil) == (err == nil) {
 			t.Fatalf("config %v, error %v", c, err)
 		}

@@ -20,7 +20,8 @@ type Options struct {
 	// Flags holds the values of flags by dotted key; only flags that were given.
 	Flags map[string]string
 	// Elsewhere says that this process does not start the worker, which may be
-	// on another machine: python.dir need not exist on this one.
+	// on another machine: the files and the directory that the configuration
+	// names need not exist on this one, and are not looked at.
 	Elsewhere bool
 	// FlagNames are how errors call those flags, by the same keys ("--redis").
 	FlagNames map[string]string
@@ -135,10 +136,8 @@ func (l *loader) finish(o Options) (*Config, []string, error) {
 			l.store(c, f, in)
 		}
 	}
-	if !o.Elsewhere && !l.bad["python.dir"] {
-		if text := checkDirExists(c); text != "" {
-			l.fault(c.origins["python.dir"], "python.dir", c.Python.Dir, text)
-		}
+	if !o.Elsewhere {
+		l.checkFiles(c)
 	}
 	for _, r := range relations() {
 		if l.bad[r.key] || l.bad[r.other] {

@@ -169,6 +169,16 @@ func (c *Client) EnqueueFresh(ctx context.Context, t Task) (Info, error) {
 	return send(ctx, c.asynq, t)
 }
 
+// Paused tells whether no worker takes tasks of the queue until somebody
+// resumes it.
+func (c *Client) Paused(ctx context.Context, queue string) (bool, error) {
+	n, err := c.redis.Exists(ctx, "asynq:{"+queue+"}:paused").Result()
+	if err != nil {
+		return false, fmt.Errorf("look whether queue %s is paused: %w", queue, err)
+	}
+	return n > 0, nil
+}
+
 // taskKey is asynq's own hash of the task.
 func taskKey(queue, id string) string { return "asynq:{" + queue + "}:t:" + id }
 

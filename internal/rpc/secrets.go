@@ -2,11 +2,10 @@ package rpc
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"fmt"
-	"os"
-	"strings"
+
+	"github.com/runqy/runqy-worker/internal/config"
 )
 
 // secrets are what the files of a client hold.
@@ -18,23 +17,16 @@ type secrets struct {
 func (o ClientOptions) readSecrets() (*secrets, error) {
 	s := &secrets{tls: &tls.Config{MinVersion: tls.VersionTLS12}}
 	if o.CAFile != "" {
-		text, err := os.ReadFile(o.CAFile)
+		authorities, err := config.ReadAuthorities(o.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("fleet.client.ca_file: %w", err)
 		}
-		s.tls.RootCAs = x509.NewCertPool()
-		if !s.tls.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("fleet.client.ca_file %s holds no certificate in PEM", o.CAFile)
-		}
+		s.tls.RootCAs = authorities
 	}
 	if o.Username != "" {
-		text, err := os.ReadFile(o.PasswordFile)
+		password, err := config.ReadPassword(o.PasswordFile)
 		if err != nil {
 			return nil, fmt.Errorf("fleet.client.password_file: %w", err)
-		}
-		password := strings.TrimSpace(string(text))
-		if password == "" {
-			return nil, fmt.Errorf("fleet.client.password_file %s is empty", o.PasswordFile)
 		}
 		s.authorization = "Basic " + base64.StdEncoding.EncodeToString([]byte(o.Username+":"+password))
 	}
