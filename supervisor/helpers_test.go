@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds every wait in these tests; no test passes by waiting it out.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func childCommand(script string, args ...string) []string {
 	path, err := filepath.Abs(filepath.Join("..", "test", "children", script))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -132,9 +133,17 @@ func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 
 func (b *browser) open() { b.t.Helper(); b.do(chromedp.Navigate("http://" + b.host + "/")) }
 
+// click waits for what is to be pressed and presses it in the same turn of the page: between a look at where it stands
+// and a press there the page, which is live, may move it.
 func (b *browser) click(selector string) {
 	b.t.Helper()
-	b.do(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
+	b.holds(fmt.Sprintf(`(() => {
+		const what = document.querySelector(%s);
+		if (!what || !what.checkVisibility()) return false;
+		what.focus();
+		what.click();
+		return true;
+	})()`, strconv.Quote(selector)))
 }
 
 func (b *browser) press(key string) { b.t.Helper(); b.do(chromedp.KeyEvent(key)) }

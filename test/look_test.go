@@ -100,8 +100,13 @@ func (q *queueUser) gone(id string) {
 // inState waits until asynq has the task in a state.
 func (q *queueUser) inState(id string, state asynq.TaskState) *asynq.TaskInfo {
 	q.t.Helper()
+	return q.inStateWithin(patience, id, state)
+}
+
+func (q *queueUser) inStateWithin(limit time.Duration, id string, state asynq.TaskState) *asynq.TaskInfo {
+	q.t.Helper()
 	var info *asynq.TaskInfo
-	eventually(q.t, "task "+id+" is "+state.String(), func() error {
+	within(q.t, limit, "task "+id+" is "+state.String(), func() error {
 		if got, err := q.redis.HGet(q.t.Context(), taskHash(id), "state").Result(); err != nil || got != state.String() {
 			return q.notYet(id, err)
 		}

@@ -89,7 +89,7 @@ func TestLargePayloads(t *testing.T) {
 	server.Client.Del(t.Context(), "asynq:result:"+large)
 
 	tooLarge := q.enqueue("size", map[string]string{"data": strings.Repeat("x", 65<<20)}, asynq.MaxRetry(0))
-	if info := q.inState(tooLarge, asynq.TaskStateArchived); !strings.Contains(info.LastErr, "max_message") {
+	if info := q.inStateWithin(3*patience, tooLarge, asynq.TaskStateArchived); !strings.Contains(info.LastErr, "max_message") {
 		t.Errorf("65 MiB: %s", q.describe(tooLarge))
 	}
 	q.result(q.enqueue("echo", 1))
