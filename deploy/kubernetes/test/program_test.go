@@ -61,6 +61,11 @@ func container(t *testing.T, config *corev1.ConfigMap, d *appsv1.Deployment) (en
 			t.Fatal(err)
 		}
 	}
+	for name, text := range webSecret() {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	filled := map[string]string{
 		"field metadata.name": "runqy-worker-6d4b9c7f5-x2x8k", "field status.podIP": "10.1.2.3",
 		"secret runqy-worker-redis url": "redis://:password@redis:6379/0", "secret runqy-worker-web username": "prometheus",
@@ -71,9 +76,18 @@ func container(t *testing.T, config *corev1.ConfigMap, d *appsv1.Deployment) (en
 			value = known
 		}
 		value = strings.ReplaceAll(value, "$(POD_IP)", filled["field status.podIP"])
-		env = append(env, name+"="+strings.Replace(value, "/app/", dir+"/", 1))
+		value = strings.Replace(value, "/app/", dir+"/", 1)
+		env = append(env, name+"="+strings.Replace(value, "/etc/runqy-web/", dir+"/", 1))
 	}
 	return env
+}
+
+// webSecret is what the secret of the protected port holds, but for the user's name.
+func webSecret() map[string]string {
+	return map[string]string{
+		"password": "password\n",
+		"web.yml":  "basic_auth_users: {prometheus: $2y$04$SWraT6lJnvJvnEqqd4LYUuiHrWu9NhNjse2wT/oygg5.Ia9s8uA1.}\n", // of that password
+	}
 }
 
 // configuration is what check-config says is in force.

@@ -174,13 +174,23 @@
     tell.timer = setTimeout(() => outcome.replaceChildren(), ok ? 6000 : 15000);
   };
 
+  // Who waits for the answer to the present question. The event that tells of a closed dialog comes late: it must not answer
+  // a question that was asked meanwhile.
+  let waiting = null;
+  byId("confirm").addEventListener("close", (e) => {
+    if (e.target.open || !waiting) return;
+    waiting(e.target.returnValue === "yes");
+    waiting = null;
+  });
+
   const confirmed = (question, label) =>
     new Promise((resolve) => {
       const dialog = byId("confirm");
+      if (waiting) waiting(false);
+      waiting = resolve;
       byId("confirm-text").textContent = question;
       byId("confirm-yes").textContent = label;
       dialog.returnValue = "no";
-      dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
       dialog.showModal();
       byId("confirm-no").focus();
     });
