@@ -307,7 +307,7 @@ func (d *demo) awaitReady(ctx context.Context) (pid int, err error) {
 		case err != nil: // asked again
 		case beat.Healthy && beat.Status == heartbeat.StatusRunning:
 			return beat.PythonPID, nil
-		case beat.Status == heartbeat.StatusDegraded:
+		case beat.Status == heartbeat.StatusDegraded && beat.Crashes > 0: // else it is not known yet how it ended
 			return 0, fmt.Errorf("the Python process did not start (Python 3.8 or newer is needed): %s", beat.Reason)
 		}
 		select {
