@@ -111,7 +111,8 @@ func TestCheckerDiesInTheMiddleOfARecovery(t *testing.T) {
 		}
 		return nil
 	})
-	t.Logf("all tasks are recovered %v after the first checker's death", time.Since(killed).Round(time.Millisecond))
+	within := time.Since(killed)
+	t.Logf("all tasks are recovered %v after the first checker's death", within.Round(time.Millisecond))
 	eventually(t, "the dead worker has left the registry", func() error {
 		if f.listedInRedis("loaded") {
 			return errors.New("not yet")
@@ -121,7 +122,9 @@ func TestCheckerDiesInTheMiddleOfARecovery(t *testing.T) {
 	f.exactly(ids, 1)
 	// The last command of the dead one may have been carried out after the count.
 	n := samples(t, second.Addr())[`runqy_tasks_recovered_total{queue="`+queueName+`",reason="dead"}`]
-	if n != float64(left) && n != float64(left-1) {
+	// And on a machine so slow that leases have lapsed meanwhile, asynq's recoverer takes its part.
+	const lease = 25 * time.Second
+	if n > float64(left) || n < 1 || within < lease && n < float64(left-1) {
 		t.Errorf("the second checker counts %v recovered tasks, want %d", n, left)
 	}
 	second.Stop()
