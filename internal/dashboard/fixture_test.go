@@ -48,12 +48,12 @@ func healthyView() *View {
 		},
 		Queues: Queues{At: fixedNow, Count: []Queue{
 			{
-				Name: "inference_default", Tone: Good, Pending: 3, Active: 2, Scheduled: 12, Completed: 18233,
+				Name: "inference_default", Tone: Good, Pending: 3, Active: 2, Scheduled: 12,
 				Latency:      120 * time.Millisecond,
 				PendingChart: wave("pending tasks, 15 minutes, now 3, most 12", 180, 12, func(x float64) float64 { return math.Abs(math.Sin(9 * x)) }),
 				LatencyChart: wave("age of the oldest, 15 minutes, now 120 ms, most 0.4 s", 180, 0.4, func(x float64) float64 { return math.Abs(math.Sin(9 * x)) }),
 			},
-			{Name: "emails", Tone: Good, Completed: 9, PendingChart: flat("pending tasks, 15 minutes, always 0", 0), LatencyChart: flat("age of the oldest, 15 minutes, always 0", 0)},
+			{Name: "emails", Tone: Good, PendingChart: flat("pending tasks, 15 minutes, always 0", 0), LatencyChart: flat("age of the oldest, 15 minutes, always 0", 0)},
 		}},
 		Load: &Load{
 			Processed: 18242, Failed: 31, Rate: 4.2, P50: 180 * time.Millisecond, P95: 1200 * time.Millisecond,

@@ -83,10 +83,9 @@ type Queue struct {
 	Err    string // why it could not be read
 	Paused bool
 	// Unserved says that tasks wait in it and no healthy worker serves it.
-	Unserved bool
-	Pending, Active, Scheduled, Retry, Archived,
-	Completed int64
-	Latency time.Duration // age of the oldest pending task
+	Unserved                                    bool
+	Pending, Active, Scheduled, Retry, Archived int64
+	Latency                                     time.Duration // age of the oldest pending task
 
 	PendingChart Chart // over the history, oldest first
 	LatencyChart Chart // in seconds

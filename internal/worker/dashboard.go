@@ -175,7 +175,7 @@ func shownQueues(r depthReader) func(context.Context) ([]dashboard.Queue, error)
 		for name, d := range depths {
 			q := dashboard.Queue{
 				Name: name, Tone: dashboard.Good, Paused: d.Paused, Pending: d.Pending, Active: d.Active, Scheduled: d.Scheduled,
-				Retry: d.Retry, Archived: d.Archived, Completed: d.Completed, Latency: d.Latency,
+				Retry: d.Retry, Archived: d.Archived, Latency: d.Latency,
 			}
 			switch {
 			case d.Err != nil:
