@@ -90,6 +90,15 @@ func (c *Checker) Round(ctx context.Context) ([]Worker, error) {
 	return c.Workers(), nil
 }
 
+// Look judges one worker afresh, by its entry in the registry and a ping, without remembering the result.
+func (c *Checker) Look(ctx context.Context, id string) (Worker, bool, error) {
+	w, known, err := c.opts.Registry.Get(ctx, id)
+	if err != nil || !known {
+		return Worker{}, false, err
+	}
+	return judge(c.look(ctx, w, false)), true, nil
+}
+
 // Workers returns the last judgement of each worker, by id.
 func (c *Checker) Workers() []Worker {
 	c.mu.Lock()

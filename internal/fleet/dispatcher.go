@@ -181,13 +181,4 @@ func unfit(w Worker, queueName string) string {
 	return ""
 }
 
-// Look judges one worker afresh, by its entry in the registry and a ping, without remembering the result.
-func (c *Checker) Look(ctx context.Context, id string) (Worker, bool, error) {
-	w, known, err := c.opts.Registry.Get(ctx, id)
-	if err != nil || !known {
-		return Worker{}, false, err
-	}
-	return judge(c.look(ctx, w, false)), true, nil
-}
-
 var _ Assigner = (*queue.Directs)(nil)
