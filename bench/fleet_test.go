@@ -23,6 +23,7 @@ import (
 	"github.com/runqy/runqy-worker/internal/fleet"
 	"github.com/runqy/runqy-worker/internal/redistest"
 	"github.com/runqy/runqy-worker/internal/rpc"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // pongsVariable has this program be the simulated workers, so that what they cost does not count as the checker's.
@@ -121,7 +122,7 @@ func servePongs(in io.Reader, out io.Writer) error {
 	}
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, _ := net.SplitHostPort(r.Host)
-		pong := rpc.Pong{WorkerID: simulated(host), Nonce: "n", State: rpc.Free, Queues: []string{"q"}, Concurrency: 1, Status: "running", Healthy: true}
+		pong := rpc.Pong{WorkerID: simulated(host), Nonce: "n", State: status.Free, Queues: []string{"q"}, Concurrency: 1, Status: "running", Healthy: true}
 		for path, h := range rpc.Handlers(rpc.Sources{Ping: func() rpc.Pong { return pong }}) {
 			if strings.HasPrefix(r.URL.Path, path) {
 				h.ServeHTTP(w, r)

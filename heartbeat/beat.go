@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // RegistryKey is the sorted set of worker ids, scored by the unix second at
@@ -17,18 +19,6 @@ const RegistryKey = "runqy:workers"
 // Key returns the key of the heartbeat hash of the worker id.
 func Key(id string) string { return "asynq:workers:" + id }
 
-// Status and state values as they stand in the hash.
-const (
-	StatusStarting   = "starting"
-	StatusRunning    = "running"
-	StatusDegraded   = "degraded"
-	StatusRestarting = "restarting"
-	StatusDraining   = "draining"
-
-	StateFree = "FREE"
-	StateBusy = "BUSY"
-)
-
 // Beat is the content of one heartbeat. The comment behind a field is its name
 // in the hash.
 type Beat struct {
@@ -36,9 +26,9 @@ type Beat struct {
 	Healthy      bool          // healthy: "true" or "false"
 	Queues       []string      // queue: names by priority, comma-separated
 	ActiveTask   string        // active_task: id of the longest-running task, or empty
-	Status       string        // status: one of the Status constants
-	State        string        // state: StateFree or StateBusy
-	Reason       string        // reason: why it is not healthy, or empty
+	Status       status.Status // status
+	State        status.State  // state: FREE or BUSY
+	Reason       status.Reason // reason: why it is not healthy; in the hash its whole text, or empty
 	LastBeat     time.Time     // last_beat: set by the Writer, on the worker's clock
 	ActiveTasks  []string      // active_tasks: JSON list of task ids
 	Concurrency  int           // concurrency
@@ -79,9 +69,9 @@ func (b Beat) fields() []string {
 		"healthy", strconv.FormatBool(b.Healthy),
 		"queue", strings.Join(b.Queues, ","),
 		"active_task", b.ActiveTask,
-		"status", b.Status,
-		"state", b.State,
-		"reason", b.Reason,
+		"status", string(b.Status),
+		"state", string(b.State),
+		"reason", b.Reason.Text(),
 		"last_beat", formatTime(b.LastBeat, timeLayout),
 		"active_tasks", string(tasksJSON),
 		"concurrency", strconv.Itoa(b.Concurrency),
@@ -115,9 +105,9 @@ func ParseBeat(hash map[string]string) (Beat, error) {
 		Started:      p.time("started"),
 		Healthy:      p.bool("healthy"),
 		ActiveTask:   hash["active_task"],
-		Status:       hash["status"],
-		State:        hash["state"],
-		Reason:       hash["reason"],
+		Status:       status.Status(hash["status"]),
+		State:        status.State(hash["state"]),
+		Reason:       status.ParseReason(hash["reason"]),
 		LastBeat:     p.time("last_beat"),
 		ActiveTasks:  p.list("active_tasks"),
 		Concurrency:  int(p.count("concurrency", math.MaxInt32)),

@@ -5,13 +5,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func sampleBeat() Beat {
 	return Beat{
 		Started: time.Date(2025, 3, 4, 5, 6, 7, 0, time.FixedZone("CET", 3600)), Healthy: true,
-		Queues: []string{"critical", "default"}, ActiveTask: "t1", Status: StatusRunning, State: StateBusy,
-		Reason: "", LastBeat: time.Date(2025, 3, 4, 5, 6, 8, 123e6, time.UTC), ActiveTasks: []string{"t1", `t"2`},
+		Queues: []string{"critical", "default"}, ActiveTask: "t1", Status: status.Running, State: status.Busy,
+		LastBeat: time.Date(2025, 3, 4, 5, 6, 8, 123e6, time.UTC), ActiveTasks: []string{"t1", `t"2`},
 		Concurrency: 4, Processed: 12, Failed: 3, Restarts: 1, Crashes: 2, EventLoopLag: 1500 * time.Millisecond,
 		PythonPID: 4242, Version: "1.0.0", Environment: "development", Address: "host:8001",
 		Identity: Identity{Host: "host", PID: 77, Nonce: "abcd", BootID: "b", PIDNamespace: "pid:[1]", PIDStart: 99},

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func TestClaimOfAFreeID(t *testing.T) {
@@ -53,7 +55,7 @@ func TestClaimReplacesAProvenDeadProcessAtOnce(t *testing.T) {
 		var k fakeKey
 		dead, heir := mustIdentity(t), mustIdentity(t)
 		dead.PIDStart-- // this pid, but an earlier process
-		if err := newFakeWriter(&k, dead, func() Beat { return Beat{Reason: "old"} }).Claim(t.Context()); err != nil {
+		if err := newFakeWriter(&k, dead, func() Beat { return Beat{Reason: status.Reason{Summary: "old"}} }).Claim(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		begin := time.Now()

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -141,7 +143,7 @@ func (s fakeStore) remove(ctx context.Context) error {
 // newFakeWriter beats on k every 5 s with a TTL of 15 s.
 func newFakeWriter(k *fakeKey, id Identity, source func() Beat) *Writer {
 	if source == nil {
-		source = func() Beat { return Beat{Status: StatusRunning, State: StateFree, Healthy: true} }
+		source = func() Beat { return Beat{Status: status.Running, State: status.Free, Healthy: true} }
 	}
 	return newWriter(fakeStore{k, id.Nonce}, Options{ID: "w1", Identity: id, Logger: quiet(), Source: source})
 }

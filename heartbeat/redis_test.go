@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/runqy/runqy-worker/internal/redistest"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // open returns a client as the worker opens it: bounded by contexts.
@@ -26,7 +27,7 @@ func open(t *testing.T, addr string) *redis.Client {
 func newRedisWriter(c redis.UniversalClient, id string, identity Identity, source func() Beat) *Writer {
 	if source == nil {
 		source = func() Beat {
-			return Beat{Status: StatusRunning, State: StateFree, Healthy: true, Queues: []string{"default"}}
+			return Beat{Status: status.Running, State: status.Free, Healthy: true, Queues: []string{"default"}}
 		}
 	}
 	return NewWriter(c, Options{ID: id, Identity: identity, Interval: time.Second, TTL: 3 * time.Second, Logger: quiet(), Source: source})

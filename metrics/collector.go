@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // queueReadTimeout bounds what a slow Redis can add to a scrape. Prometheus
@@ -126,12 +128,12 @@ func (c *workerCollector) Collect(ch chan<- prometheus.Metric) {
 }
 
 type queueCollector struct {
-	read func(context.Context) map[string]Queue
+	read func(context.Context) map[string]status.Depth
 
 	pending, tasks, latency, paused *prometheus.Desc
 }
 
-func newQueueCollector(read func(context.Context) map[string]Queue) *queueCollector {
+func newQueueCollector(read func(context.Context) map[string]status.Depth) *queueCollector {
 	return &queueCollector{
 		read: read,
 		pending: desc("runqy_queue_pending_tasks",

@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // FleetSources is where the fleet's metrics are read.
@@ -108,7 +110,7 @@ func (c *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 // NewQueues registers the series of the queues and of the Go runtime alone, for
 // a process that runs no tasks and so has no [Set]. read is as in
 // [Sources.Queues].
-func NewQueues(reg prometheus.Registerer, read func(context.Context) map[string]Queue) error {
+func NewQueues(reg prometheus.Registerer, read func(context.Context) map[string]status.Depth) error {
 	if read == nil {
 		return errors.New("metrics: no function that reads the queues given")
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/metrics"
 )
 
@@ -82,7 +83,7 @@ func TestFleetWantsItsSources(t *testing.T) {
 // A process without tasks still tells of the queues.
 func TestQueuesAlone(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
-	read := func(context.Context) map[string]metrics.Queue { return map[string]metrics.Queue{"q": {Pending: 4}} }
+	read := func(context.Context) map[string]status.Depth { return map[string]status.Depth{"q": {Pending: 4}} }
 	if err := metrics.NewQueues(reg, read); err != nil {
 		t.Fatal(err)
 	}

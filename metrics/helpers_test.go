@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/metrics"
 )
 
@@ -30,8 +31,8 @@ func fullSources() metrics.Sources {
 				LastBeat: started.Add(time.Minute),
 			}
 		},
-		Queues: func(context.Context) map[string]metrics.Queue {
-			return map[string]metrics.Queue{
+		Queues: func(context.Context) map[string]status.Depth {
+			return map[string]status.Depth{
 				"inference_default": {
 					Pending: 7, Active: 2, Scheduled: 3, Retry: 1, Archived: 4, Completed: 5,
 					Latency: 1500 * time.Millisecond,

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"go.uber.org/goleak"
 
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/metrics"
 )
 
@@ -176,7 +177,7 @@ func gathered(t *testing.T, reg prometheus.Gatherer, prefix string) []string {
 
 func TestUnreadableQueuesLeaveTheRest(t *testing.T) {
 	src := fullSources()
-	src.Queues = func(context.Context) map[string]metrics.Queue { return nil }
+	src.Queues = func(context.Context) map[string]status.Depth { return nil }
 	_, reg := newSet(t, src)
 	if got := gathered(t, reg, "runqy_queue_"); got != nil {
 		t.Errorf("queue series %v although no queue could be read", got)
@@ -185,8 +186,8 @@ func TestUnreadableQueuesLeaveTheRest(t *testing.T) {
 		t.Errorf("%d runqy_worker_ metrics while the queues cannot be read, want %d", got, want)
 	}
 
-	src.Queues = func(context.Context) map[string]metrics.Queue {
-		return map[string]metrics.Queue{"low": {Pending: 1}}
+	src.Queues = func(context.Context) map[string]status.Depth {
+		return map[string]status.Depth{"low": {Pending: 1}}
 	}
 	_, reg = newSet(t, src)
 	err := testutil.GatherAndCompare(reg, strings.NewReader(`
@@ -202,7 +203,7 @@ runqy_queue_pending_tasks{queue="low"} 1
 func TestQueuesAreReadWithADeadline(t *testing.T) {
 	src := fullSources()
 	var deadline time.Time
-	src.Queues = func(ctx context.Context) map[string]metrics.Queue {
+	src.Queues = func(ctx context.Context) map[string]status.Depth {
 		deadline, _ = ctx.Deadline()
 		<-ctx.Done()
 		return nil

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 	"unicode/utf8"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // Sources is where the metric set reads what it does not count itself. The
@@ -26,7 +28,7 @@ type Sources struct {
 	// answer, and nil means that none could be: those series are then absent
 	// from this scrape, and the others stay. It must return soon after ctx ends;
 	// ctx ends after two seconds. Nil func: no queue series at all.
-	Queues func(context.Context) map[string]Queue
+	Queues func(context.Context) map[string]status.Depth
 	// Python describes the running interpreter; the zero value while there is
 	// none. Nil func: no python_ series.
 	Python func() Python
@@ -50,13 +52,6 @@ type Worker struct {
 	ActiveTasks int
 	Concurrency int
 	LastBeat    time.Time // last heartbeat that Redis took; zero: none yet, the series is absent
-}
-
-// Queue is the depth of one queue at one moment, the same on every worker.
-type Queue struct {
-	Pending, Active, Scheduled, Retry, Archived, Completed int64
-	Latency                                                time.Duration // age of the oldest pending task; 0 when there is none
-	Paused                                                 bool          // by an operator: nothing is taken from it
 }
 
 // Python describes an interpreter and its garbage collector.

@@ -7,16 +7,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-)
 
-// Depth is how many tasks of a queue are in which state. A queue that nobody has used yet reads 0 everywhere.
-type Depth struct {
-	Pending                                       int64 // those that wait for one named worker included
-	Active, Scheduled, Retry, Archived, Completed int64
-	Latency                                       time.Duration // age of the oldest pending task
-	Paused                                        bool
-	Err                                           error // why this queue could not be read; the rest is then 0
-}
+	"github.com/runqy/runqy-worker/internal/status"
+)
 
 // Depths reads the depths of some queues with O(1) commands only (asynq's Inspector walks whole queues). What it read
 // is kept for a moment, so that any number of probes and scrapes costs Redis the same. It is safe for concurrent use.
@@ -28,7 +21,7 @@ type Depths struct {
 
 	turn chan struct{} // one token, which guards the rest: concurrent readers wait for one read, not each for its own
 	read time.Time
-	last map[string]Depth
+	last map[string]status.Depth
 	err  error
 }
 
@@ -39,7 +32,7 @@ func NewDepths(client redis.UniversalClient, queues []string, keep time.Duration
 
 // Read returns every queue's depth. The error is set when Redis did not answer at all; one queue's own failure is in
 // its Err. The map must not be changed.
-func (d *Depths) Read(ctx context.Context) (map[string]Depth, error) {
+func (d *Depths) Read(ctx context.Context) (map[string]status.Depth, error) {
 	select {
 	case d.turn <- struct{}{}:
 		defer func() { <-d.turn }()
@@ -64,7 +57,7 @@ type counts struct {
 	directs                                                        *redis.StringSliceCmd
 }
 
-func (d *Depths) ask(ctx context.Context) (map[string]Depth, error) {
+func (d *Depths) ask(ctx context.Context) (map[string]status.Depth, error) {
 	pipe := d.client.Pipeline()
 	all := make(map[string]counts, len(d.queues))
 	for _, q := range d.queues {
@@ -78,7 +71,7 @@ func (d *Depths) ask(ctx context.Context) (map[string]Depth, error) {
 	}
 	_, _ = pipe.Exec(ctx) // each command's own error says more
 	since, direct := d.more(ctx, all)
-	depths := make(map[string]Depth, len(d.queues))
+	depths := make(map[string]status.Depth, len(d.queues))
 	failures := 0
 	var failure error
 	for q, c := range all {
@@ -86,7 +79,7 @@ func (d *Depths) ask(ctx context.Context) (map[string]Depth, error) {
 		if err != nil {
 			failures++
 			failure = fmt.Errorf("read queue %s: %w", q, err)
-			depths[q] = Depth{Err: failure}
+			depths[q] = status.Depth{Err: failure}
 			continue
 		}
 		depth.Pending += direct[q]
@@ -101,13 +94,13 @@ func (d *Depths) ask(ctx context.Context) (map[string]Depth, error) {
 	return depths, nil
 }
 
-func (c counts) depth() (Depth, error) {
+func (c counts) depth() (status.Depth, error) {
 	var err error
 	value := func(cmd *redis.IntCmd) int64 {
 		err = errors.Join(err, cmd.Err())
 		return cmd.Val()
 	}
-	depth := Depth{
+	depth := status.Depth{
 		Pending: value(c.pending), Active: value(c.active), Scheduled: value(c.scheduled), Retry: value(c.retry),
 		Archived: value(c.archived), Completed: value(c.completed), Paused: value(c.paused) > 0,
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/runqy/runqy-worker/internal/redistest"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/queue"
 )
 
@@ -372,7 +373,7 @@ func TestDepths(t *testing.T) {
 	if d.Pending != 1 || d.Scheduled != 1 || !d.Paused || d.Latency < time.Minute || d.Latency > 2*time.Minute {
 		t.Errorf("depth %+v", d)
 	}
-	if got["unused"] != (queue.Depth{}) {
+	if got["unused"] != (status.Depth{}) {
 		t.Errorf("a queue nobody has used reads %+v", got["unused"])
 	}
 	b.redis.Set(ctx, "asynq:{unused}:retry", "not a set", 0)

@@ -12,19 +12,15 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
-)
 
-// States of a failed task.
-const (
-	StateRetry    = "retry"    // waits for its next attempt
-	StateArchived = "archived" // waits for somebody to look at it
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // Failure is a task whose last attempt failed.
 type Failure struct {
 	ID, Queue, Type string
-	State           string // StateRetry or StateArchived
-	Retried         int    // attempts that were followed by another, or are about to be
+	State           status.TaskState // retry or archived
+	Retried         int              // attempts that were followed by another, or are about to be
 	MaxRetry        int
 	FailedAt        time.Time // of the last attempt; zero when unknown
 	NextAt          time.Time // of the next attempt; zero when archived
@@ -50,8 +46,9 @@ type Operator struct {
 
 // failureKey names one failure of a task: the score changes with the next.
 type failureKey struct {
-	queue, id, state string
-	score            float64
+	queue, id string
+	state     status.TaskState
+	score     float64
 }
 
 // NewOperator returns an Operator that works through client, which stays the caller's.
@@ -74,7 +71,7 @@ func (o *Operator) Delete(ctx context.Context, queue, id string) error {
 	switch {
 	case err != nil && !errors.Is(err, redis.Nil):
 		return fmt.Errorf("delete task %s of queue %s: %w", id, queue, err)
-	case err == nil && state != StateRetry && state != StateArchived:
+	case err == nil && status.TaskState(state) != status.Retry && status.TaskState(state) != status.Archived:
 		return fmt.Errorf("delete task %s of queue %s: it is %s, not failed", id, queue, state)
 	}
 	if err := o.inspector.DeleteTask(queue, id); err != nil {
@@ -160,15 +157,15 @@ func (o *Operator) failed(ctx context.Context, queues []string, most int) ([]fai
 	}
 	var archived, retry []failureKey
 	for i, q := range queues {
-		archived = appendKeys(archived, q, StateArchived, all[i].archived.Val())
-		retry = appendKeys(retry, q, StateRetry, all[i].retry.Val())
+		archived = appendKeys(archived, q, status.Archived, all[i].archived.Val())
+		retry = appendKeys(retry, q, status.Retry, all[i].retry.Val())
 	}
 	slices.SortStableFunc(archived, func(a, b failureKey) int { return cmp.Compare(b.score, a.score) })
 	slices.SortStableFunc(retry, func(a, b failureKey) int { return cmp.Compare(a.score, b.score) })
 	return slices.Concat(archived[:min(len(archived), most)], retry[:min(len(retry), dueMost*most)]), nil
 }
 
-func appendKeys(keys []failureKey, queue, state string, entries []redis.Z) []failureKey {
+func appendKeys(keys []failureKey, queue string, state status.TaskState, entries []redis.Z) []failureKey {
 	for _, z := range entries {
 		id, _ := z.Member.(string)
 		keys = append(keys, failureKey{queue, id, state, z.Score})
@@ -207,13 +204,13 @@ func (o *Operator) read(ctx context.Context, keys []failureKey, known map[failur
 	for i, k := range keys {
 		f := Failure{ID: k.id, Queue: k.queue, State: k.state}
 		at := time.Unix(int64(k.score), 0)
-		if k.state == StateRetry {
+		if k.state == status.Retry {
 			f.NextAt = at
 		}
 		switch {
 		case views[i] != nil:
 			f.fromView(views[i].Val())
-			if k.state == StateArchived {
+			if k.state == status.Archived {
 				f.FailedAt = at
 			}
 		case messages[i] == nil || !f.fromMessage(messages[i].Val()):

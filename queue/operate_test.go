@@ -13,6 +13,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/queue"
 )
 
@@ -44,13 +45,13 @@ func TestOperator(t *testing.T) {
 	}
 	by := map[string]queue.Failure{list[0].ID: list[0], list[1].ID: list[1]}
 	a, r := by["archived"], by["retried"]
-	if a.State != queue.StateArchived || a.Retried != 0 || a.MaxRetry != 0 || !a.NextAt.IsZero() || a.Type != "echo" || a.Queue != testQueue {
+	if a.State != status.Archived || a.Retried != 0 || a.MaxRetry != 0 || !a.NextAt.IsZero() || a.Type != "echo" || a.Queue != testQueue {
 		t.Errorf("archived: %+v", a)
 	}
 	if a.Error != "ValueError: no archived\nTraceback of it" || a.Payload != `{"n":"archived"}` || time.Since(a.FailedAt) > time.Minute {
 		t.Errorf("archived: %+v", a)
 	}
-	if r.State != queue.StateRetry || r.Retried != 1 || r.MaxRetry != 3 || r.NextAt.Before(r.FailedAt) {
+	if r.State != status.Retry || r.Retried != 1 || r.MaxRetry != 3 || r.NextAt.Before(r.FailedAt) {
 		t.Errorf("retried: %+v", r)
 	}
 	if one, err := o.Failures(ctx, queues, 1); err != nil || len(one) != 1 {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/runqy/runqy-worker/internal/redistest"
 	"github.com/runqy/runqy-worker/internal/rpc"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // pings waits until the worker answers a ping so that check is content.
@@ -46,7 +47,7 @@ func TestPing(t *testing.T) {
 	pid := q.pythonPID(w.ID)
 
 	free := w.pings("it is free", client, func(p rpc.Pong) error {
-		if p.State != rpc.Free || p.Reason != "" || p.Load != 0 || len(p.ActiveTasks) > 0 || p.Concurrency != 1 || !p.Healthy {
+		if p.State != status.Free || p.Reason != "" || p.Load != 0 || len(p.ActiveTasks) > 0 || p.Concurrency != 1 || !p.Healthy {
 			return errors.New("not free")
 		}
 		return nil
@@ -57,7 +58,7 @@ func TestPing(t *testing.T) {
 
 	task := q.enqueue("sleep", map[string]any{"seconds": 3})
 	w.pings("it is busy with the task", client, func(p rpc.Pong) error {
-		if p.State != rpc.Busy || !strings.Contains(p.Reason, "1 of 1") || !slices.Equal(p.ActiveTasks, []string{task}) || p.Load != 1 {
+		if p.State != status.Busy || !strings.Contains(p.Reason, "1 of 1") || !slices.Equal(p.ActiveTasks, []string{task}) || p.Load != 1 {
 			return errors.New("not busy")
 		}
 		return nil
@@ -68,7 +69,7 @@ func TestPing(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.pings("it is degraded", client, func(p rpc.Pong) error {
-		if p.State != rpc.Busy || p.Status != "degraded" || p.Healthy || !strings.Contains(p.Reason, "signal") {
+		if p.State != status.Busy || p.Status != "degraded" || p.Healthy || !strings.Contains(p.Reason, "signal") {
 			return errors.New("not degraded")
 		}
 		return nil

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func newHealthcheckCmd(a *app) *cobra.Command {
@@ -33,7 +34,7 @@ The answer comes within three seconds.`,
 				// The result repeats the error.
 				result, err = health.Check(cmd.Context(), cfg.SocketPath(), probe)
 				if err != nil && cfg.Health.DatabaseURL == "" {
-					result.Database = health.NotConfigured
+					result.Database = status.NotConfigured
 				}
 			}
 			line, err := json.Marshal(result)

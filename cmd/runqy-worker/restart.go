@@ -12,6 +12,7 @@ import (
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/control"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func newRestartCmd(a *app) *cobra.Command {
@@ -71,7 +72,7 @@ func chooseWorkers(ctx context.Context, client redis.UniversalClient, degraded b
 	}
 	var ids []string
 	for _, w := range workers {
-		if w.Alive && (!degraded || w.Beat.Status == heartbeat.StatusDegraded) {
+		if w.Alive && (!degraded || w.Beat.Status == status.Degraded) {
 			ids = append(ids, w.ID)
 		}
 	}

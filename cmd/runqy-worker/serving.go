@@ -11,6 +11,7 @@ import (
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/enqueue"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // servingTimeout bounds the look for a queue's workers: it interrupts a wait.
@@ -51,10 +52,10 @@ func whyUnserved(workers []heartbeat.Worker, queue string) string {
 		if !w.Alive || !slices.Contains(w.Beat.Queues, queue) {
 			continue
 		}
-		if w.Beat.Healthy && w.Beat.Status == heartbeat.StatusRunning {
+		if w.Beat.Healthy && w.Beat.Status == status.Running {
 			return ""
 		}
-		degraded = degraded || w.Beat.Status == heartbeat.StatusDegraded
+		degraded = degraded || w.Beat.Status == status.Degraded
 		serving = append(serving, w)
 	}
 	switch len(serving) {
@@ -77,13 +78,12 @@ func whyUnserved(workers []heartbeat.Worker, queue string) string {
 
 // condition is a worker's status with the first line of its reason.
 func condition(b heartbeat.Beat) string {
-	text := b.Status
-	if !b.Healthy && text == heartbeat.StatusRunning {
+	text := string(b.Status)
+	if !b.Healthy && b.Status == status.Running {
 		text = "unhealthy"
 	}
-	reason, _, _ := strings.Cut(strings.TrimSpace(b.Reason), "\n")
-	if reason != "" {
-		text += ": " + strings.TrimRight(strings.TrimSpace(reason), ".:")
+	if reason := strings.TrimRight(strings.TrimSpace(b.Reason.Summary), ".:"); reason != "" {
+		text += ": " + reason
 	}
 	return text
 }

@@ -11,12 +11,13 @@ import (
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/redistest"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func TestWhyUnserved(t *testing.T) {
-	worker := func(id, status, reason, queue string) heartbeat.Worker {
+	worker := func(id string, does status.Status, reason, queue string) heartbeat.Worker {
 		return heartbeat.Worker{ID: id, Alive: true, Beat: heartbeat.Beat{
-			Status: status, Healthy: status == heartbeat.StatusRunning, Reason: reason, Queues: []string{"a", queue},
+			Status: does, Healthy: does == status.Running, Reason: status.ParseReason(reason), Queues: []string{"a", queue},
 		}}
 	}
 	well, other := worker("w1", "running", "", "q"), worker("w2", "running", "", "r")

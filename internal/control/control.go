@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // Restart is the message that asks a worker to restart its Python process.
@@ -62,11 +63,11 @@ func RestartProcess(ctx context.Context, client redis.UniversalClient, workerID 
 		switch {
 		case now.Nonce != before.Nonce:
 			return 0, fmt.Errorf("worker %s: %w: the worker itself was replaced meanwhile", workerID, ErrFailed)
-		case now.Status == heartbeat.StatusRunning && now.PythonPID != 0 && now.PythonPID != before.PythonPID:
+		case now.Status == status.Running && now.PythonPID != 0 && now.PythonPID != before.PythonPID:
 			return now.PythonPID, nil
-		case now.Status == heartbeat.StatusDegraded && now.Crashes > before.Crashes:
-			return 0, fmt.Errorf("worker %s: %w: %s", workerID, ErrFailed, now.Reason)
-		case now.Status == heartbeat.StatusDraining:
+		case now.Status == status.Degraded && now.Crashes > before.Crashes:
+			return 0, fmt.Errorf("worker %s: %w: %s", workerID, ErrFailed, now.Reason.Text())
+		case now.Status == status.Draining:
 			return 0, fmt.Errorf("worker %s: %w: it is draining", workerID, ErrFailed)
 		}
 	}

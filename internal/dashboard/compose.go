@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // How many rows a table shows at most.
@@ -27,7 +29,7 @@ func (d *Dashboard) view(r reading, trusted bool) *View {
 		Trusted: trusted, Payloads: trusted && s.ShowPayloads, Health: d.health(),
 		Failures: failures(r, trusted, trusted && s.ShowPayloads),
 	}
-	if v.Health.Broker == "unhealthy" { // how the workers were judged before is not how they are
+	if v.Health.Broker == status.Unhealthy { // how the workers were judged before is not how they are
 		r.fleetErr = "Redis does not answer"
 		if r.queuesAt.Before(r.fleetAt) {
 			r.fleetAt = r.queuesAt
@@ -289,11 +291,11 @@ func fleetOf(r reading) Fleet {
 		p := &all[i]
 		p.Reason = firstLine(p.Reason)
 		switch {
-		case p.State == "DEAD":
+		case p.State == status.Dead:
 			f.Dead++
 		case p.Tone == Bad:
 			f.Sick++
-		case p.State == "FREE":
+		case p.State == status.Free:
 			f.Free++
 		default:
 			f.Busy++

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // fixedNow is when every fixture is looked at.
@@ -113,13 +115,13 @@ func loadView() *View {
 	return v
 }
 
-func failure(state string, ago time.Duration) Failure {
+func failure(state status.TaskState, ago time.Duration) Failure {
 	f := Failure{
-		ID: "2b1e1f0a-" + state + "-" + ago.String(), Queue: "inference_default", Type: "classify", State: state, Attempts: 3, MaxAttempts: 26,
+		ID: "2b1e1f0a-" + string(state) + "-" + ago.String(), Queue: "inference_default", Type: "classify", State: state, Attempts: 3, MaxAttempts: 26,
 		FailedAt: fixedNow.Add(-ago), Error: "ValueError: payload.image must be a PPM in base64: binascii.Error('Incorrect padding')",
 		Traceback: "Traceback (most recent call last):\n  File \"/app/main.py\", line 61, in classify\n    pixels = read_ppm(payload[\"image\"])\nbinascii.Error: Incorrect padding\n",
 	}
-	if state == "retry" {
+	if state == status.Retry {
 		f.NextAt = fixedNow.Add(42 * time.Second)
 	}
 	return f

@@ -71,7 +71,7 @@ func templateFuncs() template.FuncMap {
 		"name":       name,
 		"long":       long,
 		"line":       line,
-		"why":        why,
+		"why":        line,
 		"text":       text,
 		"key":        key,
 		"sparkCount": func(c Chart) plot { return spark(c, amount) },

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // sheet is a view with what the templates derive from it.
@@ -32,11 +34,6 @@ func (s sheet) Title() string {
 	return s.Health.Tone.sign() + " " + s.Health.Word + " – " + name(s.Name)
 }
 
-// why is a reason in one line: what the process wrote last stands elsewhere on the page, for whom it is meant.
-func why(reason string) string {
-	return strings.TrimSuffix(line(reason), "; its last lines on stderr:")
-}
-
 // check is the answer of one of the checks that make up the health.
 type check struct {
 	What, Answer string
@@ -46,14 +43,14 @@ type check struct {
 // Checks are what the health of this worker is made of.
 func (s sheet) Checks() []check {
 	var out []check
-	add := func(what, answer string) {
-		c := check{What: what, Answer: answer, Tone: Quiet}
+	add := func(what string, answer status.Check) {
+		c := check{What: what, Answer: string(answer), Tone: Quiet}
 		switch answer {
 		case "":
 			return
-		case "healthy":
+		case status.Healthy:
 			c.Tone = Good
-		case "unhealthy":
+		case status.Unhealthy:
 			c.Tone = s.Health.Tone // quiet while it starts
 			if c.Tone == Good {
 				c.Tone = Bad
@@ -83,11 +80,11 @@ func (p Peer) Word() string {
 	if p.sick() {
 		return "not healthy"
 	}
-	return p.State
+	return string(p.State)
 }
 
 // sick tells of a worker that beats and says that it is not healthy.
-func (p Peer) sick() bool { return p.State != "DEAD" && p.Tone == Bad }
+func (p Peer) sick() bool { return p.State != status.Dead && p.Tone == Bad }
 
 // Serves names the worker's queues.
 func (p Peer) Serves() string { return strings.Join(p.Queues, ", ") }
@@ -204,7 +201,7 @@ func (s sheet) DeleteForm(f Failure) form {
 func (f Failure) Tries() string {
 	tries := grouped(f.Attempts) + " of " + grouped(f.MaxAttempts)
 	switch {
-	case f.State != "archived":
+	case f.State != status.Archived:
 		return "attempt " + tries
 	case f.Attempts < f.MaxAttempts:
 		return "given up after " + tries
@@ -273,7 +270,7 @@ func (s sheet) Notices() []notice {
 // fleetNotices tells of the workers that need attention.
 func (s sheet) fleetNotices(add func(tone Tone, href, text string, args ...any)) {
 	if n := s.Fleet.Dead; n > 0 {
-		add(Bad, "#fleet", "%s dead%s", workersAre(n), s.which(func(p Peer) bool { return p.State == "DEAD" }, n))
+		add(Bad, "#fleet", "%s dead%s", workersAre(n), s.which(func(p Peer) bool { return p.State == status.Dead }, n))
 	}
 	n := s.Fleet.Sick
 	if slices.ContainsFunc(s.Fleet.Workers, func(p Peer) bool { return p.Self && p.sick() }) {

@@ -71,16 +71,6 @@ func TestQueueTone(t *testing.T) {
 	}
 }
 
-func TestWhy(t *testing.T) {
-	for in, want := range map[string]string{
-		"killed by SIGKILL; its last lines on stderr:": "killed by SIGKILL", "stalled": "stalled", "": "",
-	} {
-		if got := why(in); got != want {
-			t.Errorf("why(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
 func TestChecks(t *testing.T) {
 	for name, want := range map[string]string{
 		"healthy":  "Python process healthy good, Redis healthy good, Database not configured quiet, New tasks are taken good",

@@ -1,6 +1,10 @@
 package dashboard
 
-import "time"
+import (
+	"time"
+
+	"github.com/runqy/runqy-worker/internal/status"
+)
 
 // Tone is how good or bad something is; the page's style sheet has a colour and a sign for each.
 type Tone string
@@ -42,8 +46,8 @@ type Health struct {
 	Reasons []string  // why it is not healthy, a sentence each
 	Since   time.Time // of this word; zero when unknown
 
-	Worker, Broker, Database string // "healthy", "unhealthy", "not configured"
-	Busy                     bool   // it would not take a task now
+	Worker, Broker, Database status.Check
+	Busy                     bool // it would not take a task now
 }
 
 // Process is the Python process.
@@ -131,8 +135,8 @@ type Failures struct {
 // Failure is one failed task.
 type Failure struct {
 	ID, Queue, Type string
-	State           string // retry or archived
-	Attempts        int    // that were made
+	State           status.TaskState // retry or archived
+	Attempts        int              // that were made
 	MaxAttempts     int
 	FailedAt        time.Time
 	NextAt          time.Time // of the next attempt; zero when archived
@@ -155,8 +159,8 @@ type Peer struct {
 	ID                  string
 	Self                bool // this one
 	Tone                Tone
-	State               string // FREE, BUSY or DEAD
-	Status              string // running, degraded, …
+	State               status.State // FREE, BUSY or DEAD
+	Status              status.Status
 	Reason              string // why it is not FREE, its first line
 	Queues              []string
 	Unreachable         string // why this one cannot ping itself; of the others that is the Reason

@@ -24,6 +24,7 @@ import (
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/config"
 	"github.com/runqy/runqy-worker/internal/redisclient"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/internal/worker"
 )
 
@@ -305,10 +306,10 @@ func (d *demo) awaitReady(ctx context.Context) (pid int, err error) {
 		beat, err := d.beat(ctx)
 		switch {
 		case err != nil: // asked again
-		case beat.Healthy && beat.Status == heartbeat.StatusRunning:
+		case beat.Healthy && beat.Status == status.Running:
 			return beat.PythonPID, nil
-		case beat.Status == heartbeat.StatusDegraded && beat.Crashes > 0: // else it is not known yet how it ended
-			return 0, fmt.Errorf("the Python process did not start (Python 3.8 or newer is needed): %s", beat.Reason)
+		case beat.Status == status.Degraded && beat.Crashes > 0: // else it is not known yet how it ended
+			return 0, fmt.Errorf("the Python process did not start (Python 3.8 or newer is needed): %s", beat.Reason.Text())
 		}
 		select {
 		case <-time.After(pollEvery):
@@ -323,7 +324,7 @@ func (d *demo) workerState(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if beat, err := d.beat(ctx); err == nil && !beat.Healthy {
-		return fmt.Sprintf("the worker is not healthy (%s): %s", beat.Status, beat.Reason)
+		return fmt.Sprintf("the worker is not healthy (%s): %s", beat.Status, beat.Reason.Text())
 	}
 	return ""
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // maxPings bounds how many pings are under way at once, so that a very large fleet does not use up the process's file
@@ -115,7 +116,7 @@ func (c *Checker) Workers() []Worker {
 
 // Counts returns how many workers are in each state.
 func (c *Checker) Counts() map[string]int {
-	counts := map[string]int{string(Free): 0, string(Busy): 0, string(Dead): 0}
+	counts := map[string]int{string(status.Free): 0, string(status.Busy): 0, string(status.Dead): 0}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, e := range c.workers {
@@ -182,7 +183,7 @@ func (c *Checker) forgetOthers(list []heartbeat.Worker) {
 			continue
 		}
 		delete(c.workers, id)
-		if e.judged && e.last.State != Dead {
+		if e.judged && e.last.State != status.Dead {
 			c.opts.Logger.Info("a worker has left the fleet", "worker", id)
 		}
 	}
@@ -235,7 +236,7 @@ func (c *Checker) leave(id string) {
 // ask pings one worker, whose entry was read at seen, and judges it.
 func (c *Checker) ask(ctx context.Context, w heartbeat.Worker, seen time.Time, calm bool) {
 	verdict := judge(c.look(ctx, w, calm))
-	if verdict.State == Dead && c.opts.Confirm > 0 && !c.isDead(w.ID) {
+	if verdict.State == status.Dead && c.opts.Confirm > 0 && !c.isDead(w.ID) {
 		now := time.Now()
 		again, there, err := c.again(ctx, w)
 		switch {
@@ -294,7 +295,7 @@ func (c *Checker) isDead(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.workers[id]
-	return e != nil && e.judged && e.last.State == Dead
+	return e != nil && e.judged && e.last.State == status.Dead
 }
 
 // again reads a worker's entry a second time, and without a heartbeat a third time after a moment: a clean stop deletes
@@ -331,7 +332,7 @@ func (c *Checker) drop(id string) {
 	e := c.workers[id]
 	delete(c.workers, id)
 	c.mu.Unlock()
-	if e != nil && e.judged && e.last.State != Dead {
+	if e != nil && e.judged && e.last.State != status.Dead {
 		c.opts.Logger.Info("a worker has left the fleet", "worker", id)
 	}
 }
@@ -349,15 +350,15 @@ func (c *Checker) record(w Worker) {
 	c.mu.Unlock()
 
 	log := c.opts.Logger.With("worker", w.ID, "host", w.Beat.Host, "address", w.Beat.Address)
-	died := w.State == Dead && (!known || before.State != Dead)
+	died := w.State == status.Dead && (!known || before.State != status.Dead)
 	switch {
 	case died:
 		log.Warn("a worker is DEAD", "cause", w.Cause, "reason", w.Reason, "proven", w.Proven)
-	case w.State == Dead && known && (before.Cause != w.Cause || before.Proven != w.Proven):
+	case w.State == status.Dead && known && (before.Cause != w.Cause || before.Proven != w.Proven):
 		log.Info("a worker is still DEAD", "cause", w.Cause, "reason", w.Reason, "proven", w.Proven)
-	case w.State != Dead && known && before.State == Dead:
+	case w.State != status.Dead && known && before.State == status.Dead:
 		log.Info("a worker is back", "state", w.State, "reason", w.Reason)
-	case !known && !old && w.State != Dead:
+	case !known && !old && w.State != status.Dead:
 		log.Info("a worker has joined the fleet", "state", w.State, "reason", w.Reason)
 	case known && before.State != w.State:
 		log.Debug("a worker has changed", "state", w.State, "reason", w.Reason)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/rpc"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func TestThousandWorkersAreAskedAtOnce(t *testing.T) {
@@ -18,7 +19,7 @@ func TestThousandWorkersAreAskedAtOnce(t *testing.T) {
 		for i := range 1000 {
 			id := fmt.Sprintf("w%d", i)
 			w.add(id)
-			w.answer(id, answer{pong: rpc.Pong{WorkerID: id, Nonce: "n-" + id, State: rpc.Free}, after: 900 * time.Millisecond})
+			w.answer(id, answer{pong: rpc.Pong{WorkerID: id, Nonce: "n-" + id, State: status.Free}, after: 900 * time.Millisecond})
 		}
 		c := NewChecker(CheckerOptions{Registry: w, Pinger: w})
 		began := time.Now()
@@ -53,11 +54,11 @@ func TestSlowWorkersDelayNobody(t *testing.T) {
 		stopToo := start(s)
 		defer stopToo()
 		time.Sleep(time.Second)
-		if workers := s.Workers(); len(workers) != 1 || workers[0].ID != "quick" || workers[0].State != Free {
+		if workers := s.Workers(); len(workers) != 1 || workers[0].ID != "quick" || workers[0].State != status.Free {
 			t.Errorf("after a second: %v", workers)
 		}
 		time.Sleep(2100 * time.Millisecond)
-		if slow := find(t, s.Workers(), "slow"); slow.State != Dead || slow.Cause != CauseTimeout || slow.Proven {
+		if slow := find(t, s.Workers(), "slow"); slow.State != status.Dead || slow.Cause != CauseTimeout || slow.Proven {
 			t.Errorf("after the ping timeout: %s %s", slow.State, slow.Cause)
 		}
 	})
@@ -71,7 +72,7 @@ func TestChangesAreToldOnce(t *testing.T) {
 			Registry: w, Pinger: w, Confirm: time.Second, Logger: book.logger(),
 			Died: func(cause string) { died[cause]++ }, // one worker: one call at a time
 		})
-		round := func(times int, want State) {
+		round := func(times int, want status.State) {
 			t.Helper()
 			for range times {
 				workers, err := c.Round(t.Context())
@@ -85,15 +86,15 @@ func TestChangesAreToldOnce(t *testing.T) {
 		}
 		w.add("w")
 		well := w.answers["w:1"]
-		round(3, Free)
+		round(3, status.Free)
 		w.answer("w", answer{err: failed(rpc.KindRefused)})
-		round(3, Dead)
+		round(3, status.Dead)
 		w.answer("w", answer{err: failed(rpc.KindTimeout)})
-		round(3, Dead)
+		round(3, status.Dead)
 		w.answer("w", well)
-		round(3, Free)
+		round(3, status.Free)
 		w.answer("w", answer{err: failed(rpc.KindUnauthorised)})
-		round(2, Dead)
+		round(2, status.Dead)
 		for _, test := range []struct {
 			want  int
 			words []string
@@ -122,7 +123,7 @@ func TestCleanStopsAreNoDeaths(t *testing.T) {
 		"heartbeat deleted first":  func(w *world) { w.mu.Lock(); w.beats["w"] = time.Time{}; w.mu.Unlock() },
 		"restarted in between": func(w *world) {
 			w.change("w", func(b *heartbeat.Beat) { b.Nonce = "new" })
-			w.answer("w", answer{pong: rpc.Pong{WorkerID: "w", Nonce: "new", State: rpc.Free}})
+			w.answer("w", answer{pong: rpc.Pong{WorkerID: "w", Nonce: "new", State: status.Free}})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -174,14 +175,14 @@ func TestWithoutAPingerHeartbeatsDecide(t *testing.T) {
 		w.add("well")
 		w.add("ill")
 		w.add("silent")
-		w.change("ill", func(b *heartbeat.Beat) { b.State = heartbeat.StateBusy; b.Reason = "degraded" })
+		w.change("ill", func(b *heartbeat.Beat) { b.State = status.Busy; b.Reason.Summary = "degraded" })
 		time.Sleep(11 * time.Second)
 		w.beat("well", "ill")
 		workers, err := NewChecker(CheckerOptions{Registry: w}).Round(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		for id, want := range map[string]State{"well": Free, "ill": Busy, "silent": Dead} {
+		for id, want := range map[string]status.State{"well": status.Free, "ill": status.Busy, "silent": status.Dead} {
 			if got := find(t, workers, id); got.State != want || got.Proven {
 				t.Errorf("%s is %s (%s)", id, got.State, got.Reason)
 			}

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/enqueue"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/queue"
 )
 
@@ -99,7 +99,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 // offer stands with the free workers at the channel until all are taken or ctx ends.
 func (d *Dispatcher) offer(ctx context.Context, workers []Worker) {
 	for _, w := range workers {
-		if w.State != Free {
+		if w.State != status.Free {
 			continue
 		}
 		select {
@@ -165,13 +165,13 @@ func (d *Dispatcher) AssignAny(ctx context.Context, t enqueue.Task) (enqueue.Inf
 
 // usable tells whether tasks may be given to wait for a worker: it is alive and takes tasks, if not at this moment.
 func usable(w Worker) bool {
-	return w.State == Free || w.State == Busy && w.Alive && w.Beat.Healthy && w.Beat.Status == heartbeat.StatusRunning
+	return w.State == status.Free || w.State == status.Busy && w.Alive && w.Beat.Healthy && w.Beat.Status == status.Running
 }
 
 // unfit says why a worker would not run a task of the queue, or nothing.
 func unfit(w Worker, queueName string) string {
 	switch {
-	case w.State == Dead:
+	case w.State == status.Dead:
 		return "it is DEAD: " + w.Reason
 	case !usable(w):
 		return fmt.Sprintf("its status is %s: %s", w.Beat.Status, w.Reason)

@@ -13,6 +13,7 @@ import (
 	"github.com/runqy/runqy-worker/internal/enqueue"
 	"github.com/runqy/runqy-worker/internal/fleet"
 	"github.com/runqy/runqy-worker/internal/redisclient"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/queue"
 )
 
@@ -56,10 +57,10 @@ func (s *sent) Assign(_ context.Context, _, taskID, workerID string) error {
 	return nil
 }
 
-func member(id string, state fleet.State, status string, queues ...string) fleet.Worker {
+func member(id string, state status.State, does status.Status, queues ...string) fleet.Worker {
 	w := fleet.Worker{State: state}
-	w.ID, w.Alive = id, state != fleet.Dead
-	w.Beat = heartbeat.Beat{Queues: queues, Status: status, Healthy: status == heartbeat.StatusRunning}
+	w.ID, w.Alive = id, state != status.Dead
+	w.Beat = heartbeat.Beat{Queues: queues, Status: does, Healthy: does == status.Running}
 	return w
 }
 
@@ -69,10 +70,10 @@ func dispatcher(r *roster, s *sent) *fleet.Dispatcher {
 
 func TestAssignRefusesWhoWouldNotRunTheTask(t *testing.T) {
 	r := &roster{workers: []fleet.Worker{
-		member("free", fleet.Free, heartbeat.StatusRunning, "q"),
-		member("full", fleet.Busy, heartbeat.StatusRunning, "q"),
-		member("degraded", fleet.Busy, heartbeat.StatusDegraded, "q"),
-		member("dead", fleet.Dead, heartbeat.StatusRunning, "q"),
+		member("free", status.Free, status.Running, "q"),
+		member("full", status.Busy, status.Running, "q"),
+		member("degraded", status.Busy, status.Degraded, "q"),
+		member("dead", status.Dead, status.Running, "q"),
 	}}
 	for id, want := range map[string]string{
 		"free": "", "full": "", "degraded": "status is degraded", "dead": "DEAD", "nobody": "no such worker",
@@ -95,7 +96,7 @@ func TestAssignRefusesWhoWouldNotRunTheTask(t *testing.T) {
 
 // When the second step fails, the task is in scheduled for a minute and then anybody's: the error says so.
 func TestAssignThatFailsHalfWayLosesNothing(t *testing.T) {
-	r := &roster{workers: []fleet.Worker{member("w", fleet.Free, heartbeat.StatusRunning, "q")}}
+	r := &roster{workers: []fleet.Worker{member("w", status.Free, status.Running, "q")}}
 	s := &sent{err: errors.New("connection lost")}
 	_, err := dispatcher(r, s).Assign(t.Context(), "w", enqueue.Task{Queue: "q", ID: "t"})
 	if err == nil || !strings.Contains(err.Error(), "within a minute") || len(s.tasks) != 1 || s.tasks[0].In != time.Minute {
@@ -106,15 +107,15 @@ func TestAssignThatFailsHalfWayLosesNothing(t *testing.T) {
 func TestFreeWorkersAreOfferedAndDeadOnesAreNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &roster{workers: []fleet.Worker{
-			member("dead", fleet.Dead, heartbeat.StatusRunning, "q"),
-			member("elsewhere", fleet.Free, heartbeat.StatusRunning, "other"),
-			member("full", fleet.Busy, heartbeat.StatusRunning, "q"),
-			member("dies", fleet.Free, heartbeat.StatusRunning, "q"),
-			member("lives", fleet.Free, heartbeat.StatusRunning, "q"),
+			member("dead", status.Dead, status.Running, "q"),
+			member("elsewhere", status.Free, status.Running, "other"),
+			member("full", status.Busy, status.Running, "q"),
+			member("dies", status.Free, status.Running, "q"),
+			member("lives", status.Free, status.Running, "q"),
 		}}
 		r.looked = func(id string) {
 			if id == "dies" { // between the offer and the assignment
-				r.workers[3] = member("dies", fleet.Dead, heartbeat.StatusRunning, "q")
+				r.workers[3] = member("dies", status.Dead, status.Running, "q")
 			}
 		}
 		s := &sent{}
@@ -161,7 +162,7 @@ func ExampleDispatcher() {
 	}
 	worker := heartbeat.NewWriter(client, heartbeat.Options{ID: "worker-1", Identity: identity, Source: func() heartbeat.Beat {
 		return heartbeat.Beat{
-			Healthy: true, Status: heartbeat.StatusRunning, State: heartbeat.StateFree, Queues: []string{"inference_default"},
+			Healthy: true, Status: status.Running, State: status.Free, Queues: []string{"inference_default"},
 		}
 	}})
 	if err := worker.Claim(ctx); err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/rpc"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/queue"
 )
 
@@ -62,12 +63,12 @@ func (w *world) add(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	beat := heartbeat.Beat{
-		State: heartbeat.StateFree, Status: heartbeat.StatusRunning, Healthy: true, Queues: []string{"q"}, Address: id + ":1",
+		State: status.Free, Status: status.Running, Healthy: true, Queues: []string{"q"}, Address: id + ":1",
 		Interval: beatEvery, TTL: beatTTL, Identity: heartbeat.Identity{Nonce: "n-" + id, Host: "h"},
 	}
 	w.workers[id] = heartbeat.Worker{ID: id, Beat: beat}
 	w.beats[id] = time.Now()
-	w.answers[beat.Address] = answer{pong: rpc.Pong{WorkerID: id, Nonce: beat.Nonce, State: rpc.Free}}
+	w.answers[beat.Address] = answer{pong: rpc.Pong{WorkerID: id, Nonce: beat.Nonce, State: status.Free}}
 }
 
 // change edits a worker's heartbeat.

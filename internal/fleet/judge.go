@@ -6,6 +6,7 @@ import (
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/rpc"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // sighting is all that is known about a worker at one moment.
@@ -22,7 +23,7 @@ type sighting struct {
 func judge(s sighting) Worker {
 	w := Worker{Worker: s.worker}
 	beat := s.worker.Beat
-	dead := func(cause, reason string) { w.State, w.Cause, w.Reason = Dead, cause, reason }
+	dead := func(cause, reason string) { w.State, w.Cause, w.Reason = status.Dead, cause, reason }
 	evidence := true // speaks for death whatever the heartbeat says
 	switch {
 	case s.gone:
@@ -35,13 +36,13 @@ func judge(s sighting) Worker {
 		dead(CauseWrongIdentity, fmt.Sprintf("at %s answers worker %s (nonce %s)", beat.Address, s.pong.WorkerID, s.pong.Nonce))
 	default:
 		evidence = false
-		w.State, w.Reason = Busy, s.pong.Reason
-		free := s.pong.State == rpc.Free
+		w.State, w.Reason = status.Busy, s.pong.Reason
+		free := s.pong.State == status.Free
 		if !s.asked {
-			free, w.Reason = beat.State == heartbeat.StateFree, beat.Reason
+			free, w.Reason = beat.State == status.Free, beat.Reason.Summary
 		}
 		if free {
-			w.State, w.Reason = Free, ""
+			w.State, w.Reason = status.Free, ""
 		}
 		if s.asked && s.worker.Alive && s.pong.Status != "" {
 			// What it says now is younger than what it wrote; a list that mixed the two would contradict itself.
@@ -53,15 +54,15 @@ func judge(s sighting) Worker {
 		dead(CauseError, s.worker.Err.Error())
 	case !s.worker.Alive && !evidence:
 		dead(CauseHeartbeatExpired, "no heartbeat since "+s.worker.Expiry.UTC().Format(time.RFC3339))
-	case w.State != Dead && s.silent && !s.asked:
+	case w.State != status.Dead && s.silent && !s.asked:
 		dead(CauseHeartbeatExpired, fmt.Sprintf("no heartbeat for %s", s.worker.Age.Round(time.Second)))
-	case w.State == Free && s.silent:
-		w.State, w.Reason = Busy, fmt.Sprintf("it answers, but its last heartbeat is %s old", s.worker.Age.Round(time.Second))
-	case w.State == Dead && s.worker.Alive && !s.silent && beat.Status == heartbeat.StatusDraining:
+	case w.State == status.Free && s.silent:
+		w.State, w.Reason = status.Busy, fmt.Sprintf("it answers, but its last heartbeat is %s old", s.worker.Age.Round(time.Second))
+	case w.State == status.Dead && s.worker.Alive && !s.silent && beat.Status == status.Draining:
 		// It is going away in an orderly manner, and its port may close before its heartbeat ends.
-		w.State, w.Cause, w.Reason = Busy, "", "it is stopping"
+		w.State, w.Cause, w.Reason = status.Busy, "", "it is stopping"
 	}
-	w.Proven = w.State == Dead && evidence && s.silent
+	w.Proven = w.State == status.Dead && evidence && s.silent
 	return w
 }
 

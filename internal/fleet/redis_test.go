@@ -24,6 +24,7 @@ import (
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/redistest"
 	"github.com/runqy/runqy-worker/internal/rpc"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/queue"
 )
 
@@ -51,7 +52,7 @@ func enrol(t *testing.T, c redis.UniversalClient, id, address string, interval, 
 	w := heartbeat.NewWriter(c, heartbeat.Options{
 		ID: id, Interval: interval, TTL: ttl, Identity: heartbeat.Identity{Nonce: "n-" + id, Host: "elsewhere"}, Logger: slog.New(slog.DiscardHandler),
 		Source: func() heartbeat.Beat {
-			return heartbeat.Beat{Status: heartbeat.StatusRunning, State: heartbeat.StateFree, Healthy: true, Queues: []string{"q"}, Address: address}
+			return heartbeat.Beat{Status: status.Running, State: status.Free, Healthy: true, Queues: []string{"q"}, Address: address}
 		},
 	})
 	if err := w.Claim(t.Context()); err != nil {
@@ -145,7 +146,7 @@ func enrolAll(t *testing.T, client *redis.Client, fake *fakeWorkers, n int) {
 	_, err := client.Pipelined(t.Context(), func(p redis.Pipeliner) error {
 		for i := range n {
 			id, address := fmt.Sprintf("w%04d", i), fake.address(i)
-			fake.hire(address, rpc.Pong{WorkerID: id, Nonce: "n", State: rpc.Free})
+			fake.hire(address, rpc.Pong{WorkerID: id, Nonce: "n", State: status.Free})
 			p.HSet(t.Context(), heartbeat.Key(id), "nonce", "n", "address", address, "status", "running", "state", "FREE", "queue", "q",
 				"interval_seconds", "600", "ttl_seconds", "3600") // nobody beats again, so none may count as silent meanwhile
 			p.Expire(t.Context(), heartbeat.Key(id), time.Hour)
@@ -189,9 +190,9 @@ func TestStatesOnRedis(t *testing.T) {
 	client := open(t, s)
 	fake := serveWorkers(t)
 	closed := net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
-	fake.hire(fake.address(1), rpc.Pong{WorkerID: "free", Nonce: "n-free", State: rpc.Free})
-	fake.hire(fake.address(2), rpc.Pong{WorkerID: "busy", Nonce: "n-busy", State: rpc.Busy, Reason: "full"})
-	fake.hire(fake.address(3), rpc.Pong{WorkerID: "robbed", Nonce: "another", State: rpc.Free})
+	fake.hire(fake.address(1), rpc.Pong{WorkerID: "free", Nonce: "n-free", State: status.Free})
+	fake.hire(fake.address(2), rpc.Pong{WorkerID: "busy", Nonce: "n-busy", State: status.Busy, Reason: "full"})
+	fake.hire(fake.address(3), rpc.Pong{WorkerID: "robbed", Nonce: "another", State: status.Free})
 	for id, address := range map[string]string{
 		"free": fake.address(1), "busy": fake.address(2), "robbed": fake.address(3), "locked": fake.address(4),
 		"closed": closed, "silent": "", "nonsense": "no address",
@@ -275,7 +276,7 @@ func TestDeadWorkersOnRedis(t *testing.T) {
 	client := open(t, redistest.Start(t))
 	fake, book := serveWorkers(t), &logBook{}
 	closed := net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
-	fake.hire(fake.address(1), rpc.Pong{WorkerID: "well", Nonce: "n-well", State: rpc.Free})
+	fake.hire(fake.address(1), rpc.Pong{WorkerID: "well", Nonce: "n-well", State: status.Free})
 	enrol(t, client, "well", fake.address(1), time.Minute, time.Hour)
 	enrol(t, client, "unreachable", closed, time.Minute, time.Hour) // beats, as far as anybody can tell
 	enrol(t, client, "dead", closed, 50*time.Millisecond, time.Hour)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/rpc"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // die has a worker's process vanish: no beat any more, and its port refuses.
@@ -75,7 +76,7 @@ func TestUnreachableWorkersAreNotRobbed(t *testing.T) {
 			s := w.service(t, "c", &logBook{}, Observer{})
 			defer start(s)()
 			time.Sleep(2 * time.Minute)
-			if got := find(t, s.Workers(), "w"); got.State != Dead || got.Cause != string(kind) {
+			if got := find(t, s.Workers(), "w"); got.State != status.Dead || got.Cause != string(kind) {
 				t.Errorf("%s: %s %s", kind, got.State, got.Cause)
 			}
 			if events := w.happened(); len(events) != 0 {
@@ -296,8 +297,8 @@ func TestDirectTasksOfDegradedWorkersGoBack(t *testing.T) {
 		for _, id := range []string{"well", "degraded", "draining", "gone"} {
 			w.add(id)
 		}
-		w.change("degraded", func(b *heartbeat.Beat) { b.Status = heartbeat.StatusDegraded })
-		w.change("draining", func(b *heartbeat.Beat) { b.Status = heartbeat.StatusDraining })
+		w.change("degraded", func(b *heartbeat.Beat) { b.Status = status.Degraded })
+		w.change("draining", func(b *heartbeat.Beat) { b.Status = status.Draining })
 		w.remove("gone")
 		stopBeats := w.beating("well", "degraded", "draining")
 		defer stopBeats()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 const (
@@ -129,8 +130,8 @@ func (s *sweeper) sweepQueue(ctx context.Context, queue string, registered map[s
 
 // takesDirect tells whether a worker with that status will come to take what waits for it. One that merely does not
 // answer the checker will.
-func takesDirect(status string) bool {
-	return status != heartbeat.StatusDegraded && status != heartbeat.StatusDraining
+func takesDirect(s status.Status) bool {
+	return s != status.Degraded && s != status.Draining
 }
 
 // forgetLapsed strikes off the registry who has been without a heartbeat for longer than any lease lasts. What those

@@ -7,19 +7,10 @@ import (
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/rpc"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// State is what a worker is to whoever gives out tasks.
-type State string
-
-// The states of a worker.
-const (
-	Free State = "FREE" // takes a task now
-	Busy State = "BUSY" // alive, but all its slots are taken or it takes no tasks; Worker.Reason tells
-	Dead State = "DEAD" // nobody should give it anything; Worker.Cause tells how that showed
-)
-
-// The causes of [Dead]; they are label values of metrics.
+// The causes of [status.Dead]; they are label values of metrics.
 const (
 	CauseRefused          = string(rpc.KindRefused)      // its address refuses connections
 	CauseTimeout          = string(rpc.KindTimeout)      // it does not answer in time
@@ -31,7 +22,7 @@ const (
 	CauseError            = string(rpc.KindOther)        // anything else
 )
 
-// Causes lists every cause of [Dead].
+// Causes lists every cause of [status.Dead].
 func Causes() []string {
 	return []string{
 		CauseRefused, CauseTimeout, CauseUnauthorised, CauseTLS, CauseHeartbeatExpired, CauseWrongIdentity,
@@ -44,7 +35,7 @@ type Worker struct {
 	// Worker is the registry's entry. Its Beat is the last one seen when there is no heartbeat any more (Alive is false).
 	heartbeat.Worker
 
-	State  State
+	State  status.State
 	Cause  string // one of the causes when State is Dead, else empty
 	Reason string // why it is not Free, for people
 	Proven bool   // its death is proven: its tasks may be taken from it

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func TestTrusted(t *testing.T) {
@@ -74,7 +76,7 @@ func TestTrusted(t *testing.T) {
 
 func TestStrangersAreToldTheFirstLine(t *testing.T) {
 	rep := degraded()
-	rep.Reasons = []string{"The process crashed.\nlast words"}
+	rep.Reasons = []status.Reason{{Summary: "The process crashed.", Stderr: []string{"last words"}}}
 	for _, path := range []string{"/health?verbose=1", "/readyz"} {
 		for _, trusted := range []bool{true, false} {
 			src := sources(rep)

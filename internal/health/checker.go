@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 const (
@@ -45,9 +46,8 @@ type CheckerOptions struct {
 // Process is what the supervisor says about the Python process.
 type Process struct {
 	Healthy bool
-	Reason  string // why not
-	Status  string
-	State   string
+	Reason  status.Reason // why not
+	Status  status.Status
 }
 
 // Checker asks Redis every second and the database every five whether they
@@ -184,37 +184,38 @@ func (c *Checker) Changed() <-chan struct{} {
 func (c *Checker) Report(p Process) Report {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := Report{
-		Healthy: p.Healthy, Status: p.Status, State: p.State,
-		Worker: Healthy, Broker: Healthy, Database: NotConfigured,
-	}
+	r := Report{Health: status.Health{
+		Healthy: p.Healthy, Status: p.Status,
+		Worker: status.Healthy, Broker: status.Healthy, Database: status.NotConfigured,
+	}}
 	if !p.Healthy {
-		r.Worker = Unhealthy
+		r.Worker = status.Unhealthy
 		r.Reasons = append(r.Reasons, processReason(p))
 	}
 	if reason := c.broker.reason(); reason != "" {
-		r.Healthy, r.Broker = false, Unhealthy
-		r.Reasons = append(r.Reasons, reason)
+		r.Healthy, r.Broker = false, status.Unhealthy
+		r.Reasons = append(r.Reasons, status.Reason{Summary: reason})
 	}
 	if c.db != nil {
-		r.Database = Healthy
+		r.Database = status.Healthy
 		if reason := c.db.reason(); reason != "" {
-			r.Healthy, r.Database = false, Unhealthy
-			r.Reasons = append(r.Reasons, reason)
+			r.Healthy, r.Database = false, status.Unhealthy
+			r.Reasons = append(r.Reasons, status.Reason{Summary: reason})
 		}
 	}
 	return r
 }
 
-func processReason(p Process) string {
-	if p.Reason == "" {
-		return fmt.Sprintf("The Python process is not healthy (%s).", p.Status)
+func processReason(p Process) status.Reason {
+	if p.Reason.Summary == "" {
+		return status.Reason{Summary: fmt.Sprintf("The Python process is not healthy (%s).", p.Status)}
 	}
-	reason := "The Python process is not healthy: " + p.Reason
-	if strings.Contains(reason, "\n") { // ends in what the process wrote
-		return reason
-	}
-	return reason + "."
+	return p.Reason.WithSummary(func(summary string) string {
+		if len(p.Reason.Stderr) == 0 {
+			summary += "."
+		}
+		return "The Python process is not healthy: " + summary
+	})
 }
 
 // reason says why the dependency counts as unhealthy; empty when it is well.

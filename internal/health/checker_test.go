@@ -15,9 +15,10 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/runqy/runqy-worker/internal/redistest"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
-var running = Process{Healthy: true, Status: "running", State: "FREE"}
+var running = Process{Healthy: true, Status: status.Running}
 
 // dependency is a thing to watch whose answers the test decides.
 type dependency struct {
@@ -75,8 +76,8 @@ func run(t *testing.T, c *Checker) (stop func()) {
 func TestReportBeforeTheFirstAnswer(t *testing.T) {
 	c, _, _ := newFakeChecker(quiet())
 	r := c.Report(running)
-	if r.Healthy || r.Broker != Unhealthy || r.Database != Unhealthy || r.Worker != Healthy || r.Ready() ||
-		strings.Join(r.Reasons, " ") != "Redis has not been asked yet. The database has not been asked yet." {
+	if r.Healthy || r.Broker != status.Unhealthy || r.Database != status.Unhealthy || r.Worker != status.Healthy || r.Ready() ||
+		strings.Join(texts(r.Reasons), " ") != "Redis has not been asked yet. The database has not been asked yet." {
 		t.Errorf("%+v", r)
 	}
 }
@@ -86,14 +87,14 @@ func TestReportCombines(t *testing.T) {
 		c, broker, db := newFakeChecker(quiet())
 		defer run(t, c)()
 		synctest.Wait()
-		if r := c.Report(running); !r.Healthy || !r.Ready() || len(r.Reasons) != 0 || r.Broker != Healthy || r.Database != Healthy || r.State != "FREE" {
+		if r := c.Report(running); !r.Healthy || !r.Ready() || len(r.Reasons) != 0 || r.Broker != status.Healthy || r.Database != status.Healthy {
 			t.Errorf("all well: %+v", r)
 		}
-		r := c.Report(Process{Status: "degraded", Reason: "exit status 1"})
-		if r.Healthy || r.Worker != Unhealthy || r.Reasons[0] != "The Python process is not healthy: exit status 1." {
+		r := c.Report(Process{Status: "degraded", Reason: status.Reason{Summary: "exit status 1"}})
+		if r.Healthy || r.Worker != status.Unhealthy || r.Reason().Summary != "The Python process is not healthy: exit status 1." {
 			t.Errorf("process: %+v", r)
 		}
-		if r := c.Report(Process{Status: "starting"}); r.Reasons[0] != "The Python process is not healthy (starting)." {
+		if r := c.Report(Process{Status: "starting"}); r.Reason().Summary != "The Python process is not healthy (starting)." {
 			t.Errorf("process without a reason: %+v", r)
 		}
 		broker.set(errors.New("LOADING"), false)
@@ -101,8 +102,8 @@ func TestReportCombines(t *testing.T) {
 		time.Sleep(6 * time.Second)
 		synctest.Wait()
 		r = c.Report(running)
-		if r.Healthy || r.Broker != Unhealthy || r.Database != Unhealthy ||
-			strings.Join(r.Reasons, " ") != "Redis does not answer: LOADING. The database does not answer: no such host." {
+		if r.Healthy || r.Broker != status.Unhealthy || r.Database != status.Unhealthy ||
+			strings.Join(texts(r.Reasons), " ") != "Redis does not answer: LOADING. The database does not answer: no such host." {
 			t.Errorf("both down: %+v", r)
 		}
 	})
@@ -129,7 +130,7 @@ func TestFrozenDependenciesAreNoticedInTime(t *testing.T) {
 		if took := time.Since(begin); took > pingInterval+pingTimeout {
 			t.Errorf("redis: noticed after %s", took)
 		}
-		if r := c.Report(running); !strings.Contains(strings.Join(r.Reasons, " "), "no answer within 2s") {
+		if r := c.Report(running); !strings.Contains(strings.Join(texts(r.Reasons), " "), "no answer within 2s") {
 			t.Errorf("%+v", r)
 		}
 		time.Sleep(30 * time.Second) // however long: said once
@@ -178,7 +179,7 @@ func TestRunEndsDuringACheck(t *testing.T) {
 		if took := time.Since(begin); took > databaseTimeout {
 			t.Errorf("took %s", took)
 		}
-		if r := c.Report(running); r.Reasons[0] != "Redis has not been asked yet." {
+		if r := c.Report(running); r.Reason().Summary != "Redis has not been asked yet." {
 			t.Errorf("a check that was broken off counts: %+v", r)
 		}
 	})
@@ -202,32 +203,32 @@ func redisChecker(t *testing.T, addr string) *Checker {
 	return c
 }
 
-func brokerIs(c *Checker, want string) func() bool {
+func brokerIs(c *Checker, want status.Check) func() bool {
 	return func() bool { return c.Report(running).Broker == want }
 }
 
 func TestRealRedisFrozenKilledAndBack(t *testing.T) {
 	s := redistest.Start(t)
 	c := redisChecker(t, s.Addr)
-	eventually(t, "well", brokerIs(c, Healthy))
-	if r := c.Report(running); r.Database != NotConfigured || !r.Healthy {
+	eventually(t, "well", brokerIs(c, status.Healthy))
+	if r := c.Report(running); r.Database != status.NotConfigured || !r.Healthy {
 		t.Errorf("%+v", r)
 	}
 	s.Freeze()
-	eventually(t, "frozen noticed", brokerIs(c, Unhealthy))
+	eventually(t, "frozen noticed", brokerIs(c, status.Unhealthy))
 	s.Thaw()
-	eventually(t, "thawed", brokerIs(c, Healthy))
+	eventually(t, "thawed", brokerIs(c, status.Healthy))
 	s.Kill()
-	eventually(t, "killed", brokerIs(c, Unhealthy))
+	eventually(t, "killed", brokerIs(c, status.Unhealthy))
 	s.Restart()
-	eventually(t, "back", brokerIs(c, Healthy))
+	eventually(t, "back", brokerIs(c, status.Healthy))
 }
 
 func TestADroppedConnectionIsForgiven(t *testing.T) {
 	s := redistest.Start(t)
 	p := redistest.StartProxy(t, s.Addr)
 	c := redisChecker(t, p.Addr)
-	eventually(t, "well", brokerIs(c, Healthy))
+	eventually(t, "well", brokerIs(c, status.Healthy))
 	changed := c.Changed()
 	p.CutEveryMatching(2, redistest.CutReply, func(name string) bool { return name == "PING" })
 	eventually(t, "a few cuts", func() bool { return p.Cuts() >= 3 })
@@ -246,7 +247,7 @@ func TestAServerThatAcceptsAndNeverAnswers(t *testing.T) {
 	defer l.Close()
 	c := redisChecker(t, l.Addr().String())
 	eventually(t, "noticed", func() bool {
-		return strings.Contains(strings.Join(c.Report(running).Reasons, " "), "no answer within 2s")
+		return strings.Contains(strings.Join(texts(c.Report(running).Reasons), " "), "no answer within 2s")
 	})
 }
 
@@ -261,9 +262,9 @@ func TestClusterMasters(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer run(t, c)()
-	eventually(t, "well", brokerIs(c, Healthy))
+	eventually(t, "well", brokerIs(c, status.Healthy))
 	s.Freeze()
-	eventually(t, "frozen noticed", brokerIs(c, Unhealthy))
+	eventually(t, "frozen noticed", brokerIs(c, status.Unhealthy))
 	s.Thaw()
-	eventually(t, "thawed", brokerIs(c, Healthy))
+	eventually(t, "thawed", brokerIs(c, status.Healthy))
 }

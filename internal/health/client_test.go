@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func TestCheckAsksTheWorker(t *testing.T) {
@@ -69,7 +71,7 @@ func TestCheckWithoutAWorker(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Fatalf("error %v", err)
 			}
-			if res.OK || res.Worker != Unhealthy || res.Broker != Unhealthy || res.Database != Unhealthy || res.Error != err.Error() {
+			if res.OK || res.Worker != status.Unhealthy || res.Broker != status.Unhealthy || res.Database != status.Unhealthy || res.Error != err.Error() {
 				t.Errorf("%+v", res)
 			}
 		})

@@ -21,6 +21,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/runqy/runqy-worker/internal/redistest"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // fakePostgres speaks as much of the protocol as SELECT 1 needs.
@@ -250,7 +251,7 @@ func TestCheckerWithADatabase(t *testing.T) {
 	p.setMute(true)
 	eventually(t, "mute noticed", func() bool {
 		r := c.Report(running)
-		return r.Database == Unhealthy && r.Broker == Healthy && !r.Healthy
+		return r.Database == status.Unhealthy && r.Broker == status.Healthy && !r.Healthy
 	})
 	p.setMute(false)
 	eventually(t, "well again", func() bool { return c.Report(running).Healthy })

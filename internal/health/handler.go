@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // wedgedAfter is how old the supervisor's last turn may be before its loop
@@ -125,19 +127,19 @@ type healthBody struct {
 }
 
 type verboseBody struct {
-	Status       string     `json:"status"`
-	Reasons      []string   `json:"reasons"`
-	WorkerStatus string     `json:"worker_status"`
-	State        string     `json:"state"`
-	Environment  string     `json:"environment"`
-	Checks       checksBody `json:"checks"`
-	Error        string     `json:"error,omitempty"`
+	Status       string        `json:"status"`
+	Reasons      []string      `json:"reasons"`
+	WorkerStatus status.Status `json:"worker_status"`
+	State        status.State  `json:"state"`
+	Environment  string        `json:"environment"`
+	Checks       checksBody    `json:"checks"`
+	Error        string        `json:"error,omitempty"`
 }
 
 type checksBody struct {
-	Worker   string `json:"worker"`
-	Broker   string `json:"broker"`
-	Database string `json:"database"`
+	Worker   status.Check `json:"worker"`
+	Broker   status.Check `json:"broker"`
+	Database status.Check `json:"database"`
 }
 
 func (src Sources) serveHealth(w http.ResponseWriter, r *http.Request) {
@@ -160,14 +162,20 @@ func (src Sources) serveHealth(w http.ResponseWriter, r *http.Request) {
 // reasonsFor is why the worker is not healthy, as this visitor may know it: the process's last words stand below a line
 // that says what happened.
 func (src Sources) reasonsFor(r *http.Request, rep Report) []string {
-	all := src.Trusted == nil || src.Trusted(r)
-	reasons := make([]string, len(rep.Reasons))
-	for i, reason := range rep.Reasons {
-		if reasons[i] = reason; !all {
-			reasons[i], _, _ = strings.Cut(reason, "\n")
-		}
+	health := rep.Health
+	if src.Trusted != nil && !src.Trusted(r) {
+		health = health.Public()
 	}
-	return reasons
+	return texts(health.Reasons)
+}
+
+// texts are the whole reasons.
+func texts(reasons []status.Reason) []string {
+	out := make([]string, len(reasons))
+	for i, r := range reasons {
+		out[i] = r.Text()
+	}
+	return out
 }
 
 // verbose accepts ?verbose and ?verbose= followed by anything but a no.
@@ -229,7 +237,7 @@ func (src Sources) serveReady(w http.ResponseWriter, r *http.Request) {
 // answer to the probe that was asked, the body is always the same.
 func (src Sources) serveHealthcheck(w http.ResponseWriter, r *http.Request) {
 	rep := src.Report()
-	ok, reason := rep.Healthy, strings.Join(rep.Reasons, " ")
+	ok, reason := rep.Healthy, strings.Join(texts(rep.Reasons), " ")
 	switch Probe(r.URL.Query().Get("probe")) {
 	case ProbeLive:
 		if live, why := src.Live(); live {

@@ -9,17 +9,19 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func well() Report {
-	return Report{Healthy: true, Status: "running", State: "BUSY", Environment: "development",
-		Worker: Healthy, Broker: Healthy, Database: NotConfigured, QueueDepth: 7, Processing: 2, Failed: 3}
+	return Report{Health: status.Health{Healthy: true, Status: status.Running, State: status.Busy,
+		Worker: status.Healthy, Broker: status.Healthy, Database: status.NotConfigured}, Environment: "development", QueueDepth: 7, Processing: 2, Failed: 3}
 }
 
 func degraded() Report {
 	r := well()
-	r.Healthy, r.Status, r.State, r.Worker = false, "degraded", "FREE", Unhealthy
-	r.Reasons = []string{"The Python process is not healthy: exit status 1."}
+	r.Healthy, r.Status, r.State, r.Worker = false, status.Degraded, status.Free, status.Unhealthy
+	r.Reasons = []status.Reason{{Summary: "The Python process is not healthy: exit status 1."}}
 	return r
 }
 
@@ -28,7 +30,9 @@ func sources(rep Report) Sources {
 		Report:   func() Report { return rep },
 		LoopTick: time.Now,
 		Metrics:  http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "runqy_worker_healthy 1\n") }),
-		Queues:   func(context.Context) ([]Queue, error) { return []Queue{{Name: "default", Pending: 1}}, nil },
+		Queues: func(context.Context) (map[string]status.Depth, error) {
+			return map[string]status.Depth{"default": {Pending: 1}}, nil
+		},
 	}
 }
 
@@ -140,13 +144,13 @@ func TestIndexAndUnknownPaths(t *testing.T) {
 }
 
 func TestQueuesEndpoint(t *testing.T) {
-	queues := []Queue{
-		{Name: "default", Pending: 1, Active: 2, Scheduled: 3, Retry: 4, Archived: 5, Completed: 6, Latency: 1500 * time.Millisecond},
-		{Name: "slow", Paused: true},
-		{Name: "broken", Pending: 9, Err: errors.New("WRONGTYPE")},
+	queues := map[string]status.Depth{
+		"default": {Pending: 1, Active: 2, Scheduled: 3, Retry: 4, Archived: 5, Completed: 6, Latency: 1500 * time.Millisecond},
+		"slow":    {Paused: true},
+		"broken":  {Pending: 9, Err: errors.New("WRONGTYPE")},
 	}
 	src := sources(well())
-	src.Queues = func(context.Context) ([]Queue, error) { return queues, nil }
+	src.Queues = func(context.Context) (map[string]status.Depth, error) { return queues, nil }
 	const rows = `{"broken":{"name":"broken","status":"error","error":"WRONGTYPE"},` +
 		`"default":{"name":"default","status":"ok","pending":1,"active":2,"scheduled":3,"retry":4,"archived":5,"completed":6,"latency_seconds":1.5},` +
 		`"slow":{"name":"slow","status":"paused","pending":0,"active":0,"scheduled":0,"retry":0,"archived":0,"completed":0,"latency_seconds":0}}`
@@ -168,7 +172,7 @@ func TestQueuesEndpoint(t *testing.T) {
 		}
 	}
 
-	src.Queues = func(context.Context) ([]Queue, error) { return nil, errors.New("connection refused") }
+	src.Queues = func(context.Context) (map[string]status.Depth, error) { return nil, errors.New("connection refused") }
 	rec := ask1(Handler(src), "GET", "/health/v2/queues")
 	if rec.Code != 503 || rec.Body.String() != `{"broker":"error","error":"connection refused"}` {
 		t.Errorf("%d %s", rec.Code, rec.Body)

@@ -6,28 +6,16 @@ import (
 	"encoding/json"
 	"net/http"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // queuesTimeout bounds an answer of /health/v2/queues.
 const queuesTimeout = 3 * time.Second
 
-// Queue is the depth of one queue.
-type Queue struct {
-	Name      string
-	Paused    bool
-	Pending   int64
-	Active    int64
-	Scheduled int64
-	Retry     int64
-	Archived  int64
-	Completed int64
-	Latency   time.Duration // age of the oldest pending task
-	Err       error         // this queue could not be read; the numbers are void
-}
-
-// QueueSource reads the worker's queues; an error means that the broker could
+// QueueSource reads the depths of the worker's queues, by name; an error means that the broker could
 // not be asked. It should be cheap: anybody may poll the path behind it.
-type QueueSource func(ctx context.Context) ([]Queue, error)
+type QueueSource func(ctx context.Context) (map[string]status.Depth, error)
 
 // Broker is what Redis says about itself.
 type Broker struct {
@@ -52,7 +40,7 @@ type queueBody struct {
 	Name   string
 	Status string // ok, paused or error
 	Error  string
-	Queue
+	status.Depth
 }
 
 func (q queueBody) MarshalJSON() ([]byte, error) {
@@ -93,15 +81,15 @@ func (src Sources) serveQueues(w http.ResponseWriter, r *http.Request) {
 		Broker: "connected", Queues: make(map[string]queueBody, len(queues)),
 		MemoryUsed: "unknown", Environment: src.Report().Environment,
 	}
-	for _, q := range queues {
-		b := queueBody{Name: q.Name, Status: "ok", Queue: q}
+	for name, q := range queues {
+		b := queueBody{Name: name, Status: "ok", Depth: q}
 		switch {
 		case q.Err != nil:
 			b.Status, b.Error = "error", cmp.Or(q.Err.Error(), "unknown error")
 		case q.Paused:
 			b.Status = "paused"
 		}
-		body.Queues[q.Name] = b
+		body.Queues[name] = b
 	}
 	if src.Broker != nil {
 		// The queues are what was asked for; figures that do not come are unknown.

@@ -14,8 +14,8 @@ import (
 
 	"github.com/fatih/color"
 
-	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/fleet"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // Table writes one aligned line per worker. Colour marks the lines that want
@@ -60,7 +60,7 @@ func row(w fleet.Worker) string {
 		up = b.LastBeat.Sub(b.Started).Round(time.Second).String()
 	}
 	cells := []string{
-		w.ID, fmt.Sprint(b.Healthy), b.Status, string(w.State), strings.Join(b.Queues, ","),
+		w.ID, fmt.Sprint(b.Healthy), string(b.Status), string(w.State), strings.Join(b.Queues, ","),
 		fmt.Sprintf("%d/%d", len(b.ActiveTasks), b.Concurrency), fmt.Sprint(b.Processed), fmt.Sprint(b.Failed), fmt.Sprint(b.Crashes),
 		up, beat, orDash(b.Address), reason,
 	}
@@ -74,9 +74,7 @@ func row(w fleet.Worker) string {
 func whole(w fleet.Worker) string {
 	var parts []string
 	add := func(s string) {
-		// Below the first line stands what the process wrote last: too much for a table.
-		s, _, _ = strings.Cut(s, "\n")
-		if s = strings.TrimSuffix(s, "; its last lines on stderr:"); s != "" && !slices.Contains(parts, s) {
+		if s, _, _ = strings.Cut(s, "\n"); s != "" && !slices.Contains(parts, s) {
 			parts = append(parts, s)
 		}
 	}
@@ -86,7 +84,7 @@ func whole(w fleet.Worker) string {
 		add(w.Reason)
 	}
 	if w.Alive {
-		add(w.Beat.Reason)
+		add(w.Beat.Reason.Summary)
 	}
 	if w.Err != nil {
 		add(w.Err.Error())
@@ -99,9 +97,9 @@ func paint(w fleet.Worker, line string) string {
 	switch {
 	case !w.Alive:
 		c = color.New(color.Faint)
-	case w.State == fleet.Dead, !w.Beat.Healthy:
+	case w.State == status.Dead, !w.Beat.Healthy:
 		c = color.New(color.FgRed)
-	case w.Err == nil && w.Beat.Status == heartbeat.StatusRunning:
+	case w.Err == nil && w.Beat.Status == status.Running:
 		return line
 	}
 	c.EnableColor() // the caller has decided
@@ -131,34 +129,34 @@ func orDash(s string) string {
 
 // entry has the names of the heartbeat's fields.
 type entry struct {
-	ID          string     `json:"id"`
-	Alive       bool       `json:"alive"`
-	Healthy     bool       `json:"healthy"`
-	Status      string     `json:"status"`          // "gone" without a heartbeat
-	State       string     `json:"state"`           // FREE, BUSY or DEAD
-	Cause       string     `json:"cause,omitempty"` // of DEAD
-	Reason      string     `json:"reason"`
-	Queues      []string   `json:"queues"`
-	ActiveTask  string     `json:"active_task"`
-	ActiveTasks []string   `json:"active_tasks"`
-	Concurrency int        `json:"concurrency"`
-	Processed   int64      `json:"processed"`
-	Failed      int64      `json:"failed"`
-	Restarts    int64      `json:"restarts"`
-	Crashes     int64      `json:"crashes"`
-	LagSeconds  float64    `json:"event_loop_lag_seconds"`
-	Started     *time.Time `json:"started"`
-	LastBeat    *time.Time `json:"last_beat"`
-	AgeSeconds  float64    `json:"age_seconds"`
-	TTLSeconds  float64    `json:"ttl_seconds"`
-	Expiry      time.Time  `json:"expiry"`
-	Host        string     `json:"host"`
-	PID         int        `json:"pid"`
-	PythonPID   int        `json:"python_pid"`
-	Version     string     `json:"version"`
-	Environment string     `json:"environment"`
-	Address     string     `json:"address"`
-	Error       string     `json:"error,omitempty"`
+	ID          string        `json:"id"`
+	Alive       bool          `json:"alive"`
+	Healthy     bool          `json:"healthy"`
+	Status      status.Status `json:"status"`          // "gone" without a heartbeat
+	State       status.State  `json:"state"`           // FREE, BUSY or DEAD
+	Cause       string        `json:"cause,omitempty"` // of DEAD
+	Reason      string        `json:"reason"`
+	Queues      []string      `json:"queues"`
+	ActiveTask  string        `json:"active_task"`
+	ActiveTasks []string      `json:"active_tasks"`
+	Concurrency int           `json:"concurrency"`
+	Processed   int64         `json:"processed"`
+	Failed      int64         `json:"failed"`
+	Restarts    int64         `json:"restarts"`
+	Crashes     int64         `json:"crashes"`
+	LagSeconds  float64       `json:"event_loop_lag_seconds"`
+	Started     *time.Time    `json:"started"`
+	LastBeat    *time.Time    `json:"last_beat"`
+	AgeSeconds  float64       `json:"age_seconds"`
+	TTLSeconds  float64       `json:"ttl_seconds"`
+	Expiry      time.Time     `json:"expiry"`
+	Host        string        `json:"host"`
+	PID         int           `json:"pid"`
+	PythonPID   int           `json:"python_pid"`
+	Version     string        `json:"version"`
+	Environment string        `json:"environment"`
+	Address     string        `json:"address"`
+	Error       string        `json:"error,omitempty"`
 }
 
 // JSON writes the workers as one list on one line.
@@ -168,17 +166,17 @@ func JSON(w io.Writer, workers []fleet.Worker) error {
 		b := worker.Beat
 		e := entry{
 			ID: worker.ID, Alive: worker.Alive, Healthy: b.Healthy, Status: b.Status,
-			State: string(worker.State), Cause: worker.Cause, Reason: worker.Reason,
+			State: worker.State, Cause: worker.Cause, Reason: worker.Reason,
 			Queues: list(b.Queues), ActiveTask: b.ActiveTask, ActiveTasks: list(b.ActiveTasks), Concurrency: b.Concurrency,
 			Processed: b.Processed, Failed: b.Failed, Restarts: b.Restarts, Crashes: b.Crashes, LagSeconds: b.EventLoopLag.Seconds(),
 			Started: moment(b.Started), LastBeat: moment(b.LastBeat), AgeSeconds: worker.Age.Seconds(), TTLSeconds: worker.TTL.Seconds(),
 			Expiry: worker.Expiry, Host: b.Host, PID: b.PID, PythonPID: b.PythonPID, Version: b.Version, Environment: b.Environment, Address: b.Address,
 		}
 		if !worker.Alive {
-			e.Status = "gone"
+			e.Status = status.Gone
 		}
-		if e.Reason == "" {
-			e.Reason = b.Reason
+		if e.Reason == "" || e.Reason == b.Reason.Summary {
+			e.Reason = b.Reason.Text()
 		}
 		if worker.Err != nil {
 			e.Error = worker.Err.Error()

@@ -15,6 +15,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/runqy/runqy-worker/internal/fleet"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/metrics"
 	"github.com/runqy/runqy-worker/supervisor"
 )
@@ -33,7 +34,7 @@ func declared() (families, error) {
 		QueueNames:  queues,
 		CrashCauses: supervisor.CrashCauses(), RestartCauses: supervisor.RestartCauses(),
 		Worker: func() metrics.Worker { return metrics.Worker{LastBeat: now} },
-		Queues: func(context.Context) map[string]metrics.Queue { return map[string]metrics.Queue{"q": {}} },
+		Queues: func(context.Context) map[string]status.Depth { return map[string]status.Depth{"q": {}} },
 		Python: func() metrics.Python { return metrics.Python{Version: "3", GC: make([]metrics.GC, 1)} },
 		// Any process will do: it is the names that count.
 		ChildPID: os.Getpid,
@@ -43,7 +44,7 @@ func declared() (families, error) {
 	}
 	_, err = metrics.NewFleet(reg, metrics.FleetSources{
 		States: func() map[string]int {
-			return map[string]int{string(fleet.Free): 0, string(fleet.Busy): 0, string(fleet.Dead): 0}
+			return map[string]int{string(status.Free): 0, string(status.Busy): 0, string(status.Dead): 0}
 		},
 		DeadReasons: fleet.Causes(), RecoveredReasons: fleet.RecoveryReasons(), QueueNames: queues,
 	})

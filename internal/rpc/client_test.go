@@ -22,12 +22,13 @@ import (
 	"time"
 
 	"github.com/runqy/runqy-worker/internal/config"
+	"github.com/runqy/runqy-worker/internal/status"
 	runqyv1 "github.com/runqy/runqy-worker/proto/runqy/v1"
 )
 
 func TestPing(t *testing.T) {
 	busy := idle
-	busy.State, busy.Reason, busy.ActiveTasks, busy.Load = Busy, "All slots are taken (4 of 4).", []string{"t1"}, 0.25
+	busy.State, busy.Reason, busy.ActiveTasks, busy.Load = status.Busy, "All slots are taken (4 of 4).", []string{"t1"}, 0.25
 	for _, want := range []Pong{idle, busy} {
 		address, _ := serve(t, "", "", answering(want))
 		if got := mustPing(t, mustClient(t, ClientOptions{}), address); !reflect.DeepEqual(got, want) {
@@ -365,7 +366,7 @@ func TestRefusedByEveryAddress(t *testing.T) {
 
 func TestAStateFromLater(t *testing.T) {
 	p, err := pongOf(&runqyv1.PingResponse{WorkerId: "w", Nonce: "n", State: 99})
-	if err != nil || p.State != Busy || !strings.Contains(p.Reason, "99") {
+	if err != nil || p.State != status.Busy || !strings.Contains(p.Reason, "99") {
 		t.Errorf("%+v, %v", p, err)
 	}
 }

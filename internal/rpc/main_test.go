@@ -16,13 +16,14 @@ import (
 
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/redistest"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // idle is what a free worker answers.
 var idle = Pong{
-	WorkerID: "worker-a", Nonce: "0123456789abcdef", State: Free,
+	WorkerID: "worker-a", Nonce: "0123456789abcdef", State: status.Free,
 	Queues: []string{"gpu", "cpu"}, Concurrency: 4, Status: "running", Healthy: true, Version: "1.2.3",
 }
 

@@ -4,28 +4,23 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/runqy/runqy-worker/internal/status"
 	runqyv1 "github.com/runqy/runqy-worker/proto/runqy/v1"
-)
-
-// The values of [Pong.State].
-const (
-	Free = "FREE" // would take a task now
-	Busy = "BUSY" // would not: Reason says why
 )
 
 // Pong is a worker's answer to a ping.
 type Pong struct {
 	WorkerID string
-	Nonce    string // drawn anew by each process
-	State    string // Free or Busy
-	Reason   string // why Busy; empty when Free
+	Nonce    string       // drawn anew by each process
+	State    status.State // FREE or BUSY
+	Reason   string       // why Busy; empty when Free
 
 	Queues      []string // by priority
 	ActiveTasks []string // ids, the longest-running first
 	Concurrency int      // how many tasks may be in flight
 	Load        float64  // tasks in flight as a share of Concurrency; 1 is full
 
-	Status  string // as in the heartbeat: starting, running, degraded, …
+	Status  status.Status // as in the heartbeat: starting, running, degraded, …
 	Healthy bool
 	Version string // of the program
 }
@@ -41,7 +36,7 @@ func (p Pong) message() *runqyv1.PingResponse {
 	m := &runqyv1.PingResponse{
 		State: runqyv1.PingResponse_BUSY, Reason: utf8(p.Reason), WorkerId: utf8(p.WorkerID), Nonce: utf8(p.Nonce),
 		Concurrency: uint32(max(p.Concurrency, 0)), Load: p.Load,
-		Status: utf8(p.Status), Healthy: p.Healthy, Version: utf8(p.Version),
+		Status: utf8(string(p.Status)), Healthy: p.Healthy, Version: utf8(p.Version),
 	}
 	for _, name := range p.Queues {
 		m.Queues = append(m.Queues, utf8(name))
@@ -49,7 +44,7 @@ func (p Pong) message() *runqyv1.PingResponse {
 	for _, id := range p.ActiveTasks {
 		m.ActiveTasks = append(m.ActiveTasks, utf8(id))
 	}
-	if p.State == Free {
+	if p.State == status.Free {
 		m.State = runqyv1.PingResponse_FREE
 	}
 	return m
@@ -60,15 +55,15 @@ func pongOf(m *runqyv1.PingResponse) (Pong, error) {
 	p := Pong{
 		WorkerID: m.GetWorkerId(), Nonce: m.GetNonce(), Reason: m.GetReason(),
 		Queues: m.GetQueues(), ActiveTasks: m.GetActiveTasks(), Concurrency: int(m.GetConcurrency()), Load: m.GetLoad(),
-		Status: m.GetStatus(), Healthy: m.GetHealthy(), Version: m.GetVersion(),
+		Status: status.Status(m.GetStatus()), Healthy: m.GetHealthy(), Version: m.GetVersion(),
 	}
 	switch m.GetState() {
 	case runqyv1.PingResponse_FREE:
-		p.State = Free
+		p.State = status.Free
 	case runqyv1.PingResponse_BUSY:
-		p.State = Busy
+		p.State = status.Busy
 	default: // a later version's word for something; it has not said that it is free
-		p.State, p.Reason = Busy, fmt.Sprintf("unknown state %s", m.GetState())
+		p.State, p.Reason = status.Busy, fmt.Sprintf("unknown state %s", m.GetState())
 	}
 	if p.WorkerID == "" || p.Nonce == "" {
 		return Pong{}, fmt.Errorf("the answer names no worker (worker_id %q, nonce %q)", p.WorkerID, p.Nonce)

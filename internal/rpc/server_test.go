@@ -23,8 +23,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
+	grpcstatus "google.golang.org/grpc/status"
 
+	"github.com/runqy/runqy-worker/internal/status"
 	runqyv1 "github.com/runqy/runqy-worker/proto/runqy/v1"
 	"github.com/runqy/runqy-worker/proto/runqy/v1/runqyv1connect"
 )
@@ -55,7 +56,7 @@ func pingGRPC(ctx context.Context, conn *grpc.ClientConn) (*runqyv1.PingResponse
 
 func TestGRPCWithoutTLS(t *testing.T) {
 	busy := idle
-	busy.State, busy.Reason, busy.ActiveTasks, busy.Load = Busy, "All slots are taken (4 of 4).", []string{"t1", "t2"}, 1
+	busy.State, busy.Reason, busy.ActiveTasks, busy.Load = status.Busy, "All slots are taken (4 of 4).", []string{"t1", "t2"}, 1
 	address, _ := serve(t, "", "", answering(busy))
 	resp, err := pingGRPC(bounded(t), dialGRPC(t, address, insecure.NewCredentials()))
 	if err != nil {
@@ -81,14 +82,14 @@ func TestHealthCheckOverGRPC(t *testing.T) {
 			t.Errorf("%q: %v, %v", service, resp.GetStatus(), err)
 		}
 	}
-	if _, err := client.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{Service: "runqy.v1.Other"}); status.Code(err) != codes.NotFound {
+	if _, err := client.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{Service: "runqy.v1.Other"}); grpcstatus.Code(err) != codes.NotFound {
 		t.Errorf("an unknown service: %v", err)
 	}
 	stream, err := client.Watch(bounded(t), &grpc_health_v1.HealthCheckRequest{})
 	if err == nil {
 		_, err = stream.Recv()
 	}
-	if status.Code(err) != codes.Unimplemented {
+	if grpcstatus.Code(err) != codes.Unimplemented {
 		t.Errorf("watch: %v", err)
 	}
 }
@@ -102,7 +103,7 @@ func TestWithoutAWorkerService(t *testing.T) {
 	if resp, err := client.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{}); err != nil || resp.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
 		t.Errorf("%v, %v", resp, err)
 	}
-	if _, err := client.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{Service: ServiceWorker}); status.Code(err) != codes.NotFound {
+	if _, err := client.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{Service: ServiceWorker}); grpcstatus.Code(err) != codes.NotFound {
 		t.Errorf("worker service: %v", err)
 	}
 }
@@ -116,21 +117,21 @@ func TestGRPCWithTLSAndAPassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := dialGRPC(t, address, credentials.NewTLS(&tls.Config{RootCAs: pool, ServerName: "localhost"}))
-	if _, err := pingGRPC(bounded(t), conn); status.Code(err) != codes.Unauthenticated {
+	if _, err := pingGRPC(bounded(t), conn); grpcstatus.Code(err) != codes.Unauthenticated {
 		t.Errorf("without a password: %v", err)
 	}
 	basic := func(password string) context.Context {
 		return metadata.AppendToOutgoingContext(bounded(t), "authorization",
 			"Basic "+base64.StdEncoding.EncodeToString([]byte("fleet:"+password)))
 	}
-	if _, err := pingGRPC(basic("wrong"), conn); status.Code(err) != codes.Unauthenticated {
+	if _, err := pingGRPC(basic("wrong"), conn); grpcstatus.Code(err) != codes.Unauthenticated {
 		t.Errorf("with a wrong password: %v", err)
 	}
 	if resp, err := pingGRPC(basic("secret"), conn); err != nil || resp.GetWorkerId() != idle.WorkerID {
 		t.Errorf("%v, %v", resp, err)
 	}
 	health := grpc_health_v1.NewHealthClient(conn)
-	if _, err := health.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{}); status.Code(err) != codes.Unauthenticated {
+	if _, err := health.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{}); grpcstatus.Code(err) != codes.Unauthenticated {
 		t.Errorf("health check without a password: %v", err)
 	}
 }
@@ -186,7 +187,7 @@ func curl(t *testing.T, args ...string) string {
 
 func TestCurl(t *testing.T) {
 	sick := idle
-	sick.State, sick.Reason, sick.Healthy = Busy, "Redis does not answer.", false
+	sick.State, sick.Reason, sick.Healthy = status.Busy, "Redis does not answer.", false
 	address, _ := serve(t, "", "", answering(sick))
 	for name, args := range map[string][]string{
 		"ping":           {"--json", "{}", address + "/runqy.v1.WorkerService/Ping"},
@@ -253,7 +254,7 @@ func TestRequestsAreBounded(t *testing.T) {
 
 func TestBytesThatAreNotText(t *testing.T) {
 	odd := idle
-	odd.State, odd.Reason, odd.ActiveTasks = Busy, "stderr: \xff\xfe", []string{"id-\x80"}
+	odd.State, odd.Reason, odd.ActiveTasks = status.Busy, "stderr: \xff\xfe", []string{"id-\x80"}
 	address, _ := serve(t, "", "", answering(odd))
 	p := mustPing(t, mustClient(t, ClientOptions{}), address)
 	if p.Reason != "stderr: \uFFFD" || p.ActiveTasks[0] != "id-\uFFFD" {

@@ -7,10 +7,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/dashboard"
 	"github.com/runqy/runqy-worker/internal/fleet"
 	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/queue"
 	"github.com/runqy/runqy-worker/supervisor"
 )
@@ -22,7 +22,7 @@ func (w *Worker) newDashboard() (*dashboard.Dashboard, error) {
 		Name: w.cfg.Worker.ID, Version: w.version, Environment: w.cfg.Environment, Host: w.identity.Host,
 		ShowPayloads: w.cfg.Dashboard.ShowPayloads,
 		Health:       w.shownHealth,
-		Changed:      w.status.Changed,
+		Changed:      w.monitor.Changed,
 		Process:      w.shownProcess, Active: w.shownActive,
 		Totals:  func() (int64, int64) { return w.processed.Load(), w.failed.Load() },
 		Queues:  shownQueues(w.depths),
@@ -67,7 +67,7 @@ func (w *Worker) restartShown(ctx context.Context) error {
 func (w *Worker) shownHealth() dashboard.Health {
 	h := shownHealth(w.report(), w.supervisor.Snapshot())
 	if live, why := (health.Sources{LoopTick: w.loopTick}).Live(); !live {
-		h.Tone, h.Word, h.Worker = dashboard.Bad, "Wedged", health.Unhealthy
+		h.Tone, h.Word, h.Worker = dashboard.Bad, "Wedged", status.Unhealthy
 		h.Reasons = append([]string{why + " What is shown of the process is as old."}, h.Reasons...)
 	}
 	return h
@@ -76,21 +76,24 @@ func (w *Worker) shownHealth() dashboard.Health {
 // shownHealth gives the report a word and a tone. What is planned is quiet; only what somebody should look at is bad.
 func shownHealth(r health.Report, snap supervisor.Snapshot) dashboard.Health {
 	h := dashboard.Health{
-		Tone: dashboard.Bad, Reasons: r.Reasons, Worker: r.Worker, Broker: r.Broker, Database: r.Database,
-		Busy: r.State == heartbeat.StateBusy,
+		Tone: dashboard.Bad, Worker: r.Worker, Broker: r.Broker, Database: r.Database,
+		Busy: r.State == status.Busy,
+	}
+	for _, reason := range r.Reasons {
+		h.Reasons = append(h.Reasons, reason.Summary)
 	}
 	switch {
-	case r.Status == heartbeat.StatusDraining:
+	case r.Status == status.Draining:
 		h.Tone, h.Word = dashboard.Quiet, "Draining"
-	case r.Worker != health.Healthy && r.Status == heartbeat.StatusDegraded:
+	case r.Worker != status.Healthy && r.Status == status.Degraded:
 		h.Word = "Degraded"
-	case r.Worker != health.Healthy && snap.Status == supervisor.StatusStalled:
+	case r.Worker != status.Healthy && snap.Status == supervisor.StatusStalled:
 		h.Word = "Stalled"
-	case r.Broker == health.Unhealthy || r.Database == health.Unhealthy:
+	case r.Broker == status.Unhealthy || r.Database == status.Unhealthy:
 		h.Word = "Unhealthy"
-	case r.Status == heartbeat.StatusStarting:
+	case r.Status == status.Starting:
 		h.Tone, h.Word = dashboard.Quiet, "Starting"
-	case r.Status == heartbeat.StatusRestarting:
+	case r.Status == status.Restarting:
 		if h.Word = "Restarting"; r.Healthy {
 			h.Tone = dashboard.Quiet
 		}
@@ -196,7 +199,7 @@ func shownFailure(f queue.Failure) dashboard.Failure {
 		ID: f.ID, Queue: f.Queue, Type: f.Type, State: f.State, Attempts: f.Retried, MaxAttempts: f.MaxRetry + 1,
 		FailedAt: f.FailedAt, NextAt: f.NextAt, Error: text, Traceback: traceback, Payload: f.Payload,
 	}
-	if f.State == queue.StateArchived {
+	if f.State == status.Archived {
 		out.Attempts++ // the last one was not followed by another
 	}
 	return out
@@ -223,9 +226,9 @@ func shownFleet(p *peers, self string) func(context.Context) ([]dashboard.Peer, 
 // shownSelf shows the worker that shows the page. That it cannot be pinged does not make it dead: it knows how it is.
 func shownSelf(w fleet.Worker, age time.Duration) dashboard.Peer {
 	unreachable := ""
-	if w.State == fleet.Dead && w.Alive {
+	if w.State == status.Dead && w.Alive {
 		unreachable = w.Reason
-		w.State, w.Reason = fleet.State(w.Beat.State), ""
+		w.State, w.Reason = w.Beat.State, ""
 	}
 	p := shownPeer(w, age)
 	p.Self, p.Unreachable = true, unreachable
@@ -239,19 +242,19 @@ func shownSelf(w fleet.Worker, age time.Duration) dashboard.Peer {
 func shownPeer(w fleet.Worker, age time.Duration) dashboard.Peer {
 	b := w.Beat
 	p := dashboard.Peer{
-		ID: w.ID, State: string(w.State), Status: b.Status, Reason: w.Reason, Queues: b.Queues,
+		ID: w.ID, State: w.State, Status: b.Status, Reason: w.Reason, Queues: b.Queues,
 		Address: b.Address, Host: b.Host, Active: len(b.ActiveTasks), Concurrency: b.Concurrency,
 		Processed: b.Processed, Failed: b.Failed, Started: b.Started, Version: b.Version, BeatAge: w.Age + age,
 	}
 	if p.Reason == "" {
-		p.Reason = b.Reason
+		p.Reason = b.Reason.Summary
 	}
 	switch {
 	case !w.Alive:
-		p.Tone, p.Status, p.BeatAge = dashboard.Bad, "gone", -1
-	case w.State == fleet.Dead:
+		p.Tone, p.Status, p.BeatAge = dashboard.Bad, status.Gone, -1
+	case w.State == status.Dead:
 		p.Tone = dashboard.Bad
-	case b.Status == heartbeat.StatusStarting, b.Status == heartbeat.StatusDraining:
+	case b.Status == status.Starting, b.Status == status.Draining:
 		p.Tone = dashboard.Quiet
 	case !b.Healthy:
 		p.Tone = dashboard.Bad

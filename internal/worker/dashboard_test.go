@@ -8,12 +8,15 @@ import (
 	"github.com/runqy/runqy-worker/internal/dashboard"
 	"github.com/runqy/runqy-worker/internal/fleet"
 	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/queue"
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
 func TestShownHealth(t *testing.T) {
-	well := health.Report{Healthy: true, Status: "running", Worker: health.Healthy, Broker: health.Healthy, Database: health.NotConfigured}
+	well := health.Report{Health: status.Health{
+		Healthy: true, Status: status.Running, Worker: status.Healthy, Broker: status.Healthy, Database: status.NotConfigured,
+	}}
 	change := func(f func(*health.Report)) health.Report { r := well; f(&r); return r }
 	for _, c := range []struct {
 		report health.Report
@@ -22,15 +25,15 @@ func TestShownHealth(t *testing.T) {
 		tone   dashboard.Tone
 	}{
 		{well, supervisor.StatusRunning, "Healthy", dashboard.Good},
-		{change(func(r *health.Report) { r.Healthy, r.Worker, r.Status = false, health.Unhealthy, "starting" }), supervisor.StatusStarting, "Starting", dashboard.Quiet},
-		{change(func(r *health.Report) { r.Healthy, r.Worker, r.Status = false, health.Unhealthy, "degraded" }), supervisor.StatusDegraded, "Degraded", dashboard.Bad},
-		{change(func(r *health.Report) { r.Healthy, r.Worker = false, health.Unhealthy }), supervisor.StatusStalled, "Stalled", dashboard.Bad},
+		{change(func(r *health.Report) { r.Healthy, r.Worker, r.Status = false, status.Unhealthy, "starting" }), supervisor.StatusStarting, "Starting", dashboard.Quiet},
+		{change(func(r *health.Report) { r.Healthy, r.Worker, r.Status = false, status.Unhealthy, "degraded" }), supervisor.StatusDegraded, "Degraded", dashboard.Bad},
+		{change(func(r *health.Report) { r.Healthy, r.Worker = false, status.Unhealthy }), supervisor.StatusStalled, "Stalled", dashboard.Bad},
 		{change(func(r *health.Report) { r.Status = "restarting" }), supervisor.StatusRestarting, "Restarting", dashboard.Quiet},
-		{change(func(r *health.Report) { r.Healthy, r.Worker, r.Status = false, health.Unhealthy, "restarting" }), supervisor.StatusRestarting, "Restarting", dashboard.Bad},
-		{change(func(r *health.Report) { r.Healthy, r.Broker = false, health.Unhealthy }), supervisor.StatusRunning, "Unhealthy", dashboard.Bad},
-		{change(func(r *health.Report) { r.Healthy, r.Database = false, health.Unhealthy }), supervisor.StatusRunning, "Unhealthy", dashboard.Bad},
+		{change(func(r *health.Report) { r.Healthy, r.Worker, r.Status = false, status.Unhealthy, "restarting" }), supervisor.StatusRestarting, "Restarting", dashboard.Bad},
+		{change(func(r *health.Report) { r.Healthy, r.Broker = false, status.Unhealthy }), supervisor.StatusRunning, "Unhealthy", dashboard.Bad},
+		{change(func(r *health.Report) { r.Healthy, r.Database = false, status.Unhealthy }), supervisor.StatusRunning, "Unhealthy", dashboard.Bad},
 		{change(func(r *health.Report) {
-			r.Healthy, r.Worker, r.Broker, r.Status = false, health.Unhealthy, health.Unhealthy, "starting"
+			r.Healthy, r.Worker, r.Broker, r.Status = false, status.Unhealthy, status.Unhealthy, "starting"
 		}), supervisor.StatusStarting, "Unhealthy", dashboard.Bad},
 		{change(func(r *health.Report) { r.Status = "draining" }), supervisor.StatusDraining, "Draining", dashboard.Quiet},
 	} {
@@ -46,7 +49,7 @@ func TestShownHealth(t *testing.T) {
 
 func TestShownPeer(t *testing.T) {
 	beats := func(f func(*fleet.Worker)) fleet.Worker {
-		w := fleet.Worker{State: fleet.Free}
+		w := fleet.Worker{State: status.Free}
 		w.ID, w.Alive, w.Age = "w", true, time.Second
 		w.Beat = heartbeat.Beat{Healthy: true, Status: "running"}
 		f(&w)
@@ -55,15 +58,15 @@ func TestShownPeer(t *testing.T) {
 	for name, c := range map[string]struct {
 		worker fleet.Worker
 		tone   dashboard.Tone
-		status string
+		status status.Status
 		age    time.Duration
 	}{
 		"free":     {beats(func(*fleet.Worker) {}), dashboard.Good, "running", 3 * time.Second},
 		"starting": {beats(func(w *fleet.Worker) { w.Beat.Healthy, w.Beat.Status = false, "starting" }), dashboard.Quiet, "starting", 3 * time.Second},
-		"sick":     {beats(func(w *fleet.Worker) { w.State, w.Beat.Healthy = fleet.Busy, false }), dashboard.Bad, "running", 3 * time.Second},
+		"sick":     {beats(func(w *fleet.Worker) { w.State, w.Beat.Healthy = status.Busy, false }), dashboard.Bad, "running", 3 * time.Second},
 		// Nothing of what a worker says of itself counts when it cannot be reached.
-		"unreachable": {beats(func(w *fleet.Worker) { w.State = fleet.Dead }), dashboard.Bad, "running", 3 * time.Second},
-		"gone":        {beats(func(w *fleet.Worker) { w.State, w.Alive = fleet.Dead, false }), dashboard.Bad, "gone", -1},
+		"unreachable": {beats(func(w *fleet.Worker) { w.State = status.Dead }), dashboard.Bad, "running", 3 * time.Second},
+		"gone":        {beats(func(w *fleet.Worker) { w.State, w.Alive = status.Dead, false }), dashboard.Bad, "gone", -1},
 	} {
 		if p := shownPeer(c.worker, 2*time.Second); p.Tone != c.tone || p.Status != c.status || p.BeatAge != c.age {
 			t.Errorf("%s: %+v", name, p)
@@ -72,11 +75,11 @@ func TestShownPeer(t *testing.T) {
 }
 
 func TestShownFailure(t *testing.T) {
-	f := shownFailure(queue.Failure{State: queue.StateArchived, Retried: 2, MaxRetry: 2, Error: "\nValueError: x\nTraceback\n  line\n"})
+	f := shownFailure(queue.Failure{State: status.Archived, Retried: 2, MaxRetry: 2, Error: "\nValueError: x\nTraceback\n  line\n"})
 	if f.Error != "ValueError: x" || f.Traceback != "Traceback\n  line" || f.Attempts != 3 || f.MaxAttempts != 3 {
 		t.Errorf("%+v", f)
 	}
-	if f := shownFailure(queue.Failure{State: queue.StateRetry, Retried: 1, MaxRetry: 2}); f.Attempts != 1 || f.MaxAttempts != 3 {
+	if f := shownFailure(queue.Failure{State: status.Retry, Retried: 1, MaxRetry: 2}); f.Attempts != 1 || f.MaxAttempts != 3 {
 		t.Errorf("%+v", f)
 	}
 }
@@ -105,20 +108,20 @@ func TestShownSelf(t *testing.T) {
 	const refused = "401 Unauthorized (fleet.client.username and password_file must be among the worker's basic_auth_users)"
 	for name, c := range map[string]struct {
 		beat        heartbeat.Beat
-		state       fleet.State
+		state       status.State
 		alive       bool
-		wantState   string
+		wantState   status.State
 		wantTone    dashboard.Tone
 		unreachable bool
 	}{
-		"well":                      {heartbeat.Beat{Healthy: true, Status: "running", State: "FREE"}, fleet.Free, true, "FREE", dashboard.Good, false},
-		"may not ping itself":       {heartbeat.Beat{Healthy: true, Status: "running", State: "FREE"}, fleet.Dead, true, "FREE", dashboard.Warn, true},
-		"nor when it is not well":   {heartbeat.Beat{Status: "degraded", State: "BUSY"}, fleet.Dead, true, "BUSY", dashboard.Bad, true},
-		"its heartbeat has expired": {heartbeat.Beat{Healthy: true, Status: "running", State: "FREE"}, fleet.Dead, false, "DEAD", dashboard.Bad, false},
+		"well":                      {heartbeat.Beat{Healthy: true, Status: "running", State: "FREE"}, status.Free, true, "FREE", dashboard.Good, false},
+		"may not ping itself":       {heartbeat.Beat{Healthy: true, Status: "running", State: "FREE"}, status.Dead, true, "FREE", dashboard.Warn, true},
+		"nor when it is not well":   {heartbeat.Beat{Status: "degraded", State: "BUSY"}, status.Dead, true, "BUSY", dashboard.Bad, true},
+		"its heartbeat has expired": {heartbeat.Beat{Healthy: true, Status: "running", State: "FREE"}, status.Dead, false, "DEAD", dashboard.Bad, false},
 	} {
 		w := fleet.Worker{State: c.state}
 		w.ID, w.Alive, w.Beat = "w", c.alive, c.beat
-		if c.state == fleet.Dead {
+		if c.state == status.Dead {
 			w.Cause, w.Reason = fleet.CauseUnauthorised, refused
 		}
 		p := shownSelf(w, time.Second)

@@ -2,10 +2,10 @@ package worker
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/rpc"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/queue"
 )
 
@@ -29,9 +29,9 @@ func (w *Worker) pong() rpc.Pong {
 		Load:   float64(len(active)) / float64(w.cfg.Worker.Concurrency),
 		Status: r.Status, Healthy: r.Healthy, Version: w.version,
 	}
-	p.State = rpc.Free
+	p.State = status.Free
 	if p.Reason != "" {
-		p.State = rpc.Busy
+		p.State = status.Busy
 	}
 	for _, t := range active {
 		p.ActiveTasks = append(p.ActiveTasks, t.ID)
@@ -43,8 +43,7 @@ func (w *Worker) pong() rpc.Pong {
 func (w *Worker) busyReason(r health.Report, active int) string {
 	switch {
 	case !r.Healthy && len(r.Reasons) > 0:
-		why, _, _ := strings.Cut(firstReason(r), "\n") // the process's last words are not for everybody who pings
-		return why
+		return r.Reason().Summary
 	case !r.Ready():
 		return fmt.Sprintf("The worker is %s.", r.Status)
 	case active >= w.cfg.Worker.Concurrency:

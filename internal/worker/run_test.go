@@ -20,6 +20,7 @@ import (
 	"github.com/runqy/runqy-worker/internal/config"
 	"github.com/runqy/runqy-worker/internal/control"
 	"github.com/runqy/runqy-worker/internal/redistest"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/python"
 	"github.com/runqy/runqy-worker/queue"
 )
@@ -257,7 +258,7 @@ func TestStopWhileRedisIsAbsent(t *testing.T) {
 	server.Kill()
 	w := run(t, testConfig(t, server.URL))
 	eventually(t, func() string {
-		if reason := w.status.process().Reason; !strings.Contains(reason, "waiting for Redis") {
+		if reason := w.monitor.process().Reason.Summary; !strings.Contains(reason, "waiting for Redis") {
 			return "the reason is " + reason
 		}
 		return ""
@@ -275,7 +276,7 @@ func TestCrashDegradesAndARestartHeals(t *testing.T) {
 	enqueue(t, server.Client, "die", "d1", `null`, asynq.MaxRetry(3))
 	eventually(t, func() string {
 		beat := server.Client.HGetAll(t.Context(), heartbeat.Key("worker-abc123")).Val()
-		if beat["healthy"] != "false" || beat["status"] != heartbeat.StatusDegraded || beat["crashes"] != "1" {
+		if beat["healthy"] != "false" || beat["status"] != string(status.Degraded) || beat["crashes"] != "1" {
 			return fmt.Sprintf("heartbeat %v", beat)
 		}
 		return ""
@@ -337,8 +338,8 @@ func TestAbortEndsADrain(t *testing.T) {
 	})
 	w.stop()
 	eventually(t, func() string {
-		if status := w.status.process().Status; status != heartbeat.StatusDraining {
-			return "the worker is " + status
+		if got := w.monitor.process().Status; got != status.Draining {
+			return "the worker is " + string(got)
 		}
 		return ""
 	})

@@ -63,7 +63,7 @@ type Worker struct {
 	server     *health.Server
 	beat       *heartbeat.Writer
 	metrics    *metrics.Set
-	status     *status
+	monitor    *monitor
 	fleet      *fleetPart
 	notifier   *systemd.Notifier
 	peers      *peers
@@ -103,7 +103,7 @@ func New(opts Options) (_ *Worker, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("supervise the Python process: %w", err)
 	}
-	w.status = newStatus(w.supervisor, w.checker)
+	w.monitor = newMonitor(w.supervisor, w.checker)
 	w.depths = queue.NewDepths(w.client, queue.ByPriority(cfg.Worker.Queues), depthsKept)
 	registry := prometheus.NewRegistry()
 	if w.metrics, err = metrics.New(registry, w.metricSources()); err != nil {
@@ -167,7 +167,7 @@ func (w *Worker) newConsumer() (*queue.Consumer, error) {
 		processor{
 			supervisor: w.supervisor, touch: func() { w.beat.Touch() },
 			progress: func(taskID string, fraction float64, message string) { w.consumer.Progress(taskID, fraction, message) },
-		}, w.status,
+		}, w.monitor,
 		queue.Options{
 			WorkerID: cfg.Worker.ID, Nonce: w.identity.Nonce, Queues: cfg.Worker.Queues,
 			StrictPriority: cfg.Worker.StrictPriority, Concurrency: cfg.Worker.Concurrency,
@@ -214,7 +214,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	part("service manager", w.notifier.Run)
 	part("dashboard", w.dashboard.Run)
 	part("peers", w.peers.run)
-	part("status", func(ctx context.Context) error { return w.status.run(ctx, w.beatNow) })
+	part("status", func(ctx context.Context) error { return w.monitor.run(ctx, w.beatNow) })
 	if w.Addr() != nil {
 		w.log.Info("serving health and metrics", "address", w.Addr().String())
 	}
@@ -238,10 +238,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	part("control", w.listen)
 	part("supervisor", w.supervisor.Run)
 	part("abort", w.awaitAbort)
-	w.status.begin()
+	w.monitor.begin()
 	// From the first moment of a drain on, nobody is told that this worker is ready.
 	stop := context.AfterFunc(working, func() {
-		w.status.drain()
+		w.monitor.drain()
 		w.supervisor.Drain()
 	})
 	defer stop()
@@ -324,7 +324,7 @@ func (w *Worker) closeClients() {
 
 // untilRedis tries things until Redis is there; the probes tell meanwhile what the worker waits for.
 func (w *Worker) untilRedis() persistence {
-	return persistence{log: w.log, target: w.target, waiting: w.status.waiting}
+	return persistence{log: w.log, target: w.target, waiting: w.monitor.waiting}
 }
 
 // claim makes the worker's id ours.

@@ -20,6 +20,7 @@ import (
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/redisclient"
 	"github.com/runqy/runqy-worker/internal/rpc"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/internal/systemd"
 	"github.com/runqy/runqy-worker/metrics"
 	"github.com/runqy/runqy-worker/queue"
@@ -97,7 +98,7 @@ func NewChecker(opts CheckerOptions) (_ *Checker, err error) {
 
 func (c *Checker) listen(registry *prometheus.Registry) error {
 	sources := health.Sources{
-		Report: c.report, Queues: healthQueues(c.depths), Broker: health.InfoSource(c.client),
+		Report: c.report, Queues: c.depths.Read, Broker: health.InfoSource(c.client),
 		Metrics: metrics.Handler(registry, c.log),
 	}
 	sources.RPC = rpc.Handlers(rpc.Sources{
@@ -122,7 +123,7 @@ func (c *Checker) listen(registry *prometheus.Registry) error {
 
 // report is this process's health: it is well while Redis answers.
 func (c *Checker) report() health.Report {
-	r := c.health.Report(health.Process{Healthy: true, Status: heartbeat.StatusRunning})
+	r := c.health.Report(health.Process{Healthy: true, Status: status.Running})
 	r.Environment = c.cfg.Environment
 	return r
 }
@@ -202,7 +203,7 @@ type fleetDepths struct {
 const namesKept = 2 * time.Second
 
 // Read implements depthReader.
-func (f *fleetDepths) Read(ctx context.Context) (map[string]queue.Depth, error) {
+func (f *fleetDepths) Read(ctx context.Context) (map[string]status.Depth, error) {
 	depths, err := f.current(ctx)
 	if err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ import (
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/config"
 	"github.com/runqy/runqy-worker/internal/redistest"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -95,7 +96,7 @@ func TestCheckerAlone(t *testing.T) {
 		ID: "dead", Interval: 100 * time.Millisecond, TTL: time.Hour, Identity: heartbeat.Identity{Nonce: "n"}, Logger: silent(),
 		Source: func() heartbeat.Beat {
 			return heartbeat.Beat{
-				Status: heartbeat.StatusRunning, State: heartbeat.StateFree, Queues: []string{"theirs"},
+				Status: status.Running, State: status.Free, Queues: []string{"theirs"},
 				Address: fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)),
 			}
 		},

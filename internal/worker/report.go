@@ -8,6 +8,7 @@ import (
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/rpc"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/metrics"
 	"github.com/runqy/runqy-worker/queue"
 	"github.com/runqy/runqy-worker/supervisor"
@@ -17,7 +18,7 @@ import (
 
 // report is the worker's health with the numbers that are known here. It never blocks.
 func (w *Worker) report() health.Report {
-	r := w.status.report()
+	r := w.monitor.report()
 	r.Environment = w.cfg.Environment
 	active := w.consumer.Active()
 	r.State = w.state(r, len(active))
@@ -27,11 +28,11 @@ func (w *Worker) report() health.Report {
 }
 
 // state is BUSY when this worker would not take a task now: all slots are taken, or it takes none.
-func (w *Worker) state(r health.Report, active int) string {
+func (w *Worker) state(r health.Report, active int) status.State {
 	if w.busyReason(r, active) != "" {
-		return heartbeat.StateBusy
+		return status.Busy
 	}
-	return heartbeat.StateFree
+	return status.Free
 }
 
 // currentBeat is the heartbeat's source.
@@ -40,7 +41,7 @@ func (w *Worker) currentBeat() heartbeat.Beat {
 	snap := w.supervisor.Snapshot()
 	b := heartbeat.Beat{
 		Started: w.started, Healthy: r.Healthy, Queues: queue.ByPriority(w.cfg.Worker.Queues),
-		Status: r.Status, State: r.State, Reason: firstReason(r), Concurrency: w.cfg.Worker.Concurrency,
+		Status: r.Status, State: r.State, Reason: r.Reason(), Concurrency: w.cfg.Worker.Concurrency,
 		Processed: w.processed.Load(), Failed: w.failed.Load(),
 		Restarts: int64(snap.Restarts), Crashes: int64(snap.Crashes), EventLoopLag: snap.Lag, PythonPID: snap.PID,
 		Version: w.version, Environment: w.cfg.Environment, Address: w.address,
@@ -54,13 +55,6 @@ func (w *Worker) currentBeat() heartbeat.Beat {
 	return b
 }
 
-func firstReason(r health.Report) string {
-	if len(r.Reasons) == 0 {
-		return ""
-	}
-	return r.Reasons[0]
-}
-
 func (w *Worker) beatNow() { w.beat.Kick() }
 
 func (w *Worker) metricSources() metrics.Sources {
@@ -72,7 +66,7 @@ func (w *Worker) metricSources() metrics.Sources {
 		CrashCauses: supervisor.CrashCauses(), RestartCauses: supervisor.RestartCauses(),
 		Worker: func() metrics.Worker {
 			return metrics.Worker{
-				Healthy: w.status.report().Healthy, Lag: w.supervisor.Snapshot().Lag, ActiveTasks: len(w.consumer.Active()),
+				Healthy: w.monitor.report().Healthy, Lag: w.supervisor.Snapshot().Lag, ActiveTasks: len(w.consumer.Active()),
 				Concurrency: w.cfg.Worker.Concurrency, LastBeat: w.beat.LastBeat(),
 			}
 		},
@@ -99,7 +93,7 @@ func (w *Worker) newServer(metricsHandler http.Handler) (*health.Server, error) 
 	sources := health.Sources{
 		Report:   w.report,
 		LoopTick: w.loopTick,
-		Queues:   healthQueues(w.depths),
+		Queues:   w.depths.Read,
 		Broker:   health.InfoSource(w.client),
 		Metrics:  metricsHandler,
 	}
@@ -124,7 +118,7 @@ func (w *Worker) reportWithDepth() health.Report { return withDepth(w.report(), 
 
 // loopTick is the supervisor's; before it runs there is no loop that could be wedged.
 func (w *Worker) loopTick() time.Time {
-	if w.status.process().Status == heartbeat.StatusStarting && w.supervisor.Snapshot().PID == 0 {
+	if w.monitor.process().Status == status.Starting && w.supervisor.Snapshot().PID == 0 {
 		return time.Time{}
 	}
 	return w.supervisor.Snapshot().LoopTick

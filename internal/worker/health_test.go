@@ -11,8 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
@@ -20,18 +20,18 @@ func TestStatusOf(t *testing.T) {
 	for _, c := range []struct {
 		status   supervisor.Status
 		draining bool
-		want     string
+		want     status.Status
 	}{
-		{supervisor.StatusStarting, false, heartbeat.StatusStarting},
-		{supervisor.StatusRunning, false, heartbeat.StatusRunning},
-		{supervisor.StatusStalled, false, heartbeat.StatusRunning},
-		{supervisor.StatusCrashed, false, heartbeat.StatusDegraded},
-		{supervisor.StatusRestarting, false, heartbeat.StatusRestarting},
-		{supervisor.StatusDegraded, false, heartbeat.StatusDegraded},
-		{supervisor.StatusDraining, false, heartbeat.StatusDraining},
-		{supervisor.StatusStopped, false, heartbeat.StatusDraining},
-		{supervisor.StatusRunning, true, heartbeat.StatusDraining},
-		{supervisor.StatusDegraded, true, heartbeat.StatusDraining},
+		{supervisor.StatusStarting, false, status.Starting},
+		{supervisor.StatusRunning, false, status.Running},
+		{supervisor.StatusStalled, false, status.Running},
+		{supervisor.StatusCrashed, false, status.Degraded},
+		{supervisor.StatusRestarting, false, status.Restarting},
+		{supervisor.StatusDegraded, false, status.Degraded},
+		{supervisor.StatusDraining, false, status.Draining},
+		{supervisor.StatusStopped, false, status.Draining},
+		{supervisor.StatusRunning, true, status.Draining},
+		{supervisor.StatusDegraded, true, status.Draining},
 	} {
 		if got := statusOf(supervisor.Snapshot{Status: c.status}, c.draining); got != c.want {
 			t.Errorf("%s, draining %v, shows as %q, want %q", c.status, c.draining, got, c.want)
@@ -40,7 +40,7 @@ func TestStatusOf(t *testing.T) {
 }
 
 // idleStatus is the status of a worker whose parts do not run.
-func idleStatus(t *testing.T) *status {
+func idleStatus(t *testing.T) *monitor {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	t.Cleanup(func() { _ = client.Close() })
@@ -56,7 +56,7 @@ func idleStatus(t *testing.T) *status {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newStatus(sup, checker)
+	return newMonitor(sup, checker)
 }
 
 // The heartbeat is written when health changes, not at its next beat: of changes that follow closely the last one must
@@ -70,7 +70,7 @@ func TestStatusTellsTheLastOfManyChanges(t *testing.T) {
 	go func() {
 		defer close(done)
 		_ = s.run(ctx, func() {
-			told.Store(s.process().Reason)
+			told.Store(s.process().Reason.Text())
 			for range 100 {
 				runtime.Gosched() // telling takes a moment, in which more changes
 			}
@@ -83,7 +83,7 @@ func TestStatusTellsTheLastOfManyChanges(t *testing.T) {
 		for step := range 3 {
 			s.waiting(fmt.Sprint("round ", round, " step ", step), nil)
 		}
-		want := s.process().Reason
+		want := s.process().Reason.Text()
 		for deadline := time.Now().Add(10 * time.Second); told.Load() != want; {
 			if time.Now().After(deadline) {
 				t.Fatalf("told %q, it is %q", told.Load(), want)

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func TestServiceText(t *testing.T) {
@@ -13,12 +13,12 @@ func TestServiceText(t *testing.T) {
 		report health.Report
 		want   string
 	}{
-		{health.Report{Healthy: true, Status: heartbeat.StatusRunning}, "Running: takes the tasks of gpu, cpu."},
-		{health.Report{Status: heartbeat.StatusRunning, Reasons: []string{"Redis does not answer.", "Nor does the database."}},
+		{health.Report{Health: status.Health{Healthy: true, Status: status.Running}}, "Running: takes the tasks of gpu, cpu."},
+		{health.Report{Health: status.Health{Status: status.Running, Reasons: reasons("Redis does not answer.", "Nor does the database.")}},
 			"Running, but takes no tasks: Redis does not answer. Nor does the database."},
-		{health.Report{Status: heartbeat.StatusDegraded, Reasons: []string{"It was killed by signal 9."}}, "Degraded: It was killed by signal 9."},
-		{health.Report{Healthy: true, Status: heartbeat.StatusRestarting}, "Restarting."},
-		{health.Report{Status: heartbeat.StatusDraining, Reasons: []string{"It drains."}},
+		{health.Report{Health: status.Health{Status: status.Degraded, Reasons: reasons("It was killed by signal 9.")}}, "Degraded: It was killed by signal 9."},
+		{health.Report{Health: status.Health{Healthy: true, Status: status.Restarting}}, "Restarting."},
+		{health.Report{Health: status.Health{Status: status.Draining, Reasons: reasons("It drains.")}},
 			"Draining: takes no more tasks, and ends when those that run are done."},
 	} {
 		if got := serviceText(c.report, []string{"gpu", "cpu"}); got != c.want {
@@ -29,7 +29,7 @@ func TestServiceText(t *testing.T) {
 
 // The start is over when Redis has refused once, though nothing has begun.
 func TestAStartThatIsHeldIsOver(t *testing.T) {
-	s := &status{changed: make(chan struct{})}
+	s := &monitor{changed: make(chan struct{})}
 	if s.held() {
 		t.Error("nothing has been tried yet")
 	}
@@ -41,4 +41,12 @@ func TestAStartThatIsHeldIsOver(t *testing.T) {
 	if s.held() {
 		t.Error("it has begun, and counts as held")
 	}
+}
+
+func reasons(summaries ...string) []status.Reason {
+	var out []status.Reason
+	for _, s := range summaries {
+		out = append(out, status.Reason{Summary: s})
+	}
+	return out
 }

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/internal/systemd"
 	"github.com/runqy/runqy-worker/queue"
 )
@@ -20,7 +20,7 @@ const stopSpare = 20 * time.Second
 func (w *Worker) newNotifier() (*systemd.Notifier, error) {
 	n, err := systemd.NewNotifier(systemd.Options{
 		State:   w.serviceState,
-		Changed: w.status.Changed,
+		Changed: w.monitor.Changed,
 		// What /livez says: a degraded worker lives, and a restart by the watchdog would mend nothing.
 		Live:        health.Sources{LoopTick: w.loopTick}.Live,
 		StopTimeout: w.cfg.Worker.ShutdownTimeout + 2*w.cfg.Python.StopTimeout + stopSpare,
@@ -38,26 +38,35 @@ func (w *Worker) newNotifier() (*systemd.Notifier, error) {
 func (w *Worker) serviceState() systemd.State {
 	r := w.report()
 	return systemd.State{
-		Starting: r.Status == heartbeat.StatusStarting && !w.status.held(),
-		Stopping: r.Status == heartbeat.StatusDraining,
+		Starting: r.Status == status.Starting && !w.monitor.held(),
+		Stopping: r.Status == status.Draining,
 		Text:     serviceText(r, queue.ByPriority(w.cfg.Worker.Queues)),
 	}
 }
 
 // serviceText is a report in one sentence or a few.
 func serviceText(r health.Report, queues []string) string {
-	reasons := strings.Join(r.Reasons, " ")
+	reasons := reasonText(r)
 	switch {
-	case r.Status == heartbeat.StatusDraining:
+	case r.Status == status.Draining:
 		return "Draining: takes no more tasks, and ends when those that run are done."
 	case r.Ready():
 		return "Running: takes the tasks of " + strings.Join(queues, ", ") + "."
-	case r.Status == heartbeat.StatusRunning:
+	case r.Status == status.Running:
 		return "Running, but takes no tasks: " + reasons
 	case reasons == "": // in the middle of a planned replacement
-		return capital(r.Status) + "."
+		return capital(string(r.Status)) + "."
 	}
-	return capital(r.Status) + ": " + reasons
+	return capital(string(r.Status)) + ": " + reasons
+}
+
+// reasonText is every reason with what the process wrote last: only this machine's service manager reads it.
+func reasonText(r health.Report) string {
+	texts := make([]string, len(r.Reasons))
+	for i, reason := range r.Reasons {
+		texts[i] = reason.Text()
+	}
+	return strings.Join(texts, " ")
 }
 
 // capital begins an ASCII word with a capital letter.
@@ -78,7 +87,7 @@ func (c *Checker) newNotifier() (*systemd.Notifier, error) {
 			if r.Healthy {
 				return systemd.State{Text: "Running: takes part in the role of the fleet's checker."}
 			}
-			return systemd.State{Text: "Running, but checks nothing: " + strings.Join(r.Reasons, " ")}
+			return systemd.State{Text: "Running, but checks nothing: " + reasonText(r)}
 		},
 		Changed:     c.health.Changed,
 		Live:        func() (bool, string) { return true, "" },

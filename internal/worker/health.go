@@ -5,14 +5,14 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-// status joins the supervisor's snapshot with what the checker knows of Redis and the database. It is the queue's
+// monitor joins the supervisor's snapshot with what the checker knows of Redis and the database. It is the queue's
 // gate, and what tells the heartbeat that something has changed.
-type status struct {
+type monitor struct {
 	supervisor *supervisor.Supervisor
 	checker    *health.Checker
 
@@ -24,73 +24,73 @@ type status struct {
 	changed  chan struct{}
 }
 
-func newStatus(s *supervisor.Supervisor, c *health.Checker) *status {
-	return &status{supervisor: s, checker: c, reason: "the worker is starting", changed: make(chan struct{})}
+func newMonitor(s *supervisor.Supervisor, c *health.Checker) *monitor {
+	return &monitor{supervisor: s, checker: c, reason: "the worker is starting", changed: make(chan struct{})}
 }
 
 // process is what is said of the Python process everywhere.
-func (s *status) process() health.Process {
+func (s *monitor) process() health.Process {
 	s.mu.Lock()
 	begun, draining, reason := s.begun, s.draining, s.reason
 	s.mu.Unlock()
 	if !begun {
-		return health.Process{Reason: "the Python process has not been started: " + reason, Status: heartbeat.StatusStarting}
+		return health.Process{Reason: status.Reason{Summary: "the Python process has not been started: " + reason}, Status: status.Starting}
 	}
 	snap := s.supervisor.Snapshot()
 	p := health.Process{Healthy: snap.Healthy, Status: statusOf(snap, draining)}
 	if !p.Healthy {
-		p.Reason = snap.Reason
+		p.Reason = status.ParseReason(snap.Reason)
 	}
 	return p
 }
 
 // statusOf maps the supervisor's states to those that the heartbeat has. Stalled and crashed are passing states: the
 // one is a running process that is not healthy, the other is on its way to what its policy says.
-func statusOf(snap supervisor.Snapshot, draining bool) string {
+func statusOf(snap supervisor.Snapshot, draining bool) status.Status {
 	switch {
 	case draining, snap.Status == supervisor.StatusDraining, snap.Status == supervisor.StatusStopped:
-		return heartbeat.StatusDraining
+		return status.Draining
 	case snap.Status == supervisor.StatusStalled:
-		return heartbeat.StatusRunning
+		return status.Running
 	case snap.Status == supervisor.StatusCrashed:
-		return heartbeat.StatusDegraded
+		return status.Degraded
 	}
-	return string(snap.Status)
+	return status.Status(snap.Status)
 }
 
 // report is the worker's health without the numbers.
-func (s *status) report() health.Report { return s.checker.Report(s.process()) }
+func (s *monitor) report() health.Report { return s.checker.Report(s.process()) }
 
 // Open implements queue.Gate: a task is taken only while everything is well and the process is there.
-func (s *status) Open() bool { return s.report().Ready() }
+func (s *monitor) Open() bool { return s.report().Ready() }
 
 // Changed implements queue.Gate.
-func (s *status) Changed() <-chan struct{} {
+func (s *monitor) Changed() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.changed
 }
 
 // waiting says why the worker has not begun.
-func (s *status) waiting(what string, err error) {
+func (s *monitor) waiting(what string, err error) {
 	s.set(func() { s.reason, s.refused = fmt.Sprintf("%s (%v)", what, err), true })
 }
 
 // held tells whether the worker has not begun because Redis does not let it.
-func (s *status) held() bool {
+func (s *monitor) held() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.refused && !s.begun
 }
 
 // begin says that the supervisor runs.
-func (s *status) begin() { s.set(func() { s.begun = true }) }
+func (s *monitor) begin() { s.set(func() { s.begun = true }) }
 
 // drain says that no task is taken any more.
-func (s *status) drain() { s.set(func() { s.draining = true }) }
+func (s *monitor) drain() { s.set(func() { s.draining = true }) }
 
 // set makes a change, tells whoever waits for one, and returns the channel of the next.
-func (s *status) set(change func()) <-chan struct{} {
+func (s *monitor) set(change func()) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change()
@@ -100,7 +100,7 @@ func (s *status) set(change func()) <-chan struct{} {
 }
 
 // run passes changes of the supervisor and the checker on until ctx is over, and calls notify after each.
-func (s *status) run(ctx context.Context, notify func()) error {
+func (s *monitor) run(ctx context.Context, notify func()) error {
 	process, dependencies, own := s.supervisor.Changed(), s.checker.Changed(), s.Changed()
 	for {
 		// Each channel is replaced before its change is told: a change that follows closes the new one.
