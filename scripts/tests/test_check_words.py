@@ -1,0 +1,33 @@
+import os
+import sys
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
+
+import check_words
+
+
+class Find(unittest.TestCase):
+    def found(self, text):
+        return [(number, word) for number, word, _ in check_words.find(text, check_words.replacements())]
+
+    def test_words_in_names_logs_and_prose(self):
+        text = "type graves struct\nfunc (g *gravesList) digUp()\nlog.Warn('a HUNT begins')\n# In this house\nmax_patience = 3\n"
+        self.assertEqual(
+            self.found(text),
+            [(1, "graves"), (2, "graves"), (2, "dig"), (3, "HUNT"), (4, "house"), (5, "patience")],
+        )
+
+    def test_parts_of_other_words_are_no_words(self):
+        self.assertEqual(self.found("digest engraved warehouse bathrooms HTTPServer mushroom kickoff"), [])
+
+    def test_names_that_users_know_stay(self):
+        self.assertEqual(self.found('const checkpointKey = "runqy:fleet:roster"'), [])
+
+    def test_every_word_has_one_replacement(self):
+        words = [word for line in check_words.WORDS.strip().splitlines() for word in line.partition(": ")[2].split()]
+        self.assertEqual(len(words), len(set(words)))
+
+
+if __name__ == "__main__":
+    unittest.main()
