@@ -12,7 +12,7 @@ IMAGE   ?= runqy-worker:$(VERSION)
 # What the tests and the lint run, by the name of the program; scripts/install-tools knows the packages.
 TEST_PROGRAMS := curl gcc git ip python3 redis-server prometheus promtool prometheus-alertmanager initdb chromium systemd-analyze
 E2E_PROGRAMS  := gcc python3 redis-server prometheus prometheus-alertmanager chromium
-LINT_PROGRAMS := git promtool python3
+LINT_PROGRAMS := black git mypy promtool python3
 
 GOLANGCI_LINT := .cache/golangci-lint
 # Of the version that tools/proto/go.mod pins; built on first use, half a minute, and kept by Go's cache.
@@ -102,6 +102,7 @@ lint: $(GOLANGCI_LINT) ## run golangci-lint and check modules, formatting, alert
 		{ echo "the generated code is not that of the .proto files: make generate"; exit 1; }
 	promtool check rules $(RULES)
 	PYTHONPYCACHEPREFIX=.cache/pycache $(PYTHON) -W error -m compileall -q $$(git ls-files -- '*.py')
+	@black --quiet --check --diff $$(git ls-files -- '*.py') || { echo "black . would make these changes"; exit 1; }
 	for script in .ci/run scripts/docker-bases scripts/install-tools; do bash -n "$$script"; done
 
 # Built from the version that tools/go.mod pins; about a minute, once.

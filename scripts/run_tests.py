@@ -78,7 +78,9 @@ class GoEvents:
                 self.failures.append(package)
                 self._show("outside the tests", self._build_output.pop(event.get("FailedBuild"), []))
             # The race detector, a panic or TestMain may have had the last word after the tests had theirs.
-            self._show("", [text for text in self._output[package, ""] if not text.startswith(("FAIL", "PASS", "exit status"))])
+            self._show(
+                "", [text for text in self._output[package, ""] if not text.startswith(("FAIL", "PASS", "exit status"))]
+            )
         for test in tests:
             if test in counted and self._results[package, test] == "skip":
                 self._show("skipped: " + test, self._output[package, test])
@@ -127,12 +129,16 @@ def run_go(arguments, module=""):
     """Runs go test, in the folder of another module if one is named; returns its count and the names of what failed."""
     command = ["go", "test"] + (["-C", module] if module else []) + ["-json"] + arguments
     events = GoEvents(sys.stdout)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace") as go:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace"
+    ) as go:
         for line in go.stdout:
             events.feed(line)
     count = events.count()
     if go.returncode != 0 and count.failed == 0:
-        return count._replace(failed=1), ["go test itself%s: exit code %d" % (module and " in " + module, go.returncode)]
+        return count._replace(failed=1), [
+            "go test itself%s: exit code %d" % (module and " in " + module, go.returncode)
+        ]
     return count, events.failures
 
 
@@ -142,8 +148,15 @@ def run_suite(suite):
     command = [sys.executable, "-m", "unittest", "discover", "-v", "-s", tests]
     if os.path.exists(os.path.join(folder, tests, "__init__.py")):
         command += ["-t", "."]
-    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          encoding="utf-8", errors="replace")
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
     count = read_unittest(done.stdout, done.returncode)
     name = os.path.join(folder, tests)
     print("%s %s  (%d tests)" % ("FAIL" if count.failed else "ok  ", name, sum(count)))

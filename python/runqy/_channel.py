@@ -209,7 +209,9 @@ class Outbox:
         lost = self._lost
         if lost:
             self._lost -= lost
-            lines.append(b'{"log":{"level":"warn","logger":"runqy","message":"%d lines were lost: the pipe was full"}}\n' % lost)
+            lines.append(
+                b'{"log":{"level":"warn","logger":"runqy","message":"%d lines were lost: the pipe was full"}}\n' % lost
+            )
         return lines
 
     def _watch(self) -> None:

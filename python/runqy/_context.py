@@ -8,9 +8,7 @@ from typing import Any, Dict, Optional, SupportsFloat, Union
 
 from ._report import Meter, checked
 
-_RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))\Z"
-)
+_RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))\Z")
 
 
 def parse_time(text: str) -> datetime:
@@ -36,7 +34,18 @@ class Context:
     Also constructible by hand, to call a handler from a test: ``Context(task_id="t1", loaded={"model": fake})``.
     """
 
-    __slots__ = ("task_id", "type", "queue", "retry_count", "max_retry", "headers", "loaded", "_deadline", "_cancelled", "_meter")
+    __slots__ = (
+        "task_id",
+        "type",
+        "queue",
+        "retry_count",
+        "max_retry",
+        "headers",
+        "loaded",
+        "_deadline",
+        "_cancelled",
+        "_meter",
+    )
 
     def __init__(
         self,
@@ -98,5 +107,8 @@ class Context:
 
     def __repr__(self) -> str:
         return "Context(task_id=%r, type=%r, queue=%r, retry_count=%r)" % (
-            self.task_id, self.type, self.queue, self.retry_count,
+            self.task_id,
+            self.type,
+            self.queue,
+            self.retry_count,
         )

@@ -38,9 +38,7 @@ class Retry(Exception):
             delay = delay.total_seconds()
         if delay is not None:
             if isinstance(delay, bool) or not isinstance(delay, (int, float)):
-                raise TypeError(
-                    "Retry(delay=%r): delay must be a number of seconds or a timedelta" % (delay,)
-                )
+                raise TypeError("Retry(delay=%r): delay must be a number of seconds or a timedelta" % (delay,))
             if not math.isfinite(delay) or delay < 0:
                 raise ValueError("Retry(delay=%r): delay must be finite and not negative" % (delay,))
         self.delay: Optional[float] = None if delay is None else float(delay)

@@ -39,7 +39,8 @@ class Registry:
     def add(self, kind: Optional[str], func: Callable[..., Any]) -> None:
         if self._frozen:
             raise RuntimeError(
-                "@task %s: run() is serving already; import the module at the top of the task file or in @load" % _name(func)
+                "@task %s: run() is serving already; import the module at the top of the task file or in @load"
+                % _name(func)
             )
         if kind in self.handlers:
             what = "catch-all handler" if kind is CATCH_ALL else "handler for task type %r" % kind
@@ -59,11 +60,13 @@ registry = Registry()
 
 
 @overload
-def task(handler: F) -> F: ...
+def task(handler: F) -> F:
+    ...
 
 
 @overload
-def task(*types: str) -> Callable[[F], F]: ...
+def task(*types: str) -> Callable[[F], F]:
+    ...
 
 
 def task(*args: Any) -> Any:
@@ -90,11 +93,13 @@ def task(*args: Any) -> Any:
 
 
 @overload
-def load(loader: F) -> F: ...
+def load(loader: F) -> F:
+    ...
 
 
 @overload
-def load() -> Callable[[F], F]: ...
+def load() -> Callable[[F], F]:
+    ...
 
 
 def load(*args: Any) -> Any:
@@ -121,7 +126,9 @@ def _callable(func: Any, decorator: str) -> Any:
     if not callable(func):
         raise TypeError("@%s is for functions, not %r" % (decorator, func))
     if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
-        raise TypeError("@%s %s: a generator cannot be one; return a list instead of yielding" % (decorator, _name(func)))
+        raise TypeError(
+            "@%s %s: a generator cannot be one; return a list instead of yielding" % (decorator, _name(func))
+        )
     return func
 
 
@@ -138,14 +145,16 @@ def _positional(func: Callable[..., Any]) -> Union[List[inspect.Parameter], None
     for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
             raise TypeError("%s: the keyword-only parameter %r needs a default" % (_name(func), parameter.name))
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    kinds = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.VAR_POSITIONAL,
+    )
     return [parameter for parameter in parameters if parameter.kind in kinds]
 
 
 def _required(func: Callable[..., Any]) -> bool:
-    return any(
-        p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in _positional(func) or []
-    )
+    return any(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in _positional(func) or [])
 
 
 def _wants_context(func: Callable[..., Any]) -> bool:

@@ -40,9 +40,7 @@ def run() -> None:
         raise RuntimeError("run() must be called from the main thread")
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing is not None and multiprocessing.parent_process() is not None:
-        raise RuntimeError(
-            "run() was called in a multiprocessing child; put it under `if __name__ == \"__main__\":`"
-        )
+        raise RuntimeError('run() was called in a multiprocessing child; put it under `if __name__ == "__main__":`')
     if _startup.run_called():
         raise RuntimeError("run() can be called only once")
     interactive = os.isatty(0)

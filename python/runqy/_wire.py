@@ -225,7 +225,8 @@ def _first_fault(result: Any) -> Optional[str]:
             value.close()
             return "%s is a coroutine; declare the handler `async def` and await it" % _short(where)
         return "%s is of type %s, which is not JSON; return dict, list, str, int, float, bool or None" % (
-            _short(where), name,
+            _short(where),
+            name,
         )
     return None
 

@@ -81,7 +81,7 @@ class Child:
     def raw(self, data):
         view = memoryview(data)
         while view:
-            view = view[os.write(self.process.stdin.fileno(), view):]
+            view = view[os.write(self.process.stdin.fileno(), view) :]
 
     def send(self, *messages):
         self.raw(b"".join(json.dumps(message).encode() + b"\n" for message in messages))

@@ -77,7 +77,9 @@ class Replies(ChildCase):
         child.task("s", "sync", True)
         self.assertDone(child.ask("a", "async", False), False)
         child.task("b", "async", True)
-        self.assertEqual({(r["task_id"], r["result"]) for r in (child.receive(), child.receive())}, {("s", True), ("b", False)})
+        self.assertEqual(
+            {(r["task_id"], r["result"]) for r in (child.receive(), child.receive())}, {("s", True), ("b", False)}
+        )
         self.assertEqual(child.end(), 0)
 
     def test_end_of_input_finishes_both_kinds(self):
@@ -243,12 +245,15 @@ class Cancel(ChildCase):
 
     def test_before_its_first_step(self):
         # The loop is held until request and cancel have both come: the task is created and cancelled in one turn.
-        child = self.start(self.SOURCE + """
+        child = self.start(
+            self.SOURCE
+            + """
         @task("hold")
         async def hold(p):
             print("holding", flush=True)
             open(p).close()
-        """)
+        """
+        )
         fifo = self.fifo()
         child.task("0", "hold", fifo)
         child.wait_stderr("holding")

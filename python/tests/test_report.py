@@ -14,7 +14,10 @@ import runqy  # noqa: E402
 
 
 class ReportCase(ChildCase):
-    HEAD = ChildCase.HEAD + "import contextvars, logging, os, signal, threading, time, runqy\nfrom runqy import LogHandler, log, progress\n"
+    HEAD = (
+        ChildCase.HEAD
+        + "import contextvars, logging, os, signal, threading, time, runqy\nfrom runqy import LogHandler, log, progress\n"
+    )
 
     def until_reply(self, child, task_id):
         """What came before the task's reply, as (progress, log), and the reply."""
@@ -62,7 +65,9 @@ class Progress(ReportCase):
 
     def test_a_merged_report_does_not_wait_for_the_end(self):
         path = self.fifo()
-        child = self.start("@task\ndef t(p):\n  progress(0.1); progress(0.2, 'x'); progress(None, 'y'); open(p).close()\n")
+        child = self.start(
+            "@task\ndef t(p):\n  progress(0.1); progress(0.2, 'x'); progress(None, 'y'); open(p).close()\n"
+        )
         child.task("1", payload=path)
         self.assertEqual(child.receive()["progress"]["fraction"], 0.1)
         message = {}
@@ -83,12 +88,25 @@ class Progress(ReportCase):
             def t(p): progress(VALUES[p], 'm' * 300 if p == "share" else 5)
             """
         )
-        for name, want in (("nan", None), ("inf", 1), ("-1", 0), ("huge", 1), ("-huge", 0), ("none", None), ("share", 0.75), ("true", 1)):
+        for name, want in (
+            ("nan", None),
+            ("inf", 1),
+            ("-1", 0),
+            ("huge", 1),
+            ("-huge", 0),
+            ("none", None),
+            ("share", 0.75),
+            ("true", 1),
+        ):
             with self.subTest(name):
                 reports, _, reply = self.run_task(child, payload=name)
                 self.assertDone(reply, None)
                 message = "m" * 200 if name == "share" else "5"
-                wanted = {"task_id": "1", "message": message} if want is None else {"task_id": "1", "fraction": want, "message": message}
+                wanted = (
+                    {"task_id": "1", "message": message}
+                    if want is None
+                    else {"task_id": "1", "fraction": want, "message": message}
+                )
                 self.assertEqual(reports, [wanted])
         for name in ("text", "list"):
             reports, _, reply = self.run_task(child, payload=name)
@@ -158,10 +176,16 @@ class Log(ReportCase):
         child.ready()
         _, lines, reply = self.run_task(child)
         self.assertDone(reply, None)
-        self.assertEqual(lines[0], {
-            "task_id": "1", "level": "warn", "message": "n is 5", "logger": "runqy",
-            "fields": {"n": 5, "big": str(1 << 70), "nan": "nan", "list": "[1]", "ok": True},
-        })
+        self.assertEqual(
+            lines[0],
+            {
+                "task_id": "1",
+                "level": "warn",
+                "message": "n is 5",
+                "logger": "runqy",
+                "fields": {"n": 5, "big": str(1 << 70), "nan": "nan", "list": "[1]", "ok": True},
+            },
+        )
         self.assertEqual((lines[1]["level"], lines[1]["logger"], lines[1]["task_id"]), ("error", "my.app", "1"))
         self.assertRegex(lines[1]["message"], "(?s)^bad\nTraceback .*ZeroDivisionError: division by zero$")
         self.assertLess(len(lines[2]["message"]), 16 << 10)
@@ -240,7 +264,9 @@ class Log(ReportCase):
         self.assertEqual({report["message"] for report in reports}, {""})
         self.assertEqual({line["message"] for line in lines}, {"parent"})
         self.assertEqual(child.end(), 0)
-        self.assertEqual(child.stderr.count("INFO runqy: child\n"), 20)  # beside what Python says about forking with threads
+        self.assertEqual(
+            child.stderr.count("INFO runqy: child\n"), 20
+        )  # beside what Python says about forking with threads
 
     def test_without_a_worker(self):
         with contextlib.redirect_stderr(io.StringIO()) as stderr:
@@ -250,7 +276,9 @@ class Log(ReportCase):
         self.assertEqual(stderr.getvalue(), "INFO runqy: by hand\nERROR x: too\n")
 
     def test_after_run_and_before(self):
-        child = self.start("log.info('before')\n@task\ndef t(p): log.info('during')\nimport atexit; atexit.register(lambda: log.info('after'))\n")
+        child = self.start(
+            "log.info('before')\n@task\ndef t(p): log.info('during')\nimport atexit; atexit.register(lambda: log.info('after'))\n"
+        )
         _, lines, _ = self.run_task(child)
         self.assertEqual([line["message"] for line in lines], ["during"])
         self.assertEqual(child.end(), 0)

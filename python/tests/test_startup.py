@@ -76,7 +76,10 @@ class Load(ChildCase):
         self.assertFailed(child.ask("1"), "^RuntimeError: @task .*late: run\\(\\) is serving already")
 
     def test_failure(self):
-        for body, want in (("raise RuntimeError('no weights')", "RuntimeError: no weights\nTraceback"), ("import sys; sys.exit('bye')", "SystemExit: bye")):
+        for body, want in (
+            ("raise RuntimeError('no weights')", "RuntimeError: no weights\nTraceback"),
+            ("import sys; sys.exit('bye')", "SystemExit: bye"),
+        ):
             for kind in ("", "async "):
                 with self.subTest(kind + body):
                     child = self.start("@load\n%sdef prepare(): %s\n@task\ndef t(p): pass" % (kind, body), ready=False)
@@ -102,8 +105,12 @@ class FailedStart(ChildCase):
 
     def test_an_uncaught_exception_elsewhere_prints_no_protocol(self):
         done = subprocess.run(
-            [sys.executable, "-c", "import runqy; 1/0"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, env=environment(), timeout=PATIENCE,
+            [sys.executable, "-c", "import runqy; 1/0"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            timeout=PATIENCE,
         )
         self.assertEqual((done.returncode, done.stdout), (1, b""))
 
@@ -213,14 +220,24 @@ class Times(unittest.TestCase):
             ("2024-02-29T12:00:00.123456789-05:30", "2024-02-29T12:00:00.123456-05:30"),
         ):
             self.assertEqual(parse_time(text).isoformat(), want)
-        for text in ("", "2024-02-29", "2024-02-29T12:00:00", "2023-02-29T12:00:00Z", None, 5, "2024-02-29T12:00:00Z\n"):
+        for text in (
+            "",
+            "2024-02-29",
+            "2024-02-29T12:00:00",
+            "2023-02-29T12:00:00Z",
+            None,
+            5,
+            "2024-02-29T12:00:00Z\n",
+        ):
             with self.assertRaises(ValueError):
                 parse_time(text)
 
 
 class Sources(unittest.TestCase):
     def test_syntax_of_python_3_8(self):
-        files = glob.glob(os.path.join(SDK, "**", "*.py"), recursive=True) + glob.glob(os.path.join(ROOT, "examples", "*.py"))
+        files = glob.glob(os.path.join(SDK, "**", "*.py"), recursive=True) + glob.glob(
+            os.path.join(ROOT, "examples", "*.py")
+        )
         self.assertGreater(len(files), 10)
         for path in files:
             with self.subTest(path), open(path, encoding="utf-8") as source:
@@ -243,9 +260,31 @@ class Sources(unittest.TestCase):
 
 
 STANDARD = {
-    "asyncio", "atexit", "base64", "builtins", "collections", "contextvars", "datetime", "faulthandler", "fcntl", "gc", "inspect", "json",
-    "logging", "math", "os", "platform",
-    "queue", "re", "signal", "stat", "sys", "threading", "time", "traceback", "typing",
+    "asyncio",
+    "atexit",
+    "base64",
+    "builtins",
+    "collections",
+    "contextvars",
+    "datetime",
+    "faulthandler",
+    "fcntl",
+    "gc",
+    "inspect",
+    "json",
+    "logging",
+    "math",
+    "os",
+    "platform",
+    "queue",
+    "re",
+    "signal",
+    "stat",
+    "sys",
+    "threading",
+    "time",
+    "traceback",
+    "typing",
 }
 
 
@@ -255,8 +294,11 @@ class Documented(unittest.TestCase):
     def talk(self, name, *lines):
         done = subprocess.run(
             [sys.executable, os.path.join(ROOT, "examples", name)],
-            input="".join(line + "\n" for line in lines).encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=environment(), timeout=PATIENCE,
+            input="".join(line + "\n" for line in lines).encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            timeout=PATIENCE,
         )
         self.assertEqual(done.returncode, 0, done.stderr.decode())
         messages = [json.loads(line) for line in done.stdout.decode().splitlines() if line]

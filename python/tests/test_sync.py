@@ -15,7 +15,9 @@ class Replies(ChildCase):
         child = self.start("@task\ndef t(p): return p")
         self.assertEqual(child.greeting["protocol"], 2)
         self.assertEqual(child.greeting["handlers"], "sync")
-        self.assertEqual(sorted(child.greeting["python"]), ["implementation", "major", "minor", "patchlevel", "version"])
+        self.assertEqual(
+            sorted(child.greeting["python"]), ["implementation", "major", "minor", "patchlevel", "version"]
+        )
         self.assertEqual(child.greeting["sdk"], "0.1.0")
         self.assertEqual(child.greeting["pid"], child.process.pid)
         self.assertEqual(child.end(), 0)
@@ -43,7 +45,7 @@ class Replies(ChildCase):
 
     def test_payload_values(self):
         child = self.start("@task\ndef t(p): return p")
-        for payload in (None, True, 0, -1.5, "", "grüße 👋", [], {"a": [1, {"b": None}]}, 2 ** 70):
+        for payload in (None, True, 0, -1.5, "", "grüße 👋", [], {"a": [1, {"b": None}]}, 2**70):
             self.assertDone(child.ask("1", payload=payload), payload)
 
     def test_payload_base64(self):
@@ -70,7 +72,12 @@ class Replies(ChildCase):
             """
         )
         reply = child.ask(
-            "id-1", "kind", retry_count=2, max_retry=7, queue="q", headers={"h": "v"},
+            "id-1",
+            "kind",
+            retry_count=2,
+            max_retry=7,
+            queue="q",
+            headers={"h": "v"},
             deadline="2999-01-02T03:04:05.123456789+01:30",
         )
         self.assertDone(
@@ -79,7 +86,9 @@ class Replies(ChildCase):
         )
 
     def test_context_of_a_bare_request(self):
-        child = self.start("@task\ndef t(p, ctx=None): return [p, ctx.deadline, ctx.remaining(), ctx.headers, ctx.queue]")
+        child = self.start(
+            "@task\ndef t(p, ctx=None): return [p, ctx.deadline, ctx.remaining(), ctx.headers, ctx.queue]"
+        )
         child.send({"task_id": "1"})
         self.assertDone(child.receive(), [None, None, None, {}, ""])
 
@@ -147,7 +156,9 @@ class Errors(ChildCase):
             """
         )
         for value in ("nan", "inf", "-inf"):
-            self.assertFailed(child.ask("1", payload=value), r"^ResultError: result\['scores'\]\[1\]\['x'\] is %s" % value)
+            self.assertFailed(
+                child.ask("1", payload=value), r"^ResultError: result\['scores'\]\[1\]\['x'\] is %s" % value
+            )
         self.assertDone(child.ask("2", payload="1.5"), {"scores": [1.0, {"x": 1.5}]})
 
     def test_unserialisable_results_name_place_and_type(self):
@@ -347,9 +358,12 @@ class Lines(ChildCase):
     def test_invalid_lines_are_noted_and_skipped(self):
         child = self.start("@task\ndef t(p): return p")
         child.raw(
-            b"\n  \r\nnot json\n[1,2]\n42\n{}\n{\"what\":1}\n{\"task_id\"\n{\"a\":1}{\"b\":2}\n\xff\xfe\n"
-            + json.dumps(request("1", payload="ok")).encode() + b"\r\n"
-            + b"   " + json.dumps(request("2", payload="ok")).encode() + b"  \n"
+            b'\n  \r\nnot json\n[1,2]\n42\n{}\n{"what":1}\n{"task_id"\n{"a":1}{"b":2}\n\xff\xfe\n'
+            + json.dumps(request("1", payload="ok")).encode()
+            + b"\r\n"
+            + b"   "
+            + json.dumps(request("2", payload="ok")).encode()
+            + b"  \n"
         )
         self.assertDone(child.receive(), "ok")
         self.assertDone(child.receive(), "ok")
@@ -421,8 +435,12 @@ class Lifetime(ChildCase):
     def gone(self, source):
         """Runs a task file whose worker stops reading after the ready line; it must end, silently, by itself."""
         process = subprocess.Popen(
-            [sys.executable, "-c", self.HEAD + source + "\nrun()\n"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, bufsize=0, env=environment(),
+            [sys.executable, "-c", self.HEAD + source + "\nrun()\n"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env=environment(),
         )
         self.addCleanup(process.kill)
         self.addCleanup(process.stdin.close)
@@ -435,9 +453,12 @@ class Lifetime(ChildCase):
         self.assertEqual((process.wait(PATIENCE), noise), (0, b""))
 
     def test_worker_gone(self):
-        for source in ("@task\ndef t(p): return 1", "@task\nasync def t(p): return 1",
-                       "@task('t')\nasync def t(p): return 1\n@task\ndef u(p): pass",
-                       "@task('u')\nasync def u(p): return 1\n@task\ndef t(p): pass"):
+        for source in (
+            "@task\ndef t(p): return 1",
+            "@task\nasync def t(p): return 1",
+            "@task('t')\nasync def t(p): return 1\n@task\ndef u(p): pass",
+            "@task('u')\nasync def u(p): return 1\n@task\ndef t(p): pass",
+        ):
             for line in (request("1"), {"ping": 1}):
                 with self.subTest(source=source, line=line):
                     with self.gone(source) as process:
@@ -475,8 +496,13 @@ class Lifetime(ChildCase):
             """
         )
         # Both in one write, so that the second waits in the queue when the first is done.
-        child.send(request("1", "quick", "a"), request("2", "fast-then-slow", False), request("3", "fast-then-slow", False),
-                   request("4", "fast-then-slow", True), request("5", "quick"))
+        child.send(
+            request("1", "quick", "a"),
+            request("2", "fast-then-slow", False),
+            request("3", "fast-then-slow", False),
+            request("4", "fast-then-slow", True),
+            request("5", "quick"),
+        )
         self.assertEqual([child.receive()["task_id"] for _ in range(3)], ["1", "2", "3"])
 
 
@@ -526,7 +552,9 @@ class Cancel(ChildCase):
         self.assertFailed(child.receive(), "^Cancelled: ", retry=True)
         child.wait_stderr("begun")
         child.send({"cancel": "1"})
-        self.assertEqual([(r["task_id"], r["result"]) for r in (child.receive(), child.receive())], [("1", "saw it"), ("3", "ran")])
+        self.assertEqual(
+            [(r["task_id"], r["result"]) for r in (child.receive(), child.receive())], [("1", "saw it"), ("3", "ran")]
+        )
         self.assertEqual(child.end(), 0)
         self.assertIsNone(child.lines.get(timeout=5))
 

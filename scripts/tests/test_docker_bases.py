@@ -25,9 +25,12 @@ class DockerBases(unittest.TestCase):
     def run_with(self, **environment):
         """Returns the images by name, and the lines that docker was called with."""
         with tempfile.TemporaryDirectory() as folder:
-            for name, text in (("docker", DOCKER), ("mmdebstrap", '#!/bin/sh\n: >"$3"\n'),
-                               ("go", '#!/bin/sh\n[ "$2" = GOROOT ] && echo /etc || echo go1.26.0\n'),
-                               ("tar", "#!/bin/sh\n")):
+            for name, text in (
+                ("docker", DOCKER),
+                ("mmdebstrap", '#!/bin/sh\n: >"$3"\n'),
+                ("go", '#!/bin/sh\n[ "$2" = GOROOT ] && echo /etc || echo go1.26.0\n'),
+                ("tar", "#!/bin/sh\n"),
+            ):
                 path = pathlib.Path(folder, name)
                 path.write_text(text)
                 path.chmod(path.stat().st_mode | stat.S_IXUSR)
@@ -35,8 +38,15 @@ class DockerBases(unittest.TestCase):
             asked.touch()
             env = {name: value for name, value in os.environ.items() if name not in NAMES + ["DEBIAN_MIRROR"]}
             env.update(environment, PATH="%s:%s" % (folder, os.environ["PATH"]), ASKED=str(asked))
-            done = subprocess.run([str(ROOT / "scripts/docker-bases")], env=env, stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", timeout=60)
+            done = subprocess.run(
+                [str(ROOT / "scripts/docker-bases")],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                timeout=60,
+            )
             self.assertEqual(done.returncode, 0, done.stderr)
             images = dict(line.split("=", 1) for line in done.stdout.splitlines())
             self.assertEqual(list(images), NAMES)

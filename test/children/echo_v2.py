@@ -16,7 +16,7 @@ def write(text):
     data = text.encode()
     with lock:
         while data:
-            data = data[os.write(1, data):]
+            data = data[os.write(1, data) :]
 
 
 def answer(message):
@@ -36,8 +36,12 @@ def answer(message):
                 return None
             time.sleep(payload["sleep"])
         if "fail" in payload:
-            reply = {"task_id": message["task_id"], "result": None, "error": payload["fail"],
-                     "retry": payload.get("retry", True)}
+            reply = {
+                "task_id": message["task_id"],
+                "result": None,
+                "error": payload["fail"],
+                "retry": payload.get("retry", True),
+            }
             if "retry_delay" in payload:
                 reply["retry_delay"] = payload["retry_delay"]
             return json.dumps(reply)
@@ -53,10 +57,25 @@ def later(message, seconds):
 
 def main():
     version = sys.version_info
-    write(json.dumps({
-        "status": "ready", "protocol": 2, "handlers": "async" if ASYNC else "sync", "sdk": "0", "pid": os.getpid(),
-        "python": {"implementation": "CPython", "version": "%d.%d.%d" % version[:3],
-                   "major": version[0], "minor": version[1], "patchlevel": version[2]}}) + "\n")
+    write(
+        json.dumps(
+            {
+                "status": "ready",
+                "protocol": 2,
+                "handlers": "async" if ASYNC else "sync",
+                "sdk": "0",
+                "pid": os.getpid(),
+                "python": {
+                    "implementation": "CPython",
+                    "version": "%d.%d.%d" % version[:3],
+                    "major": version[0],
+                    "minor": version[1],
+                    "patchlevel": version[2],
+                },
+            }
+        )
+        + "\n"
+    )
     rest = b""
     while True:
         data = os.read(0, 1 << 20)

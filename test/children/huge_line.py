@@ -11,4 +11,4 @@ for line in sys.stdin:
     head = '{"task_id": %s, "result": "' % json.dumps(task["task_id"]) if payload.get("named", True) else '{"result": "'
     data = (head + "x" * size + '", "error": null}\n').encode()
     while data:
-        data = data[os.write(1, data):]
+        data = data[os.write(1, data) :]

@@ -8,7 +8,7 @@ import sys
 def write(text):
     data = text.encode("utf-8", "surrogatepass")
     while data:
-        data = data[os.write(1, data):]
+        data = data[os.write(1, data) :]
 
 
 write('{"log":{"message":"loading","level":"debug"}}\n{"log":{"message":"loaded","fields":{"seconds":1.5}}}\n')
@@ -23,8 +23,10 @@ for line in sys.stdin:
     task, payload = json.dumps(message["task_id"]), message["payload"]
     if isinstance(payload, int):
         for n in range(payload):
-            write('{"log":{"task_id":%s,"message":"line %d"}}\n{"progress":{"task_id":%s,"fraction":%f}}\n'
-                  % (task, n, task, (n + 1) / payload))
+            write(
+                '{"log":{"task_id":%s,"message":"line %d"}}\n{"progress":{"task_id":%s,"fraction":%f}}\n'
+                % (task, n, task, (n + 1) / payload)
+            )
     else:
         for text in payload:
             write(text.replace("TASK", task).replace("PAD", "x" * (2 << 20)) + "\n")

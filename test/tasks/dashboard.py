@@ -40,7 +40,10 @@ async def welcome(payload):
 @task("fine-tune")
 async def fine_tune(payload):
     for step in range(payload["steps"]):
-        progress(step / payload["steps"], "epoch %d of 10, loss %.3f" % (1 + step * 10 // payload["steps"], 0.9 / (1 + step / 20)))
+        progress(
+            step / payload["steps"],
+            "epoch %d of 10, loss %.3f" % (1 + step * 10 // payload["steps"], 0.9 / (1 + step / 20)),
+        )
         await asyncio.sleep(1)
 
 

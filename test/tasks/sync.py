@@ -57,9 +57,7 @@ def children(payload):
     """Starts processes that would outlive anything: one in a session of its own, one whose parent is gone."""
     own = subprocess.Popen(["sleep", "600"])
     session = subprocess.Popen(["sleep", "600"], start_new_session=True)
-    orphan = subprocess.run(
-        ["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"], stdout=subprocess.PIPE, check=True
-    )
+    orphan = subprocess.run(["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"], stdout=subprocess.PIPE, check=True)
     pids = [os.getpid(), own.pid, session.pid, int(orphan.stdout)]
     with open(payload["file"] + ".new", "w") as f:
         f.write(" ".join(map(str, pids)))
