@@ -3,8 +3,9 @@
 
 usage: scripts/run_tests.py [--module DIR]... [--suite DIR:TESTS]... [--] [arguments for go test]
 
-Each --module is the folder of one more Go module, whose tests are run with the same arguments. Each --suite is a folder of Python code and, below it, the folder of its unittest tests. The last line is
-"N passed, N failed", with ", N skipped" where some were. Exits 1 when a test failed, or when none ran.
+Each --module is the folder of one more Go module, whose tests are run with the same arguments. Each --suite is a folder
+of Python code and, below it, the folder of its unittest tests. The last line is "N passed, N failed", with ", N skipped"
+where some were. Exits 1 when a test failed, or when none ran.
 """
 
 import argparse
@@ -67,11 +68,11 @@ class GoEvents:
         failed = [test for test in counted if self._results[package, test] == "fail"]
 
         label = {"pass": "ok  ", "fail": "FAIL", "skip": "none"}[action]
-        note = "%d tests" % len(counted) if counted else "no tests"
-        self._out.write("%s %s  %.1fs  (%s)\n" % (label, package, event.get("Elapsed", 0), note))
+        note = f"{len(counted)} tests" if counted else "no tests"
+        self._out.write(f"{label} {package}  {event.get('Elapsed', 0):.1f}s  ({note})\n")
         if action == "fail":
             for test in failed:
-                self.failures.append("%s %s" % (package, test))
+                self.failures.append(f"{package} {test}")
                 self._show(test, self._with_parents(package, test))
             if not failed:
                 self._broken.append(package)
@@ -97,7 +98,7 @@ class GoEvents:
         noise = re.compile(r"^\s*=== (RUN|PAUSE|CONT|NAME) ")
         text = "".join(line for line in lines if not noise.match(line))
         if title:
-            self._out.write("  --- %s\n" % title)
+            self._out.write(f"  --- {title}\n")
         self._out.write("".join("      " + line + "\n" for line in text.splitlines()))
 
     def _counts(self, package, test):
@@ -136,9 +137,7 @@ def run_go(arguments, module=""):
             events.feed(line)
     count = events.count()
     if go.returncode != 0 and count.failed == 0:
-        return count._replace(failed=1), [
-            "go test itself%s: exit code %d" % (module and " in " + module, go.returncode)
-        ]
+        return count._replace(failed=1), [f"go test itself{module and ' in ' + module}: exit code {go.returncode}"]
     return count, events.failures
 
 
@@ -159,7 +158,7 @@ def run_suite(suite):
     )
     count = read_unittest(done.stdout, done.returncode)
     name = os.path.join(folder, tests)
-    print("%s %s  (%d tests)" % ("FAIL" if count.failed else "ok  ", name, sum(count)))
+    print(f"{'FAIL' if count.failed else 'ok  '} {name}  ({sum(count)} tests)")
     if count.failed:
         print("".join("      " + line + "\n" for line in done.stdout.splitlines()))
     return count, [name] if count.failed else []
@@ -181,9 +180,9 @@ def main():
         failures += failed
     total = Count(*map(sum, zip(*counts)))
     if failures:
-        print("\nfailed:\n" + "".join("  %s\n" % name for name in failures))
-    skipped = ", %d skipped" % total.skipped if total.skipped else ""
-    print("%d passed, %d failed%s" % (total.passed, total.failed, skipped), flush=True)
+        print("\nfailed:\n" + "".join(f"  {name}\n" for name in failures))
+    skipped = f", {total.skipped} skipped" if total.skipped else ""
+    print(f"{total.passed} passed, {total.failed} failed{skipped}", flush=True)
     return 1 if total.failed or not total.passed else 0
 
 

@@ -14,8 +14,8 @@ RUNBOOK = "https://github.com/runqy/runqy-worker/blob/main/docs/runbook.md"
 METRICS = "https://github.com/runqy/runqy-worker/blob/main/docs/metrics.md"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
-# What is chosen at the top of the dashboard, as label matchers. The series of queues are the same on every worker, so they are
-# not chosen by worker, and are taken as their maximum.
+# The choices at the top of the dashboard, as label matchers. Every worker reports the same series about a queue. So these
+# are not chosen by worker, and the queries take their maximum.
 MATCHERS = {
     "JOB": 'job=~"$job"',
     "WORKER": 'job=~"$job", instance=~"$instance"',
@@ -28,17 +28,15 @@ MATCHERS = {
 def promql(text):
     """A query with the matchers in the places of their names."""
     for name, value in MATCHERS.items():
-        text = text.replace("<%s>" % name, value)
+        text = text.replace(f"<{name}>", value)
     return text
 
 
 def quantile(q):
     """From native histograms where they are scraped, else from classic ones."""
-    return (
-        "histogram_quantile(%s, sum by (job, queue) (rate(runqy_task_duration_seconds{<BOTH>}[<RANGE>])))\n"
-        "or\n"
-        "histogram_quantile(%s, sum by (job, queue, le) (rate(runqy_task_duration_seconds_bucket{<BOTH>}[<RANGE>])))"
-    ) % (q, q)
+    native = "sum by (job, queue) (rate(runqy_task_duration_seconds{<BOTH>}[<RANGE>]))"
+    classic = "sum by (job, queue, le) (rate(runqy_task_duration_seconds_bucket{<BOTH>}[<RANGE>]))"
+    return f"histogram_quantile({q}, {native})\nor\nhistogram_quantile({q}, {classic})"
 
 
 def steps(first, *others):
@@ -83,7 +81,7 @@ class Board:
         return place
 
     def panel(self, kind, title, description, queries, unit, size, alerts="", table=False, **defaults):
-        """queries are pairs of PromQL and legend, alerts the names of those whose sections of the runbook belong here."""
+        """queries are pairs of PromQL and legend; alerts are the names of the alerts whose runbook sections are linked."""
         targets = []
         for i, (expr, legend) in enumerate(queries):
             target = {
@@ -98,7 +96,7 @@ class Board:
                 target.update(instant=True, format="table")
             targets.append(target)
         links = [
-            {"title": "Runbook: " + name, "url": "%s#%s" % (RUNBOOK, name.lower()), "targetBlank": True}
+            {"title": "Runbook: " + name, "url": f"{RUNBOOK}#{name.lower()}", "targetBlank": True}
             for name in alerts.split()
         ]
         panel = {
@@ -228,7 +226,8 @@ def now(board):
     board.stat(
         "Attempts that fail",
         "Share of the attempts that failed. They are tried again until their limit.",
-        "sum(rate(runqy_tasks_failed_total{<BOTH>}[<RANGE>])) / (sum(rate(runqy_tasks_processed_total{<BOTH>}[<RANGE>])) > 0)",
+        "sum(rate(runqy_tasks_failed_total{<BOTH>}[<RANGE>]))"
+        " / (sum(rate(runqy_tasks_processed_total{<BOTH>}[<RANGE>])) > 0)",
         "percentunit",
         steps("green", (0.01, "yellow"), (0.1, "orange")),
         "RunqyTaskFailures",
@@ -371,7 +370,7 @@ def workers(board):
 
 def queues(board):
     def by_state(state):
-        return 'max by (job, queue) (runqy_queue_tasks{<QUEUE>, state="%s"})' % state
+        return f'max by (job, queue) (runqy_queue_tasks{{<QUEUE>, state="{state}"}})'
 
     board.row("Queues")
     board.graph(

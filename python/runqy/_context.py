@@ -18,7 +18,7 @@ def parse_time(text: str) -> datetime:
     """
     match = _RFC3339.match(text) if isinstance(text, str) else None
     if match is None:
-        raise ValueError("%r is not an RFC 3339 time" % (text,))
+        raise ValueError(f"{text!r} is not an RFC 3339 time")
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     micro = int((match.group(7) or "0")[:6].ljust(6, "0"))
     zone = timezone.utc
@@ -102,13 +102,11 @@ class Context:
     def __getitem__(self, key: Any) -> Any:
         """``ctx["model"]`` is short for ``ctx.loaded["model"]``."""
         if self.loaded is None:
-            raise KeyError("%r: no @load function, or it returned None" % (key,))
+            raise KeyError(f"{key!r}: no @load function, or it returned None")
         return self.loaded[key]
 
     def __repr__(self) -> str:
-        return "Context(task_id=%r, type=%r, queue=%r, retry_count=%r)" % (
-            self.task_id,
-            self.type,
-            self.queue,
-            self.retry_count,
+        return (
+            f"Context(task_id={self.task_id!r}, type={self.type!r}, queue={self.queue!r}, "
+            f"retry_count={self.retry_count!r})"
         )

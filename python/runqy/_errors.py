@@ -38,16 +38,16 @@ class Retry(Exception):
             delay = delay.total_seconds()
         if delay is not None:
             if isinstance(delay, bool) or not isinstance(delay, (int, float)):
-                raise TypeError("Retry(delay=%r): delay must be a number of seconds or a timedelta" % (delay,))
+                raise TypeError(f"Retry(delay={delay!r}): delay must be a number of seconds or a timedelta")
             if not math.isfinite(delay) or delay < 0:
-                raise ValueError("Retry(delay=%r): delay must be finite and not negative" % (delay,))
+                raise ValueError(f"Retry(delay={delay!r}): delay must be finite and not negative")
         self.delay: Optional[float] = None if delay is None else float(delay)
 
     def __str__(self) -> str:
         text = super().__str__()
         if text or self.delay is None:
             return text
-        return "again in %g s" % self.delay
+        return f"again in {self.delay:g} s"
 
 
 Permanent.__module__ = Retry.__module__ = "runqy"
@@ -97,13 +97,13 @@ def describe(exc: BaseException, own_frame: bool = True) -> str:
         text = "".join(traceback.format_exception(type(exc), exc, trace)).rstrip("\n")
         if len(text) > MAX_TRACEBACK:
             half = MAX_TRACEBACK // 2
-            text = text[:half] + "\n[... %d characters left out ...]\n" % (len(text) - 2 * half) + text[-half:]
+            text = text[:half] + f"\n[... {len(text) - 2 * half} characters left out ...]\n" + text[-half:]
         return head + "\n" + text
     except BaseException as second:  # e.g. MemoryError, or a __str__ that calls sys.exit
-        return "%s: <could not be described: %s>" % (type(exc).__name__, type(second).__name__)
+        return f"{type(exc).__name__}: <could not be described: {type(second).__name__}>"
 
 
 def _clip(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
-    return text[:limit] + " [... %d characters left out ...]" % (len(text) - limit)
+    return text[:limit] + f" [... {len(text) - limit} characters left out ...]"

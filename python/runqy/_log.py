@@ -89,7 +89,7 @@ def _clip(text: str) -> str:
     if len(text) <= _MESSAGE_MOST:
         return text
     half = _MESSAGE_MOST // 2
-    return text[:half] + "\n[... %d characters left out ...]\n" % (len(text) - 2 * half) + text[-half:]
+    return text[:half] + f"\n[... {len(text) - 2 * half} characters left out ...]\n" + text[-half:]
 
 
 def _extra(record: logging.LogRecord) -> Dict[str, Union[str, int, float, bool]]:

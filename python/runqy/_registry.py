@@ -39,14 +39,12 @@ class Registry:
     def add(self, kind: Optional[str], func: Callable[..., Any]) -> None:
         if self._frozen:
             raise RuntimeError(
-                "@task %s: run() is serving already; import the module at the top of the task file or in @load"
-                % _name(func)
+                f"@task {_name(func)}: run() is serving already; "
+                "import the module at the top of the task file or in @load"
             )
         if kind in self.handlers:
-            what = "catch-all handler" if kind is CATCH_ALL else "handler for task type %r" % kind
-            raise ValueError(
-                "there is already a %s: %s; remove one of the two" % (what, _name(self.handlers[kind].func))
-            )
+            what = "catch-all handler" if kind is CATCH_ALL else f"handler for task type {kind!r}"
+            raise ValueError(f"there is already a {what}: {_name(self.handlers[kind].func)}; remove one of the two")
         self.handlers[kind] = Handler(func)
 
     def find(self, kind: str) -> Optional[Handler]:
@@ -81,7 +79,7 @@ def task(*args: Any) -> Any:
         return args[0]
     for kind in args:
         if not isinstance(kind, str) or not kind:
-            raise TypeError("@task(%r): a task type is a non-empty string" % (kind,))
+            raise TypeError(f"@task({kind!r}): a task type is a non-empty string")
 
     def decorate(func: F) -> F:
         _callable(func, "task")
@@ -112,10 +110,10 @@ def load(*args: Any) -> Any:
         _callable(func, "load")
         if registry.loader is not None:
             raise ValueError(
-                "there is already a @load function: %s; call the second from the first" % _name(registry.loader)
+                f"there is already a @load function: {_name(registry.loader)}; call the second from the first"
             )
         if _required(func):
-            raise TypeError("@load %s: it is called without arguments" % _name(func))
+            raise TypeError(f"@load {_name(func)}: it is called without arguments")
         registry.loader = func
         return func
 
@@ -124,11 +122,9 @@ def load(*args: Any) -> Any:
 
 def _callable(func: Any, decorator: str) -> Any:
     if not callable(func):
-        raise TypeError("@%s is for functions, not %r" % (decorator, func))
+        raise TypeError(f"@{decorator} is for functions, not {func!r}")
     if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
-        raise TypeError(
-            "@%s %s: a generator cannot be one; return a list instead of yielding" % (decorator, _name(func))
-        )
+        raise TypeError(f"@{decorator} {_name(func)}: a generator cannot be one; return a list instead of yielding")
     return func
 
 
@@ -144,7 +140,7 @@ def _positional(func: Callable[..., Any]) -> Union[List[inspect.Parameter], None
         return None
     for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
-            raise TypeError("%s: the keyword-only parameter %r needs a default" % (_name(func), parameter.name))
+            raise TypeError(f"{_name(func)}: the keyword-only parameter {parameter.name!r} needs a default")
     kinds = (
         inspect.Parameter.POSITIONAL_ONLY,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -163,20 +159,20 @@ def _wants_context(func: Callable[..., Any]) -> bool:
         return False
     rule = "a handler takes the payload and, if it wants one, a context"
     if not parameters:
-        raise TypeError("@task %s takes no argument; %s" % (_name(func), rule))
+        raise TypeError(f"@task {_name(func)} takes no argument; {rule}")
     if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
         return True
     for extra in parameters[2:]:
         if extra.default is extra.empty and extra.kind is not extra.VAR_POSITIONAL:
-            raise TypeError("@task %s takes too many arguments; %s" % (_name(func), rule))
+            raise TypeError(f"@task {_name(func)} takes too many arguments; {rule}")
     if len(parameters) == 1:
         return False
     second = parameters[1]
     if second.kind is not second.VAR_POSITIONAL and second.default not in (second.empty, None):
         # Handing a context to `def scale(payload, factor=2)` would be a puzzle at run time.
         raise TypeError(
-            "@task %s: its second parameter %r would receive the context; make it keyword-only (put * before it)"
-            % (_name(func), second.name)
+            f"@task {_name(func)}: its second parameter {second.name!r} would receive the context; "
+            "make it keyword-only (put * before it)"
         )
     return True
 

@@ -156,7 +156,7 @@ def checked(fraction: Optional[SupportsFloat], message: str) -> _Report:
     if fraction is None:
         return None, message
     if isinstance(fraction, (str, bytes, bytearray)):
-        raise TypeError("progress(%r): the fraction must be a number from 0 to 1, or None" % (fraction,))
+        raise TypeError(f"progress({fraction!r}): the fraction must be a number from 0 to 1, or None")
     try:
         share = float(fraction)
     except OverflowError:  # an integer beyond all floats

@@ -224,7 +224,7 @@ class App:
         except WorkerGone:
             pass
         except OSError as exc:
-            note("cannot read standard input: %s" % exc)
+            note(f"cannot read standard input: {exc}")
         finally:
             self._finish()
 
@@ -248,7 +248,7 @@ class App:
                 continue
             del line
             if type(message) is not dict:
-                note("ignored an input line that is not a JSON object: %s" % excerpt(raw))
+                note(f"ignored an input line that is not a JSON object: {excerpt(raw)}")
             elif "task_id" in message:
                 request = self._request(message)
                 if request is None:
@@ -267,7 +267,7 @@ class App:
                 sync_batch, async_batch = [], []
                 self._cancel(message["cancel"])
             else:
-                note("ignored an input line that is neither task, ping nor cancel: %s" % excerpt(raw))
+                note(f"ignored an input line that is neither task, ping nor cancel: {excerpt(raw)}")
         self._deliver(sync_batch, async_batch)
 
     def _deliver(self, sync_batch: List[Request], async_batch: List[Request]) -> None:
@@ -288,7 +288,7 @@ class App:
         handler = self._functions.find(kind)
         if handler is None:
             known = ", ".join(repr(name) for name in self._functions.types())
-            error = "UnknownTask: no handler for task type %r; this process has handlers for %s" % (kind, known)
+            error = f"UnknownTask: no handler for task type {kind!r}; this process has handlers for {known}"
             # Retried, as asynq does: during a rolling deployment another worker may already know the type.
             self.outbox.send(_wire.failure(task_id, error, True))
             return None
@@ -297,7 +297,7 @@ class App:
     def _unreadable(self, raw: bytes, exc: BaseException) -> None:
         task_id = _wire.leading_id(raw[:4096].decode("utf-8", "replace"))
         if task_id is None:
-            note("ignored an input line that is not JSON (%s): %s" % (type(exc).__name__, excerpt(raw)))
+            note(f"ignored an input line that is not JSON ({type(exc).__name__}): {excerpt(raw)}")
             return
         if isinstance(exc, RecursionError):
             why = "it is nested too deeply for Python's JSON reader"

@@ -49,7 +49,7 @@ class Request:
             try:
                 payload: Any = base64.b64decode(message["payload_base64"], validate=True)
             except (TypeError, ValueError) as exc:
-                raise BadRequest("payload_base64 is not base64: %s" % exc) from None
+                raise BadRequest(f"payload_base64 is not base64: {exc}") from None
         else:
             payload = message.get("payload")
         if self.handler is None or not self.handler.wants_context:
@@ -182,7 +182,8 @@ def _complaint(result: Any, exc: BaseException) -> str:
         return found
     if isinstance(exc, RecursionError):
         return "the result is nested too deeply to be JSON"
-    return "the result (a %s) is not JSON: %s" % (_type_name(result), describe(exc).split("\n", 1)[0])
+    reason = describe(exc).split("\n", 1)[0]
+    return f"the result (a {_type_name(result)}) is not JSON: {reason}"
 
 
 def _first_fault(result: Any) -> Optional[str]:
@@ -197,37 +198,34 @@ def _first_fault(result: Any) -> Optional[str]:
                 try:
                     int.__repr__(value)
                 except ValueError:
-                    return "%s is an integer with too many digits; return it as a string (hex(n))" % _short(where)
+                    return f"{_short(where)} is an integer with too many digits; return it as a string (hex(n))"
             continue
         if isinstance(value, float):
             if not math.isfinite(value):
-                return "%s is %r, which JSON does not have; return None or a string instead" % (_short(where), value)
+                return f"{_short(where)} is {value!r}, which JSON does not have; return None or a string instead"
             continue
         if isinstance(value, (dict, list, tuple)):
             if id(value) in on_path:
-                return "%s contains itself" % _short(where)
+                return f"{_short(where)} contains itself"
             if depth > 5000:
                 return "the result is nested too deeply to be JSON"
             on_path.append(id(value))
             if isinstance(value, dict):
                 for key in value:
                     if key is not None and not isinstance(key, (str, int, float, bool)):
-                        return "%s has a key of type %s; JSON keys are strings" % (_short(where), _type_name(key))
+                        return f"{_short(where)} has a key of type {_type_name(key)}; JSON keys are strings"
                     if isinstance(key, float) and not math.isfinite(key):
-                        return "%s has the key %r, which JSON does not have" % (_short(where), key)
-                children = [("%s[%s]" % (where, _key(key)), child) for key, child in value.items()]
+                        return f"{_short(where)} has the key {key!r}, which JSON does not have"
+                children = [(f"{where}[{_key(key)}]", child) for key, child in value.items()]
             else:
-                children = [("%s[%d]" % (where, index), child) for index, child in enumerate(value)]
+                children = [(f"{where}[{index}]", child) for index, child in enumerate(value)]
             todo.extend((path, child, depth + 1) for path, child in reversed(children))
             continue
         name = _type_name(value)
         if name == "coroutine":
             value.close()
-            return "%s is a coroutine; declare the handler `async def` and await it" % _short(where)
-        return "%s is of type %s, which is not JSON; return dict, list, str, int, float, bool or None" % (
-            _short(where),
-            name,
-        )
+            return f"{_short(where)} is a coroutine; declare the handler `async def` and await it"
+        return f"{_short(where)} is of type {name}, which is not JSON; return dict, list, str, int, float, bool or None"
     return None
 
 
@@ -243,4 +241,4 @@ def _short(where: str) -> str:
 def _type_name(value: Any) -> str:
     kind = type(value)
     module = kind.__module__
-    return kind.__qualname__ if module in ("builtins", "__main__") else "%s.%s" % (module, kind.__qualname__)
+    return kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"

@@ -76,7 +76,7 @@ class Child:
     def wait_stderr(self, text):
         with self._stderr_grew:
             if not self._stderr_grew.wait_for(lambda: text in self.stderr, PATIENCE):
-                raise AssertionError("%r never came on standard error, which has: %s" % (text, self.stderr))
+                raise AssertionError(f"{text!r} never came on standard error, which has: {self.stderr}")
 
     def raw(self, data):
         view = memoryview(data)
@@ -93,9 +93,9 @@ class Child:
         try:
             line = self.lines.get(timeout=PATIENCE)
         except queue.Empty:
-            raise AssertionError("no line within %d s; standard error: %s" % (PATIENCE, self.stderr))
+            raise AssertionError(f"no line within {PATIENCE} s; standard error: {self.stderr}")
         if line is None:
-            raise AssertionError("standard output ended; standard error: %s" % self.stderr)
+            raise AssertionError(f"standard output ended; standard error: {self.stderr}")
         return line
 
     def receive(self):
@@ -104,14 +104,14 @@ class Child:
     def ready(self):
         message = self.receive()
         if message.get("status") != "ready":
-            raise AssertionError("not ready: %r; standard error: %s" % (message, self.stderr))
+            raise AssertionError(f"not ready: {message!r}; standard error: {self.stderr}")
         return message
 
     def ask(self, task_id, kind="t", payload=None, **extra):
         self.task(task_id, kind, payload, **extra)
         reply = self.receive()
         if reply.get("task_id") != task_id:
-            raise AssertionError("asked for %r, got %r" % (task_id, reply))
+            raise AssertionError(f"asked for {task_id!r}, got {reply!r}")
         return reply
 
     def end(self):

@@ -16,7 +16,8 @@ import runqy  # noqa: E402
 class ReportCase(ChildCase):
     HEAD = (
         ChildCase.HEAD
-        + "import contextvars, logging, os, signal, threading, time, runqy\nfrom runqy import LogHandler, log, progress\n"
+        + "import contextvars, logging, os, signal, threading, time, runqy\n"
+        + "from runqy import LogHandler, log, progress\n"
     )
 
     def until_reply(self, child, task_id):
@@ -40,7 +41,7 @@ class Progress(ReportCase):
     def test_first_and_last_are_sent(self):
         for kind in ("def", "async def"):
             with self.subTest(kind):
-                child = self.start("@task\n%s t(p):\n  for i in range(5): progress(i / 4, 'step %%d' %% i)\n" % kind)
+                child = self.start(f"@task\n{kind} t(p):\n  for i in range(5): progress(i / 4, f'step {{i}}')\n")
                 reports, _, reply = self.run_task(child)
                 self.assertDone(reply, None)
                 self.assertEqual(reports[0], {"task_id": "1", "fraction": 0.0, "message": "step 0"})
@@ -60,7 +61,7 @@ class Progress(ReportCase):
         reports, _, reply = self.run_task(child)
         took = reply["result"]
         # Ten a second, and some more on a machine so busy that the clock runs on between two looks at it.
-        self.assertLessEqual(len(reports), took * 20 + 20, "in %.1f s" % took)
+        self.assertLessEqual(len(reports), took * 20 + 20, f"in {took:.1f} s")
         self.assertEqual((reports[0]["fraction"], reports[-1]["fraction"]), (0, 1))
 
     def test_a_merged_report_does_not_wait_for_the_end(self):
@@ -82,8 +83,8 @@ class Progress(ReportCase):
             """
             class Share:
                 def __float__(self): return 0.75
-            VALUES = {"nan": float("nan"), "inf": float("inf"), "-1": -1, "huge": 10 ** 400, "-huge": -10 ** 400, "none": None,
-                      "share": Share(), "true": True, "text": "0.5", "list": [1]}
+            VALUES = {"nan": float("nan"), "inf": float("inf"), "-1": -1, "huge": 10 ** 400, "-huge": -10 ** 400,
+                      "none": None, "share": Share(), "true": True, "text": "0.5", "list": [1]}
             @task
             def t(p): progress(VALUES[p], 'm' * 300 if p == "share" else 5)
             """
@@ -165,7 +166,8 @@ class Log(ReportCase):
             @task
             def t(p):
                 log.debug("not shown")
-                log.warning("n is %d", 5, extra={"n": 5, "big": 1 << 70, "nan": float("nan"), "list": [1], "none": None, "ok": True})
+                extra = {"n": 5, "big": 1 << 70, "nan": float("nan"), "list": [1], "none": None, "ok": True}
+                log.warning("n is %d", 5, extra=extra)
                 try: 1 / 0
                 except ZeroDivisionError: logging.getLogger("my.app").exception("bad")
                 logging.info("\\udc80 %s", "x" * 100000)
@@ -277,7 +279,13 @@ class Log(ReportCase):
 
     def test_after_run_and_before(self):
         child = self.start(
-            "log.info('before')\n@task\ndef t(p): log.info('during')\nimport atexit; atexit.register(lambda: log.info('after'))\n"
+            """
+            import atexit
+            log.info('before')
+            atexit.register(lambda: log.info('after'))
+            @task
+            def t(p): log.info('during')
+            """
         )
         _, lines, _ = self.run_task(child)
         self.assertEqual([line["message"] for line in lines], ["during"])

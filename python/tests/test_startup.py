@@ -82,7 +82,7 @@ class Load(ChildCase):
         ):
             for kind in ("", "async "):
                 with self.subTest(kind + body):
-                    child = self.start("@load\n%sdef prepare(): %s\n@task\ndef t(p): pass" % (kind, body), ready=False)
+                    child = self.start(f"@load\n{kind}def prepare(): {body}\n@task\ndef t(p): pass", ready=False)
                     message = child.receive()
                     self.assertEqual(message["status"], "error")
                     self.assertTrue(message["error"].startswith(want), message)
@@ -357,7 +357,7 @@ class Documented(unittest.TestCase):
 
     def test_version_is_the_same_everywhere(self):
         with open(os.path.join(ROOT, "docs", "python.md"), encoding="utf-8") as source:
-            self.assertIn('"sdk":"%s"' % runqy.__version__, source.read())
+            self.assertIn(f'"sdk":"{runqy.__version__}"', source.read())
         with open(os.path.join(SDK, "pyproject.toml"), encoding="utf-8") as source:
             self.assertIn("runqy._version.__version__", source.read())
 

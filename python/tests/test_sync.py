@@ -94,10 +94,10 @@ class Replies(ChildCase):
 
     def test_order_and_one_write_per_batch_lose_nothing(self):
         child = self.start("@task\ndef t(p): return p")
-        child.send(*[request("id%d" % n, payload=n) for n in range(5000)])
+        child.send(*[request(f"id{n}", payload=n) for n in range(5000)])
         for n in range(5000):
             reply = child.receive()
-            self.assertEqual((reply["task_id"], reply["result"]), ("id%d" % n, n))
+            self.assertEqual((reply["task_id"], reply["result"]), (f"id{n}", n))
         self.assertEqual(child.end(), 0)
 
     def test_handlers_run_on_the_main_thread_one_at_a_time(self):
@@ -157,7 +157,7 @@ class Errors(ChildCase):
         )
         for value in ("nan", "inf", "-inf"):
             self.assertFailed(
-                child.ask("1", payload=value), r"^ResultError: result\['scores'\]\[1\]\['x'\] is %s" % value
+                child.ask("1", payload=value), rf"^ResultError: result\['scores'\]\[1\]\['x'\] is {value}"
             )
         self.assertDone(child.ask("2", payload="1.5"), {"scores": [1.0, {"x": 1.5}]})
 
@@ -305,7 +305,8 @@ class Output(ChildCase):
             @task
             def t(p):
                 code = "import os; print(sorted(int(n) for n in os.listdir('/dev/fd')))"
-                return subprocess.run([sys.executable, "-c", code], close_fds=False, stdout=subprocess.PIPE).stdout.decode()
+                command = [sys.executable, "-c", code]
+                return subprocess.run(command, close_fds=False, stdout=subprocess.PIPE).stdout.decode()
             """
         )
         listed = json.loads(child.ask("1")["result"])

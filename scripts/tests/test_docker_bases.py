@@ -37,7 +37,7 @@ class DockerBases(unittest.TestCase):
             asked = pathlib.Path(folder, "asked")
             asked.touch()
             env = {name: value for name, value in os.environ.items() if name not in NAMES + ["DEBIAN_MIRROR"]}
-            env.update(environment, PATH="%s:%s" % (folder, os.environ["PATH"]), ASKED=str(asked))
+            env.update(environment, PATH=f"{folder}:{os.environ['PATH']}", ASKED=str(asked))
             done = subprocess.run(
                 [str(ROOT / "scripts/docker-bases")],
                 env=env,
@@ -54,7 +54,7 @@ class DockerBases(unittest.TestCase):
 
     def defaults(self):
         text = (ROOT / "deploy/compose.yaml").read_text()
-        return {name: re.search(r"\$\{%s:-([^}]+)\}" % name, text).group(1) for name in NAMES}
+        return {name: re.search(rf"\$\{{{name}:-([^}}]+)\}}", text).group(1) for name in NAMES}
 
     def test_takes_what_is_there(self):
         images, asked = self.run_with(PRESENT=" ".join(self.defaults().values()))

@@ -121,7 +121,7 @@ class Modules(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             pathlib.Path(folder, "go.mod").write_text("module example.com/other\n\ngo 1.21\n", encoding="utf-8")
             pathlib.Path(folder, "x_test.go").write_text(
-                'package x\n\nimport "testing"\n\nfunc TestX(t *testing.T) { %s }\n' % test, encoding="utf-8"
+                f'package x\n\nimport "testing"\n\nfunc TestX(t *testing.T) {{ {test} }}\n', encoding="utf-8"
             )
             with contextlib.redirect_stdout(io.StringIO()) as out:
                 return run_tests.run_go(["-vet=off", "./..."], folder), out.getvalue()

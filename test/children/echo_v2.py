@@ -67,7 +67,7 @@ def main():
                 "pid": os.getpid(),
                 "python": {
                     "implementation": "CPython",
-                    "version": "%d.%d.%d" % version[:3],
+                    "version": ".".join(map(str, version[:3])),
                     "major": version[0],
                     "minor": version[1],
                     "patchlevel": version[2],

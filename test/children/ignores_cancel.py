@@ -42,7 +42,7 @@ for line in iter(sys.stdin.readline, ""):
     if "ping" in message:
         send({"pong": message["ping"], "lag": 0.0})
     elif "cancel" in message:
-        sys.stderr.write("cancel %s\n" % message["cancel"])
+        sys.stderr.write(f"cancel {message['cancel']}\n")
         sys.stderr.flush()
     elif ASYNC:
         threading.Thread(target=handle, args=(message,), daemon=True).start()

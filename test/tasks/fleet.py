@@ -7,7 +7,7 @@ from runqy import run, task
 
 
 def say(payload, ctx, word):
-    line = "%s %s %s %.3f\n" % (word, ctx.task_id, os.environ["WORKER"], time.time())
+    line = f"{word} {ctx.task_id} {os.environ['WORKER']} {time.time():.3f}\n"
     with open(payload["file"], "a") as f:
         f.write(line)
 

@@ -25,7 +25,7 @@ def sleep(payload):
 def note(payload, ctx):
     """Leaves a line in a file for each time it runs, then waits."""
     with open(payload["file"], "a") as f:
-        f.write("%s %d\n" % (ctx.task_id, ctx.retry_count))
+        f.write(f"{ctx.task_id} {ctx.retry_count}\n")
     time.sleep(payload.get("seconds", 0))
     return payload.get("n")
 
