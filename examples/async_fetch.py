@@ -25,7 +25,7 @@ async def fetch(payload, ctx):
     left = ctx.remaining()  # seconds until the task's deadline, None without one
     timeout = 30.0 if left is None else max(0.1, min(30.0, left))
     try:
-        # urllib blocks. What blocks the event loop blocks every task and makes the worker unhealthy, so it runs in a thread.
+        # In a thread, since urllib blocks. A blocked event loop stops every task and makes the worker unhealthy.
         status, body = await asyncio.get_running_loop().run_in_executor(None, get, url, timeout)
     except urllib.error.HTTPError as exc:
         if exc.code == 429:

@@ -3,9 +3,9 @@
 
 usage: scripts/run_tests.py [--module DIR]... [--suite DIR:TESTS]... [--] [arguments for go test]
 
-Each --module is the folder of one more Go module, whose tests are run with the same arguments. Each --suite is a folder
-of Python code and, below it, the folder of its unittest tests. The last line is "N passed, N failed", with ", N skipped"
-where some were. Exits 1 when a test failed, or when none ran.
+Each --module is the folder of one more Go module, whose tests are run with the same arguments. Each --suite is a
+folder of Python code and, below it, the folder of its unittest tests. The last line is "N passed, N failed", with
+", N skipped" where some were. Exits 1 when a test failed, or when none ran.
 """
 
 import argparse

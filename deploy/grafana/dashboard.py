@@ -14,8 +14,8 @@ RUNBOOK = "https://github.com/runqy/runqy-worker/blob/main/docs/runbook.md"
 METRICS = "https://github.com/runqy/runqy-worker/blob/main/docs/metrics.md"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
-# The choices at the top of the dashboard, as label matchers. Every worker reports the same series about a queue. So these
-# are not chosen by worker, and the queries take their maximum.
+# The choices at the top of the dashboard, as label matchers. Every worker reports the same series about a queue, so
+# these are not chosen by worker, and the queries take their maximum.
 MATCHERS = {
     "JOB": 'job=~"$job"',
     "WORKER": 'job=~"$job", instance=~"$instance"',
@@ -81,7 +81,7 @@ class Board:
         return place
 
     def panel(self, kind, title, description, queries, unit, size, alerts="", table=False, **defaults):
-        """queries are pairs of PromQL and legend; alerts are the names of the alerts whose runbook sections are linked."""
+        """queries are pairs of PromQL and legend; alerts names those whose runbook sections are linked."""
         targets = []
         for i, (expr, legend) in enumerate(queries):
             target = {

@@ -14,8 +14,8 @@ import unittest
 
 SDK = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT = os.path.dirname(SDK)
-# Far longer than anything takes, so that only a hang fails: the machine may be loaded.
-PATIENCE = 60
+# Seconds. Far longer than anything takes, so that only a hang fails: the machine may be loaded.
+TIMEOUT = 60
 
 
 def environment(**extra):
@@ -25,7 +25,7 @@ def environment(**extra):
     return env
 
 
-def _heed_sigint():
+def _default_sigint():
     # A shell has what it runs in the background ignore SIGINT, and that is inherited.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -45,7 +45,7 @@ class Child:
             stderr=subprocess.PIPE,
             bufsize=0,
             env=env or environment(),
-            preexec_fn=_heed_sigint,
+            preexec_fn=_default_sigint,
         )
         self.lines = queue.Queue()
         self._stderr = []
@@ -75,7 +75,7 @@ class Child:
 
     def wait_stderr(self, text):
         with self._stderr_grew:
-            if not self._stderr_grew.wait_for(lambda: text in self.stderr, PATIENCE):
+            if not self._stderr_grew.wait_for(lambda: text in self.stderr, TIMEOUT):
                 raise AssertionError(f"{text!r} never came on standard error, which has: {self.stderr}")
 
     def raw(self, data):
@@ -91,9 +91,9 @@ class Child:
 
     def line(self):
         try:
-            line = self.lines.get(timeout=PATIENCE)
+            line = self.lines.get(timeout=TIMEOUT)
         except queue.Empty:
-            raise AssertionError(f"no line within {PATIENCE} s; standard error: {self.stderr}")
+            raise AssertionError(f"no line within {TIMEOUT} s; standard error: {self.stderr}")
         if line is None:
             raise AssertionError(f"standard output ended; standard error: {self.stderr}")
         return line
@@ -121,9 +121,9 @@ class Child:
         return self.wait()
 
     def wait(self):
-        status = self.process.wait(PATIENCE)
+        status = self.process.wait(TIMEOUT)
         for thread in self._threads:
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
         return status
 
     def kill(self):
@@ -157,7 +157,7 @@ class ChildCase(unittest.TestCase):
         child = Child(self.HEAD + textwrap.dedent(source) + "\nrun()\n", **options)
         self.addCleanup(child.kill)
         if ready:
-            child.greeting = child.ready()
+            child.ready_message = child.ready()
         return child
 
     def fifo(self):

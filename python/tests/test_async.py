@@ -16,7 +16,7 @@ class Replies(ChildCase):
             async def t(p, ctx): return [p, ctx.task_id, threading.current_thread() is threading.main_thread()]
             """
         )
-        self.assertEqual(child.greeting["handlers"], "async")
+        self.assertEqual(child.ready_message["handlers"], "async")
         self.assertDone(child.ask("1", payload="x"), ["x", "1", True])
         self.assertEqual(child.end(), 0)
 
@@ -54,7 +54,7 @@ class Replies(ChildCase):
             task("partial")(functools.partial(two, factor=3))
             """
         )
-        self.assertEqual(child.greeting["handlers"], "async")
+        self.assertEqual(child.ready_message["handlers"], "async")
         self.assertDone(child.ask("1", "object"), "called")
         self.assertDone(child.ask("2", "partial", 5), 15)
 
@@ -73,7 +73,7 @@ class Replies(ChildCase):
                 return threading.current_thread() is threading.main_thread()
             """
         )
-        self.assertEqual(child.greeting["handlers"], "async")
+        self.assertEqual(child.ready_message["handlers"], "async")
         child.task("s", "sync", True)
         self.assertDone(child.ask("a", "async", False), False)
         child.task("b", "async", True)

@@ -219,29 +219,47 @@ class Log(ReportCase):
         child = self.start(
             """
             logging.basicConfig(level="INFO", handlers=[LogHandler()])
-            def struck(*_):
+            # A timer that fires one time for each time it is armed. The code below arms it only when it has fired and its
+            # handler has begun, and the handler arms it only when it has not interrupted itself. So the handler runs in
+            # the middle of everything, itself included, and is never more than two calls deep, however slow the machine.
+            armed, depth, signals = False, 0, 0
+            def arm():
+                global armed
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, (signals % 50 + 1) * 1e-5)
+            def on_alarm(*_):
+                global armed, depth, signals
+                armed = False
+                depth += 1
+                signals += 1
+                if depth == 1: arm()
                 logging.info("signal"); log.info("signal"); progress(0.5, "signal")
-            signal.signal(signal.SIGALRM, struck)
+                depth -= 1
+            signal.signal(signal.SIGALRM, on_alarm)
             class Final:
                 def __del__(self): logging.info("finaliser")
+            def work(between=lambda: None):
+                for i in range(2000):
+                    between()
+                    logging.info("thread %d", i); progress(i / 2000); Final()
             @task
             def t(p):
-                signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-                def chatter():
-                    for i in range(2000): logging.info("thread %d", i); progress(i / 2000); Final()
-                threads = [threading.Thread(target=contextvars.copy_context().run, args=(chatter,)) for _ in range(3)]
+                threads = [threading.Thread(target=contextvars.copy_context().run, args=(work,)) for _ in range(3)]
                 for thread in threads: thread.start()
-                chatter()
+                work(lambda: armed or arm())
                 for thread in threads: thread.join()
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                while armed or depth: time.sleep(0.001)
+                return signals
             """
         )
         _, lines, reply = self.run_task(child)
-        self.assertDone(reply, None)
+        signals = reply["result"]
+        self.assertDone(reply, signals)
+        self.assertGreater(signals, 0, "the timer never fired")
         texts = [line["message"] for line in lines]
-        self.assertEqual(sum(text.startswith("thread") for text in texts), 8000)
-        self.assertGreater(texts.count("signal"), 0)
-        self.assertEqual(texts.count("finaliser"), 8000)
+        self.assertEqual(sum(text.startswith("thread") for text in texts), 8000, "lines of the threads")
+        self.assertEqual(texts.count("signal"), 2 * signals, "lines of the signal handler")
+        self.assertEqual(texts.count("finaliser"), 8000, "lines of the finaliser")
 
     def test_a_forked_child_writes_to_standard_error(self):
         child = self.start(

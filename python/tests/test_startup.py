@@ -10,7 +10,7 @@ import sys
 import textwrap
 import unittest
 
-from harness import PATIENCE, ROOT, SDK, Child, ChildCase, environment
+from harness import TIMEOUT, ROOT, SDK, Child, ChildCase, environment
 
 sys.path.insert(0, SDK)
 import runqy  # noqa: E402
@@ -52,7 +52,7 @@ class Load(ChildCase):
 
     def test_async_beside_synchronous_handlers_only(self):
         child = self.start("@load\nasync def prepare(): return 5\n@task\ndef t(p, ctx): return ctx.loaded")
-        self.assertEqual(child.greeting["handlers"], "sync")
+        self.assertEqual(child.ready_message["handlers"], "sync")
         self.assertDone(child.ask("1"), 5)
         self.assertEqual(child.end(), 0)
 
@@ -67,7 +67,7 @@ class Load(ChildCase):
                 def s(p): return "sync"
             """
         )
-        self.assertEqual(child.greeting["handlers"], "async")
+        self.assertEqual(child.ready_message["handlers"], "async")
         self.assertDone(child.ask("1", "a"), "async")
         self.assertDone(child.ask("2", "s"), "sync")
 
@@ -110,7 +110,7 @@ class FailedStart(ChildCase):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(),
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
         self.assertEqual((done.returncode, done.stdout), (1, b""))
 
@@ -298,7 +298,7 @@ class Documented(unittest.TestCase):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(),
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
         self.assertEqual(done.returncode, 0, done.stderr.decode())
         messages = [json.loads(line) for line in done.stdout.decode().splitlines() if line]

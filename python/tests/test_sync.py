@@ -7,19 +7,19 @@ import subprocess
 import sys
 import unittest
 
-from harness import PATIENCE, Child, ChildCase, environment, request
+from harness import TIMEOUT, Child, ChildCase, environment, request
 
 
 class Replies(ChildCase):
     def test_ready_line(self):
         child = self.start("@task\ndef t(p): return p")
-        self.assertEqual(child.greeting["protocol"], 2)
-        self.assertEqual(child.greeting["handlers"], "sync")
+        self.assertEqual(child.ready_message["protocol"], 2)
+        self.assertEqual(child.ready_message["handlers"], "sync")
         self.assertEqual(
-            sorted(child.greeting["python"]), ["implementation", "major", "minor", "patchlevel", "version"]
+            sorted(child.ready_message["python"]), ["implementation", "major", "minor", "patchlevel", "version"]
         )
-        self.assertEqual(child.greeting["sdk"], "0.1.0")
-        self.assertEqual(child.greeting["pid"], child.process.pid)
+        self.assertEqual(child.ready_message["sdk"], "0.1.0")
+        self.assertEqual(child.ready_message["pid"], child.process.pid)
         self.assertEqual(child.end(), 0)
 
     def test_by_type_and_catch_all(self):
@@ -451,7 +451,7 @@ class Lifetime(ChildCase):
         yield process
         with process.stderr:
             noise = process.stderr.read()
-        self.assertEqual((process.wait(PATIENCE), noise), (0, b""))
+        self.assertEqual((process.wait(TIMEOUT), noise), (0, b""))
 
     def test_worker_gone(self):
         for source in (
