@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-from typing import Any, Callable
+from typing import Any, Callable, List
 
 
 class WorkerGone(Exception):
@@ -39,13 +39,15 @@ class Channel:
         #: Called once, on the thread that finds that the worker is gone.
         self.on_gone: Callable[[], None] = lambda: None
         self.forked = False
-        # What was printed but not yet flushed now goes to the log. From here on every line is flushed when it ends.
-        stdout: Any = sys.stdout
-        try:
-            stdout.flush()
-            stdout.reconfigure(line_buffering=True, errors="backslashreplace")
-        except (AttributeError, OSError, ValueError):
-            pass  # sys.stdout is None, closed, or an object of the task file's own
+        # What was printed but not yet flushed now goes to the log. From here on every line is flushed when it ends;
+        # standard error does so by itself only from Python 3.9 on.
+        streams: List[Any] = [sys.stdout, sys.stderr]
+        for stream in streams:
+            try:
+                stream.flush()
+                stream.reconfigure(line_buffering=True, errors="backslashreplace")
+            except (AttributeError, OSError, ValueError):
+                pass  # None, closed, or an object of the task file's own
         os.register_at_fork(after_in_child=self._after_fork)
 
     def _after_fork(self) -> None:
