@@ -52,8 +52,8 @@ e2e: ## test what is seen and told: dashboard, alerts and Grafana's queries, in 
 
 .PHONY: docker-test
 docker-test: ## build the image and run deploy/compose.yaml on real containers; skipped where no Docker engine answers
-	@if ! said=$$(docker version --format '{{.Server.Version}}' 2>&1); then \
-		echo "docker-test: skipped: no Docker engine answers:" $$said; exit 0; fi; \
+	@if ! output=$$(docker version --format '{{.Server.Version}}' 2>&1); then \
+		echo "docker-test: skipped: no Docker engine answers:" $$output; exit 0; fi; \
 	echo "docker-test: this takes some minutes; a test says how it went when it ends"; \
 	set -x; \
 	scripts/install-tools docker-compose; \

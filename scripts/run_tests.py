@@ -29,7 +29,7 @@ class GoEvents:
     def __init__(self, out):
         self._out = out
         self._output = collections.defaultdict(list)  # (package, test) -> what it printed; dropped when it passes
-        self._build_output = collections.defaultdict(list)  # import path -> what the compiler said
+        self._build_output = collections.defaultdict(list)  # import path -> the compiler's output
         self._results = {}  # (package, test) -> "pass", "fail", "skip", or None while it runs
         self._broken = []  # packages that failed outside their tests
         self.failures = []  # names, in the order in which they failed
@@ -78,7 +78,7 @@ class GoEvents:
                 self._broken.append(package)
                 self.failures.append(package)
                 self._show("outside the tests", self._build_output.pop(event.get("FailedBuild"), []))
-            # The race detector, a panic or TestMain may have had the last word after the tests had theirs.
+            # What the race detector, a panic or TestMain printed after the tests.
             self._show(
                 "", [text for text in self._output[package, ""] if not text.startswith(("FAIL", "PASS", "exit status"))]
             )

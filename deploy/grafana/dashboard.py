@@ -3,8 +3,8 @@
 
 usage: deploy/grafana/dashboard.py >deploy/grafana/dashboards/runqy-worker.json      (make generate does so)
 
-Forty panels that look alike are three thousand lines of JSON, and nobody reads those. Here a panel is what is special
-about it: what it shows, the query, the unit, the alerts that look at the same, and their limit as a line.
+The JSON of its forty panels is three thousand lines long, most of them the same in each panel. This file has what
+differs: what a panel shows, its query, its unit, the alerts on the same metric, and their limit as a line.
 """
 
 import json
@@ -186,14 +186,14 @@ def now(board):
     board.row("Now")
     board.stat(
         "Unhealthy workers",
-        "Workers that answer Prometheus and say that they are not healthy: they take no tasks.",
+        "Workers that Prometheus can scrape and that report that they are unhealthy: they take no tasks.",
         "count(runqy_worker_healthy{<WORKER>}) - sum(runqy_worker_healthy{<WORKER>})",
         "short",
         steps("green", (1, "orange")),
         "RunqyWorkerUnhealthy",
     )
     board.stat(
-        "Targets that do not answer",
+        "Targets down",
         "Targets of the chosen jobs that Prometheus cannot scrape.",
         "count(up{<WORKER>}) - sum(up{<WORKER>})",
         "short",
@@ -201,22 +201,22 @@ def now(board):
         "RunqyWorkerDown",
     )
     board.stat(
-        "Alerts that fire",
-        "Alerts of metrics/rules, whatever is chosen above. They also stand as marks in the graphs below.",
+        "Firing alerts",
+        "Alerts of metrics/rules, whatever is chosen above. The graphs below show them as marks.",
         'count(ALERTS{alertname=~"Runqy.+", alertstate="firing"}) or vector(0)',
         "short",
         steps("green", (1, "red")),
     )
     board.stat(
-        "Tasks that wait",
-        "Pending tasks of the chosen queues.",
+        "Pending tasks",
+        "Tasks that wait in the chosen queues.",
         "sum(max by (job, queue) (runqy_queue_pending_tasks{<QUEUE>}))",
         "short",
         steps("green", (1000, "orange")),
         "RunqyQueueBacklog",
     )
     board.stat(
-        "Oldest waits for",
+        "Oldest pending task",
         "Age of the task that has waited longest in any of the chosen queues.",
         "max(runqy_queue_latency_seconds{<QUEUE>})",
         "s",
@@ -224,8 +224,8 @@ def now(board):
         "RunqyQueueLatencyHigh",
     )
     board.stat(
-        "Attempts that fail",
-        "Share of the attempts that failed. They are tried again until their limit.",
+        "Failed attempts",
+        "Share of the attempts that failed. They are retried until the limit.",
         "sum(rate(runqy_tasks_failed_total{<BOTH>}[<RANGE>]))"
         " / (sum(rate(runqy_tasks_processed_total{<BOTH>}[<RANGE>])) > 0)",
         "percentunit",
@@ -242,7 +242,7 @@ def workers(board):
     health = board.panel(
         "state-timeline",
         "Health",
-        "Each worker over time. Not answering: Prometheus cannot scrape it.",
+        "Each worker over time. Down: Prometheus cannot scrape it.",
         [("runqy_worker_healthy{<WORKER>} or (up{<WORKER>} == 0) - 1", "{{instance}}")],
         "short",
         (12, 9),
@@ -250,7 +250,7 @@ def workers(board):
         thresholds=steps("green"),
         color={"mode": "thresholds"},
         custom={"fillOpacity": 80, "lineWidth": 0},
-        mappings=value_names(("1", "healthy", "green"), ("0", "not healthy", "orange"), ("-1", "not answering", "red")),
+        mappings=value_names(("1", "healthy", "green"), ("0", "unhealthy", "orange"), ("-1", "down", "red")),
     )
     health["options"] = {
         "alignValue": "left",
@@ -260,10 +260,10 @@ def workers(board):
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
         "tooltip": {"mode": "single", "sort": "none"},
     }
-    who = board.panel(
+    table = board.panel(
         "table",
-        "Who they are",
-        "The workers that answer now.",
+        "Running workers",
+        "The workers that Prometheus scrapes now.",
         [
             ("max by (instance, worker_id, version, environment, python_version) (runqy_worker_info{<WORKER>})", ""),
             ("max by (instance) (runqy_worker_healthy{<WORKER>})", ""),
@@ -278,7 +278,7 @@ def workers(board):
         color={"mode": "thresholds"},
         custom={"align": "auto", "cellOptions": {"type": "auto"}, "filterable": True},
     )
-    who["fieldConfig"]["overrides"] = [
+    table["fieldConfig"]["overrides"] = [
         {
             "matcher": {"id": "byName", "options": "healthy"},
             "properties": [
@@ -288,7 +288,7 @@ def workers(board):
         },
         {"matcher": {"id": "byName", "options": "up for"}, "properties": [{"id": "unit", "value": "s"}]},
     ]
-    who["options"] = {
+    table["options"] = {
         "cellHeight": "sm",
         "footer": {"show": False},
         "showHeader": True,
@@ -305,7 +305,7 @@ def workers(board):
         ("python_version", "Python"),
         ("environment", "environment"),
     ]
-    who["transformations"] = [
+    table["transformations"] = [
         {"id": "merge", "options": {}},
         {
             "id": "organize",
@@ -317,8 +317,8 @@ def workers(board):
         },
     ]
     board.graph(
-        "Slots taken",
-        "Tasks that the Python process has and has not answered, of the most it is given at once.",
+        "Share of slots in use",
+        "Tasks in flight in the Python process, as a share of the worker's concurrency.",
         [("runqy_worker_active_tasks{<WORKER>} / runqy_worker_concurrency{<WORKER>}", "{{instance}}")],
         "percentunit",
         alerts="RunqyQueueBacklog",
@@ -326,7 +326,7 @@ def workers(board):
     )
     board.graph(
         "Event loop lag",
-        "How late the event loop of the Python process turns, or its answer to a ping is.",
+        "How late the event loop of the Python process runs, or its answer to a ping is.",
         [("runqy_worker_event_loop_lag_seconds{<WORKER>}", "{{instance}}")],
         "s",
         alerts="RunqyEventLoopBlocked",
@@ -348,7 +348,7 @@ def workers(board):
     )
     board.graph(
         "Crashes, by cause",
-        "Exits of the Python process that nobody asked for.",
+        "Exits of the Python process that the worker did not cause.",
         [("sum by (cause) (increase(runqy_worker_crashes_total{<WORKER>}[<RANGE>]))", "{{cause}}")],
         "short",
         12,
@@ -375,7 +375,7 @@ def queues(board):
     board.row("Queues")
     board.graph(
         "Pending",
-        "Tasks that wait. Every worker tells the same, so this is the maximum over them.",
+        "Tasks that wait. Every worker reports the same number, so this is the maximum over them.",
         [("max by (job, queue) (runqy_queue_pending_tasks{<QUEUE>})", "{{queue}}")],
         "short",
         alerts="RunqyQueueBacklog RunqyNoProgress",
@@ -390,18 +390,18 @@ def queues(board):
         limit=300,
     )
     board.graph(
-        "Active", "Tasks that a worker has.", [(by_state("active"), "{{queue}}")], "short", alerts="RunqyNoProgress"
+        "Active", "Tasks in flight on a worker.", [(by_state("active"), "{{queue}}")], "short", alerts="RunqyNoProgress"
     )
     board.graph(
         "Retry and scheduled",
-        "Failed tasks that will be tried again, and tasks that were enqueued for later.",
+        "Failed tasks that will be retried, and tasks that were enqueued for later.",
         [(by_state("retry"), "{{queue}} retry"), (by_state("scheduled"), "{{queue}} scheduled")],
         "short",
         alerts="RunqyTaskFailures",
     )
     board.graph(
         "Archived",
-        "Tasks that were given up: out of tries, or not to be tried again.",
+        "Tasks that have failed for good: out of retries, or not to be retried.",
         [(by_state("archived"), "{{queue}}")],
         "short",
         alerts="RunqyTaskFailures",
@@ -420,7 +420,7 @@ def tasks(board):
     board.row("Tasks")
     board.graph(
         "Throughput",
-        "Attempts that ended, well or not, per second.",
+        "Attempts that ended, with success or failure, per second.",
         [("sum by (job, queue) (rate(runqy_tasks_processed_total{<BOTH>}[<RANGE>]))", "{{queue}}")],
         "suffix:/s",
         12,
@@ -428,8 +428,8 @@ def tasks(board):
         stacked=True,
     )
     board.graph(
-        "Share of attempts that fail",
-        "They are tried again until their limit.",
+        "Share of failed attempts",
+        "They are retried until the limit.",
         [
             (
                 "sum by (job, queue) (rate(runqy_tasks_failed_total{<BOTH>}[<RANGE>]))\n/\n"
@@ -443,7 +443,7 @@ def tasks(board):
         limit=0.1,
         max=1,
     )
-    explained = "From handing an attempt to the Python process to its answer."
+    explained = "From the request to the Python process to its reply."
     board.graph("Duration, p50", explained, [(quantile(0.5), "{{queue}}")], "s", 12, "RunqyTasksSlow")
     p95 = board.graph("Duration, p95", explained, [(quantile(0.95), "{{queue}}")], "s", 12, "RunqyTasksSlow", limit=60)
     p95["targets"][0]["exemplar"] = True  # they carry the task's id
@@ -453,7 +453,7 @@ def python_processes(board):
     board.row("Python processes")
     board.graph(
         "CPU",
-        "Processors that the Python process uses.",
+        "CPU seconds per second that the Python process uses.",
         [("rate(runqy_child_process_cpu_seconds_total{<WORKER>}[<RANGE>])", "{{instance}}")],
         "short",
         alerts="RunqyTasksSlow",
@@ -500,23 +500,23 @@ def fleet(board):
     board.row("Fleet")
     board.graph(
         "Workers by state",
-        "As the fleet's health checker sees them.",
+        "As the fleet's leader classifies them.",
         [("max by (job, state) (runqy_fleet_workers{<JOB>})", "{{state}}")],
         "short",
         alerts="RunqyWorkerDown RunqyFleetUnchecked",
         stacked=True,
     )
     board.graph(
-        "Health checkers",
-        "Processes that hold the role: 1, or nobody checks the fleet.",
-        [("sum(runqy_fleet_checker{<JOB>})", "checkers")],
+        "Leaders",
+        "Processes that check the fleet: 1 when all is well; with 0 the fleet is unchecked.",
+        [("sum(runqy_fleet_checker{<JOB>})", "leaders")],
         "short",
         alerts="RunqyFleetUnchecked",
         max=2,
     )
     board.graph(
-        "Workers found dead, by reason",
-        "Each once, by how it showed.",
+        "Dead workers, by reason",
+        "Each dead worker counts one time, by how it was detected.",
         [("sum by (reason) (increase(runqy_fleet_dead_total{<JOB>}[<RANGE>]))", "{{reason}}")],
         "short",
         alerts="RunqyWorkerDown",
@@ -525,7 +525,7 @@ def fleet(board):
     )
     board.graph(
         "Tasks recovered",
-        "Tasks taken back from workers that are gone, by queue and by how their end was known.",
+        "Tasks recovered from dead workers, by queue and by how the death was detected.",
         [("sum by (queue, reason) (increase(runqy_tasks_recovered_total{<QUEUE>}[<RANGE>]))", "{{queue}} {{reason}}")],
         "short",
         12,
@@ -534,8 +534,8 @@ def fleet(board):
         bars=True,
     )
     board.graph(
-        "Acknowledgements fenced",
-        "Answers of workers that came too late: the task had been given to another attempt.",
+        "Late acknowledgements refused",
+        "Acknowledgements that came too late: the task had gone to another attempt.",
         [("sum by (queue) (increase(runqy_tasks_fenced_total{<BOTH>}[<RANGE>]))", "{{queue}}")],
         "short",
         12,

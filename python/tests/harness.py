@@ -76,7 +76,7 @@ class Child:
     def wait_stderr(self, text):
         with self._stderr_grew:
             if not self._stderr_grew.wait_for(lambda: text in self.stderr, TIMEOUT):
-                raise AssertionError(f"{text!r} never came on standard error, which has: {self.stderr}")
+                raise AssertionError(f"{text!r} never came on standard error, which is: {self.stderr}")
 
     def raw(self, data):
         view = memoryview(data)
@@ -153,7 +153,7 @@ class ChildCase(unittest.TestCase):
     HEAD = "from runqy import Context, Permanent, Retry, load, run, task\n"
 
     def start(self, source, ready=True, **options):
-        """A child with this task file; `run()` is appended. Waits until it is ready unless told otherwise."""
+        """A child with this task file; `run()` is appended. Waits until it is ready, unless ready is false."""
         child = Child(self.HEAD + textwrap.dedent(source) + "\nrun()\n", **options)
         self.addCleanup(child.kill)
         if ready:
@@ -168,10 +168,29 @@ class ChildCase(unittest.TestCase):
         os.mkfifo(path)
         return path
 
-    def assertFailed(self, reply, pattern, retry=True):
-        self.assertIsNone(reply["result"], reply)
-        self.assertRegex(reply["error"] or "", pattern)
-        self.assertIs(reply["retry"], retry, reply)
-
     def assertDone(self, reply, result):
-        self.assertEqual((reply["result"], reply["error"], reply["retry"]), (result, None, False))
+        got = (reply["result"], reply["error"], reply["retry"])
+        self.assertEqual(got, (result, None, False), f"result, error and retry of the reply {reply}")
+
+    def assertFailed(self, reply, pattern, retry=True):
+        self.assertIsNone(reply["result"], f"result of the reply {reply}")
+        self.assertRegex(reply["error"] or "", pattern, f"error of the reply {reply}")
+        self.assertIs(reply["retry"], retry, f"retry of the reply {reply}")
+
+    def assertEnds(self, child, status=0):
+        """The child exits with this status when its standard input ends."""
+        self.assertEqual(child.end(), status, f"exit status; standard error: {child.stderr}")
+
+    def assertExits(self, child, status):
+        """The child exits with this status by itself."""
+        self.assertEqual(child.wait(), status, f"exit status; standard error: {child.stderr}")
+
+    def assertNoMoreLines(self, child):
+        """The child, which has exited, wrote nothing that was not received."""
+        self.assertIsNone(child.lines.get(timeout=TIMEOUT), "a line that should not have been written")
+
+    def assertInStderr(self, text, child):
+        self.assertIn(text, child.stderr, "standard error")
+
+    def assertNotInStderr(self, text, child):
+        self.assertNotIn(text, child.stderr, "standard error")

@@ -18,7 +18,7 @@ class Replies(ChildCase):
         )
         self.assertEqual(child.ready_message["handlers"], "async")
         self.assertDone(child.ask("1", payload="x"), ["x", "1", True])
-        self.assertEqual(child.end(), 0)
+        self.assertEnds(child)
 
     def test_concurrent(self):
         # Each waits for the other: one at a time they would never end.
@@ -80,7 +80,7 @@ class Replies(ChildCase):
         self.assertEqual(
             {(r["task_id"], r["result"]) for r in (child.receive(), child.receive())}, {("s", True), ("b", False)}
         )
-        self.assertEqual(child.end(), 0)
+        self.assertEnds(child)
 
     def test_end_of_input_finishes_both_kinds(self):
         child = self.start(
@@ -93,7 +93,7 @@ class Replies(ChildCase):
             """
         )
         child.send(*[request(kind + str(n), kind, n) for kind in ("async", "sync") for n in range(5)])
-        self.assertEqual(child.end(), 0)
+        self.assertEnds(child)
         self.assertEqual(len({child.receive()["task_id"] for _ in range(10)}), 10)
 
     def test_background_tasks_and_generators_are_closed_at_the_end(self):
@@ -112,8 +112,8 @@ class Replies(ChildCase):
             """
         )
         self.assertDone(child.ask("1"), 1)
-        self.assertEqual(child.end(), 0)
-        self.assertIn("background closed", child.stderr)
+        self.assertEnds(child)
+        self.assertInStderr("background closed", child)
 
 
 class Errors(ChildCase):
@@ -154,7 +154,7 @@ class Errors(ChildCase):
         self.assertFailed(child.ask("10", payload="nan"), "^ResultError: result is nan")
         self.assertFailed(child.ask("11", payload="set"), "^ResultError: result is of type set")
         self.assertDone(child.ask("12"), "fine")
-        self.assertEqual(child.end(), 0)
+        self.assertEnds(child)
 
     def test_exit_in_a_callback(self):
         child = self.start(
@@ -200,8 +200,8 @@ class Errors(ChildCase):
             """
         )
         self.assertDone(child.ask("1"), "the parent's")
-        self.assertEqual(child.end(), 0)
-        self.assertIsNone(child.lines.get(timeout=5))
+        self.assertEnds(child)
+        self.assertNoMoreLines(child)
 
     def test_ctrl_c_ends_the_process(self):
         child = self.start("import asyncio\n@task\nasync def t(p): await asyncio.sleep(3600)")
@@ -209,8 +209,8 @@ class Errors(ChildCase):
         child.send({"ping": 1})
         child.receive()
         child.process.send_signal(signal.SIGINT)
-        self.assertEqual(child.wait(), 130)
-        self.assertNotIn("Traceback", child.stderr)
+        self.assertExits(child, 130)
+        self.assertNotInStderr("Traceback", child)
 
 
 class Cancel(ChildCase):
@@ -262,9 +262,9 @@ class Cancel(ChildCase):
         os.close(os.open(fifo, os.O_WRONLY))
         self.assertDone(child.receive(), None)
         self.assertFailed(child.receive(), "^Cancelled: ", retry=True)
-        self.assertEqual(child.end(), 0)
-        self.assertIsNone(child.lines.get(timeout=5))
-        self.assertNotIn("begun", child.stderr)
+        self.assertEnds(child)
+        self.assertNoMoreLines(child)
+        self.assertNotInStderr("begun", child)
 
 
 class Lag(ChildCase):
@@ -273,7 +273,7 @@ class Lag(ChildCase):
         return child.receive()["lag"]
 
     def test_a_free_loop_and_a_blocked_one(self):
-        # The handler blocks the loop until told otherwise, through a pipe, so that no length of time is assumed.
+        # The handler blocks the loop until the test opens a pipe, so that no length of time is assumed.
         child = self.start(
             """
             import os
@@ -291,7 +291,7 @@ class Lag(ChildCase):
         seen = self.lag(child)
         while seen < 1.0:  # ends: it grows as long as the loop is blocked, and pongs come from another thread
             more = self.lag(child)
-            self.assertGreaterEqual(more, seen)
+            self.assertGreaterEqual(more, seen, "lag of a loop that is still blocked")
             seen = more
         os.close(os.open(fifo, os.O_WRONLY))
         self.assertDone(child.receive(), 1)
@@ -311,7 +311,7 @@ class Lag(ChildCase):
             """
         )
         self.assertDone(child.ask("1"), 1)
-        self.assertLess(self.lag(child), 0.7)
+        self.assertLess(self.lag(child), 0.7, "lag, in seconds")
 
     def test_blocked_by_a_synchronous_handler_beside_it(self):
         child = self.start(
@@ -325,7 +325,7 @@ class Lag(ChildCase):
         )
         child.task("1", "s")
         self.assertDone(child.ask("2", "a"), 1)
-        self.assertLess(self.lag(child), 5)
+        self.assertLess(self.lag(child), 5, "lag, in seconds")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""progress() and log: what leaves the process, and what it takes."""
+"""progress() and log: which reports and lines are sent, and when."""
 
 import contextlib
 import io
-import json
 import logging
 import sys
 import unittest
@@ -46,7 +45,7 @@ class Progress(ReportCase):
                 self.assertDone(reply, None)
                 self.assertEqual(reports[0], {"task_id": "1", "fraction": 0.0, "message": "step 0"})
                 self.assertEqual(reports[-1], {"task_id": "1", "fraction": 1.0, "message": "step 4"})
-                self.assertEqual(child.end(), 0)
+                self.assertEnds(child)
 
     def test_a_million_reports(self):
         child = self.start(
@@ -60,8 +59,8 @@ class Progress(ReportCase):
         )
         reports, _, reply = self.run_task(child)
         took = reply["result"]
-        # Ten a second, and some more on a machine so busy that the clock runs on between two looks at it.
-        self.assertLessEqual(len(reports), took * 20 + 20, f"in {took:.1f} s")
+        # Ten a second, and some more on a machine so busy that time passes between two reads of the clock.
+        self.assertLessEqual(len(reports), took * 20 + 20, f"number of reports in {took:.1f} s")
         self.assertEqual((reports[0]["fraction"], reports[-1]["fraction"]), (0, 1))
 
     def test_a_merged_report_does_not_wait_for_the_end(self):
@@ -141,8 +140,8 @@ class Progress(ReportCase):
         child.task("1", "a", "one")
         child.task("2", "a", "two")
         messages = [child.receive() for _ in range(4)]
-        told = {m["progress"]["task_id"]: m["progress"]["message"] for m in messages if "progress" in m}
-        self.assertEqual(told, {"1": "one", "2": "two"})
+        messages = {m["progress"]["task_id"]: m["progress"]["message"] for m in messages if "progress" in m}
+        self.assertEqual(messages, {"1": "one", "2": "two"})
         reports, _, reply = self.run_task(child, "3", "thread")
         self.assertEqual([(r["task_id"], r["message"]) for r in reports], [("3", "copied"), ("3", "by its context")])
         self.assertEqual(self.run_task(child, "4", "after")[0], [])
@@ -157,7 +156,7 @@ class Progress(ReportCase):
 
 
 class Log(ReportCase):
-    def test_lines_know_their_task(self):
+    def test_lines_carry_the_id_of_their_task(self):
         child = self.start(
             """
             logging.basicConfig(level="INFO", handlers=[LogHandler()])
@@ -190,17 +189,17 @@ class Log(ReportCase):
         )
         self.assertEqual((lines[1]["level"], lines[1]["logger"], lines[1]["task_id"]), ("error", "my.app", "1"))
         self.assertRegex(lines[1]["message"], "(?s)^bad\nTraceback .*ZeroDivisionError: division by zero$")
-        self.assertLess(len(lines[2]["message"]), 16 << 10)
-        self.assertEqual(len(lines), 3)
-        self.assertNotIn("bad", child.stderr)
+        self.assertLess(len(lines[2]["message"]), 16 << 10, "length of a message of 100000 characters")
+        self.assertEqual(len(lines), 3, f"number of log lines: {lines}")
+        self.assertNotInStderr("bad", child)
 
     def test_the_last_line_before_a_crash_is_there(self):
         child = self.start("@task\ndef t(p):\n  log.error('about to'); os._exit(9)\n")
         child.task("1")
         self.assertEqual(child.receive()["log"]["message"], "about to")
-        self.assertEqual(child.wait(), 9)
+        self.assertExits(child, 9)
 
-    def test_a_formatter_of_ones_own(self):
+    def test_a_custom_formatter(self):
         child = self.start(
             """
             handler = LogHandler()
@@ -267,9 +266,9 @@ class Log(ReportCase):
             @task
             def t(p):
                 stop = threading.Event()
-                def chatter():
+                def report():
                     while not stop.is_set(): progress(0.5); log.info("parent")
-                thread = threading.Thread(target=contextvars.copy_context().run, args=(chatter,))
+                thread = threading.Thread(target=contextvars.copy_context().run, args=(report,))
                 thread.start()
                 for i in range(20):
                     pid = os.fork()
@@ -283,7 +282,7 @@ class Log(ReportCase):
         self.assertDone(reply, None)
         self.assertEqual({report["message"] for report in reports}, {""})
         self.assertEqual({line["message"] for line in lines}, {"parent"})
-        self.assertEqual(child.end(), 0)
+        self.assertEnds(child)
         self.assertEqual(
             child.stderr.count("INFO runqy: child\n"), 20
         )  # beside what Python says about forking with threads
@@ -307,7 +306,7 @@ class Log(ReportCase):
         )
         _, lines, _ = self.run_task(child)
         self.assertEqual([line["message"] for line in lines], ["during"])
-        self.assertEqual(child.end(), 0)
+        self.assertEnds(child)
         self.assertEqual(child.stderr, "INFO runqy: before\nINFO runqy: after\n")
 
     def test_a_flood_loses_nothing(self):

@@ -47,7 +47,7 @@ class DockerBases(unittest.TestCase):
                 encoding="utf-8",
                 timeout=60,
             )
-            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(done.returncode, 0, f"exit status; standard error: {done.stderr}")
             images = dict(line.split("=", 1) for line in done.stdout.splitlines())
             self.assertEqual(list(images), NAMES)
             return images, asked.read_text().splitlines()
@@ -59,7 +59,9 @@ class DockerBases(unittest.TestCase):
     def test_takes_what_is_there(self):
         images, asked = self.run_with(PRESENT=" ".join(self.defaults().values()))
         self.assertEqual(images, self.defaults())
-        self.assertFalse([line for line in asked if not line.startswith("image inspect")])
+        self.assertEqual(
+            [line for line in asked if not line.startswith("image inspect")], [], "commands that docker must not get"
+        )
 
     def test_pulls(self):
         images, asked = self.run_with(REGISTRY="yes")
@@ -68,14 +70,14 @@ class DockerBases(unittest.TestCase):
 
     def test_makes_them_where_there_is_no_registry(self):
         images, asked = self.run_with()
-        self.assertEqual(len([line for line in asked if line.startswith("pull")]), 1, asked)
+        self.assertEqual(len([line for line in asked if line.startswith("pull")]), 1, f"number of pulls: {asked}")
         built = [line.split()[4] for line in asked if line.startswith("build")]
         self.assertEqual(built, list(images.values()))
-        self.assertTrue(all(image.startswith("runqy-base/") for image in built), built)
+        self.assertEqual([image for image in built if not image.startswith("runqy-base/")], [], "images of other names")
 
         again, asked = self.run_with(PRESENT=" ".join(built))
         self.assertEqual(again, images)
-        self.assertFalse([line for line in asked if line.startswith("build")])
+        self.assertEqual([line for line in asked if line.startswith("build")], [], "commands that docker must not get")
 
     def test_leaves_what_the_environment_names(self):
         mine = {name: "mine/" + name.lower() for name in NAMES}
