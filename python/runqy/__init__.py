@@ -4,7 +4,7 @@
 
     @task("hello")
     def hello(payload):
-        return {"greeting": "hello " + payload["name"]}
+        return {"greeting": f"Hello, {payload['name']}!"}
 
     if __name__ == "__main__":
         run()
