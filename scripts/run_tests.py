@@ -8,6 +8,8 @@ folder of Python code and, below it, the folder of its unittest tests. The last 
 ", N skipped" where some were. Exits 1 when a test failed, or when none ran.
 """
 
+from __future__ import annotations
+
 import argparse
 import collections
 import json
@@ -15,8 +17,15 @@ import os
 import re
 import subprocess
 import sys
+from typing import Any, DefaultDict, Dict, Iterable, List, NamedTuple, Optional, TextIO, Tuple
 
-Count = collections.namedtuple("Count", "passed failed skipped")
+
+class Count(NamedTuple):
+    """How many tests ended in each way."""
+
+    passed: int
+    failed: int
+    skipped: int
 
 
 class GoEvents:
@@ -26,15 +35,22 @@ class GoEvents:
     its tests (it does not compile, TestMain complains, it runs out of time) counts as one failure.
     """
 
-    def __init__(self, out):
+    def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._output = collections.defaultdict(list)  # (package, test) -> what it printed; dropped when it passes
-        self._build_output = collections.defaultdict(list)  # import path -> the compiler's output
-        self._results = {}  # (package, test) -> "pass", "fail", "skip", or None while it runs
-        self._broken = []  # packages that failed outside their tests
-        self.failures = []  # names, in the order in which they failed
+        self._output: DefaultDict[Tuple[str, str], List[str]] = collections.defaultdict(
+            list
+        )  # (package, test) -> what it printed; dropped when it passes
+        self._build_output: DefaultDict[str, List[str]] = collections.defaultdict(
+            list
+        )  # import path -> the compiler's output
+        self._results: Dict[
+            Tuple[str, str], Optional[str]
+        ] = {}  # (package, test) -> "pass", "fail", "skip", or None while it runs
+        self._broken: List[str] = []  # packages that failed outside their tests
+        self.failures: List[str] = []  # names, in the order in which they failed
 
-    def feed(self, line):
+    def feed(self, line: str) -> None:
+        """Read one line of the output of go test."""
         try:
             event = json.loads(line)
             action = event["Action"]
@@ -58,8 +74,8 @@ class GoEvents:
             if action == "pass":
                 self._output.pop((package, test), None)
 
-    def _finish_package(self, package, action, event):
-        tests = [test for (owner, test) in self._results if owner == package]
+    def _finish_package(self, package: str, action: str, event: Dict[str, Any]) -> None:
+        tests = [test for (of, test) in self._results if of == package]
         for test in tests:
             if self._results[package, test] is None:
                 self._results[package, test] = "fail"
@@ -68,8 +84,8 @@ class GoEvents:
         failed = [test for test in counted if self._results[package, test] == "fail"]
 
         label = {"pass": "ok  ", "fail": "FAIL", "skip": "none"}[action]
-        note = f"{len(counted)} tests" if counted else "no tests"
-        self._out.write(f"{label} {package}  {event.get('Elapsed', 0):.1f}s  ({note})\n")
+        summary = f"{len(counted)} tests" if counted else "no tests"
+        self._out.write(f"{label} {package}  {event.get('Elapsed', 0):.1f}s  ({summary})\n")
         if action == "fail":
             for test in failed:
                 self.failures.append(f"{package} {test}")
@@ -77,7 +93,7 @@ class GoEvents:
             if not failed:
                 self._broken.append(package)
                 self.failures.append(package)
-                self._show("outside the tests", self._build_output.pop(event.get("FailedBuild"), []))
+                self._show("outside the tests", self._build_output.pop(event.get("FailedBuild", ""), []))
             # What the race detector, a panic or TestMain printed after the tests.
             self._show(
                 "", [text for text in self._output[package, ""] if not text.startswith(("FAIL", "PASS", "exit status"))]
@@ -89,30 +105,31 @@ class GoEvents:
         self._output.pop((package, ""), None)
         self._out.flush()
 
-    def _with_parents(self, package, test):
+    def _with_parents(self, package: str, test: str) -> List[str]:
         parts = test.split("/")
         names = ["/".join(parts[: i + 1]) for i in range(len(parts))]
         return [text for name in names for text in self._output[package, name]]
 
-    def _show(self, title, lines):
+    def _show(self, title: str, lines: Iterable[str]) -> None:
         noise = re.compile(r"^\s*=== (RUN|PAUSE|CONT|NAME) ")
         text = "".join(line for line in lines if not noise.match(line))
         if title:
             self._out.write(f"  --- {title}\n")
         self._out.write("".join("      " + line + "\n" for line in text.splitlines()))
 
-    def _counts(self, package, test):
-        below = [name for (owner, name) in self._results if owner == package and name.startswith(test + "/")]
+    def _counts(self, package: str, test: str) -> bool:
+        below = [name for (of, name) in self._results if of == package and name.startswith(test + "/")]
         if not below:
             return True
         return self._results[package, test] == "fail" and all(self._results[package, name] != "fail" for name in below)
 
-    def count(self):
+    def count(self) -> Count:
+        """The tests so far, over all packages."""
         results = [result for (package, test), result in self._results.items() if self._counts(package, test)]
         return Count(results.count("pass"), results.count("fail") + len(self._broken), results.count("skip"))
 
 
-def read_unittest(output, exit_code):
+def read_unittest(output: str, exit_code: int) -> Count:
     """Counts from what `python -m unittest` wrote to its standard error."""
     ran = re.search(r"^Ran (\d+) tests? in ", output, re.MULTILINE)
     last = re.search(r"^(?:OK|FAILED|NO TESTS RAN)(?: \((.*)\))?\s*$", output, re.MULTILINE)
@@ -126,13 +143,14 @@ def read_unittest(output, exit_code):
     return Count(max(int(ran.group(1)) - failed - skipped, 0), failed, skipped)
 
 
-def run_go(arguments, module=""):
+def run_go(arguments: List[str], module: str = "") -> Tuple[Count, List[str]]:
     """Runs go test, in the folder of another module if one is named; returns its count and the names of what failed."""
     command = ["go", "test"] + (["-C", module] if module else []) + ["-json"] + arguments
     events = GoEvents(sys.stdout)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace"
     ) as go:
+        assert go.stdout is not None  # a pipe was asked for
         for line in go.stdout:
             events.feed(line)
     count = events.count()
@@ -141,7 +159,7 @@ def run_go(arguments, module=""):
     return count, events.failures
 
 
-def run_suite(suite):
+def run_suite(suite: str) -> Tuple[Count, List[str]]:
     """Runs one folder of Python tests; returns its count and the names of what failed."""
     folder, _, tests = suite.partition(":")
     command = [sys.executable, "-m", "unittest", "discover", "-v", "-s", tests]
@@ -164,7 +182,7 @@ def run_suite(suite):
     return count, [name] if count.failed else []
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--module", action="append", default=[], metavar="DIR")
     parser.add_argument("--suite", action="append", default=[], metavar="DIR:TESTS")
