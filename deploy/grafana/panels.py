@@ -1,4 +1,4 @@
-"""The parts that Grafana dashboards are made of: panels, thresholds, variables and links, as the JSON model has them."""
+"""The parts of a Grafana dashboard: panels, thresholds, variables and links, as its JSON model has them."""
 
 RUNBOOK = "https://github.com/runqy/runqy-worker/blob/main/docs/runbook.md"
 METRICS = "https://github.com/runqy/runqy-worker/blob/main/docs/metrics.md"

@@ -100,8 +100,9 @@ class Outbox:
         """
         thread = threading.get_ident()
         if thread in self._waiting_threads:
-            # A signal handler interrupted the call of this thread that waits below, and that call writes its reports too.
-            # Waiting here as well would let a timer's signals pile up, one within the other, until the stack overflows.
+            # A signal handler interrupted the call of this thread that waits below. That call will write these reports
+            # too. If this one waited as well, a timer's signals could pile up, one within the other, until the stack
+            # overflows.
             return
         if not self._lock.acquire(blocking=False):
             self._waiting_threads.add(thread)

@@ -72,9 +72,9 @@ class Reentrancy(unittest.TestCase):
                 self.assertEqual(self.channel.lines, want, "each line once and in order")
 
     def test_a_report_does_not_wait_inside_another_that_waits(self):
-        # As in a program whose timer fires while the pipe is full: the main thread waits in write_reports for the thread
-        # that writes, and a signal handler on the main thread calls write_reports too. If that call waited as well, the
-        # next signal would interrupt it, and so on, until the stack overflows.
+        # As in a program whose timer fires while the pipe is full: the main thread waits in write_reports for another
+        # thread's write, and a signal handler on the main thread calls write_reports too. If that call waited as well,
+        # the next signal would interrupt it, and so on, until the stack overflows.
         writing, handled = threading.Event(), threading.Event()
         waited = []
 

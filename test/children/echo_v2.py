@@ -1,7 +1,7 @@
 """Protocol 2: answers all complete lines of one read with one write.
 
---async announces asynchronous handlers. The payload may hold: sleep (seconds,
-async only), fail (an error text), retry, retry_delay, say (printed to stderr)."""
+--async announces asynchronous handlers. The payload may have: sleep (seconds), fail (an error text), retry,
+retry_delay, say (a text for stderr), whole (answer with the whole request)."""
 import json
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Answers with a line as long as the payload says; named tells whether task_id comes first or not at all."""
+"""Answers with a line of payload.size bytes. payload.named says whether the line has a task_id, at its beginning."""
 import json
 import os
 import sys

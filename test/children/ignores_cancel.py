@@ -1,6 +1,6 @@
-"""Answers pings, never answers the task of type hang, echoes the others; --async, --v1.
+"""Answers pings, never answers a task of type hang, and answers other tasks after the seconds in their payload.
 
-Asynchronously the others are echoed beside the hanging one, after the seconds in their payload."""
+--async announces asynchronous handlers: other tasks are answered while one hangs. --v1 announces protocol 1."""
 import json
 import os
 import sys

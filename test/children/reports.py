@@ -1,5 +1,5 @@
 """Protocol 2. A request's payload is a list of lines to write before the answer, where TASK stands for its id in quotes
-and PAD for 2 MiB, or a number: so many log lines at once, and as many reports of progress. --1 speaks version 1."""
+and PAD for 2 MiB, or a number: so many log lines at once, and as many reports of progress. --1 announces version 1."""
 import json
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Handlers for the tests of the fleet: each run says in a file who runs it and when."""
+"""Handlers for the tests of the fleet: each run writes to a file which worker runs it and when."""
 
 import os
 import time
