@@ -12,7 +12,7 @@ IMAGE   ?= runqy-worker:$(VERSION)
 # What the tests and the lint run, by the name of the program; scripts/install-tools knows the packages.
 TEST_PROGRAMS := curl gcc git ip python3 redis-server prometheus promtool prometheus-alertmanager initdb chromium systemd-analyze
 E2E_PROGRAMS  := gcc python3 redis-server prometheus prometheus-alertmanager chromium
-LINT_PROGRAMS := git promtool python3
+LINT_PROGRAMS := black git mypy promtool python3
 
 GOLANGCI_LINT := .cache/golangci-lint
 # Of the version that tools/proto/go.mod pins; built on first use, half a minute, and kept by Go's cache.
@@ -52,8 +52,8 @@ e2e: ## test what is seen and told: dashboard, alerts and Grafana's queries, in 
 
 .PHONY: docker-test
 docker-test: ## build the image and run deploy/compose.yaml on real containers; skipped where no Docker engine answers
-	@if ! said=$$(docker version --format '{{.Server.Version}}' 2>&1); then \
-		echo "docker-test: skipped: no Docker engine answers:" $$said; exit 0; fi; \
+	@if ! output=$$(docker version --format '{{.Server.Version}}' 2>&1); then \
+		echo "docker-test: skipped: no Docker engine answers:" $$output; exit 0; fi; \
 	echo "docker-test: this takes some minutes; a test says how it went when it ends"; \
 	set -x; \
 	scripts/install-tools docker-compose; \
@@ -102,6 +102,8 @@ lint: $(GOLANGCI_LINT) ## run golangci-lint and check modules, formatting, alert
 		{ echo "the generated code is not that of the .proto files: make generate"; exit 1; }
 	promtool check rules $(RULES)
 	PYTHONPYCACHEPREFIX=.cache/pycache $(PYTHON) -W error -m compileall -q $$(git ls-files -- '*.py')
+	@black --quiet --check --diff $$(git ls-files -- '*.py') || { echo "black . would make these changes"; exit 1; }
+	mypy python/runqy scripts/run_tests.py
 	for script in .ci/run scripts/docker-bases scripts/install-tools; do bash -n "$$script"; done
 
 # Built from the version that tools/go.mod pins; about a minute, once.

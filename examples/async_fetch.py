@@ -21,18 +21,18 @@ def get(url, timeout):
 async def fetch(payload, ctx):
     url = payload["url"]
     if not url.startswith(("http://", "https://")):
-        raise Permanent("not an http URL: %s" % url)
+        raise Permanent(f"not an http URL: {url}")
     left = ctx.remaining()  # seconds until the task's deadline, None without one
     timeout = 30.0 if left is None else max(0.1, min(30.0, left))
     try:
-        # urllib blocks, and whatever blocks the event loop blocks every task and makes the worker unhealthy: so a thread.
+        # In a thread, since urllib blocks. A blocked event loop stops every task and makes the worker unhealthy.
         status, body = await asyncio.get_running_loop().run_in_executor(None, get, url, timeout)
     except urllib.error.HTTPError as exc:
         if exc.code == 429:
             wait = exc.headers.get("Retry-After", "")
-            raise Retry("rate limited by %s" % url, delay=int(wait) if wait.isdigit() else 60) from exc
+            raise Retry(f"rate limited by {url}", delay=int(wait) if wait.isdigit() else 60) from exc
         if 400 <= exc.code < 500:
-            raise Permanent("%s answers %d" % (url, exc.code)) from exc
+            raise Permanent(f"{url} answers {exc.code}") from exc
         raise  # a server's error: tried again, later and later
     return {"url": url, "status": status, "bytes": len(body)}
 

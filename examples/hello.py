@@ -3,7 +3,7 @@ from runqy import run, task
 
 @task("hello")
 def hello(payload):
-    return {"greeting": "Hello, %s!" % payload["name"]}
+    return {"greeting": f"Hello, {payload['name']}!"}
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def read_ppm(data):
     width, height, depth = (int(field) for field in fields[1:4])
     pixels = data[-width * height * 3 :]
     if depth != 255 or len(pixels) != width * height * 3:
-        raise Permanent("the image is not %d x %d pixels of 3 bytes" % (width, height))
+        raise Permanent(f"the image is not {width} x {height} pixels of 3 bytes")
     return pixels
 
 
@@ -55,7 +55,7 @@ def classify(payload, ctx):
         pixels = read_ppm(base64.b64decode(payload["image"], validate=True))
     except (KeyError, TypeError, ValueError) as exc:
         # The same payload would fail the same way: do not try it again.
-        raise Permanent("payload.image must be a PPM in base64: %r" % exc) from exc
+        raise Permanent(f"payload.image must be a PPM in base64: {exc!r}") from exc
     try:
         scores = ctx["model"].predict(pixels)
     except MemoryError as exc:
@@ -69,11 +69,11 @@ def classify(payload, ctx):
 @task("classify_many")
 def classify_many(payload, ctx):
     """A long task: between two steps it tells how far it is, and looks whether it should end."""
-    results = []
-    for number, image in enumerate(payload["images"]):
-        progress(number / len(payload["images"]), "image %d of %d" % (number + 1, len(payload["images"])))
+    images, results = payload["images"], []
+    for number, image in enumerate(images):
+        progress(number / len(images), f"image {number + 1} of {len(images)}")
         if ctx.cancelled:
-            raise Retry("stopped after %d of %d images" % (len(results), len(payload["images"])))
+            raise Retry(f"stopped after {len(results)} of {len(images)} images")
         results.append(classify({"image": image}, ctx))
     return results
 

@@ -12,6 +12,6 @@ import (
 //go:embed runqy/*.py runqy/py.typed
 var sdk embed.FS
 
-// SDK returns the SDK's files: one directory, runqy, which is the Python package. It is what belongs in a directory on
-// PYTHONPATH; see [Extract].
+// SDK returns the SDK's files: one directory, runqy, which is the Python package. internal/sdk writes them to a directory
+// that belongs on PYTHONPATH.
 func SDK() fs.FS { return sdk }

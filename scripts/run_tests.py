@@ -3,9 +3,12 @@
 
 usage: scripts/run_tests.py [--module DIR]... [--suite DIR:TESTS]... [--] [arguments for go test]
 
-Each --module is the folder of one more Go module, whose tests are run with the same arguments. Each --suite is a folder of Python code and, below it, the folder of its unittest tests. The last line is
-"N passed, N failed", with ", N skipped" where some were. Exits 1 when a test failed, or when none ran.
+Each --module is the folder of one more Go module, whose tests are run with the same arguments. Each --suite is a
+folder of Python code and, below it, the folder of its unittest tests. The last line is "N passed, N failed", with
+", N skipped" where some were. Exits 1 when a test failed, or when none ran.
 """
+
+from __future__ import annotations
 
 import argparse
 import collections
@@ -14,8 +17,15 @@ import os
 import re
 import subprocess
 import sys
+from typing import Any, DefaultDict, Dict, Iterable, List, NamedTuple, Optional, TextIO, Tuple
 
-Count = collections.namedtuple("Count", "passed failed skipped")
+
+class Count(NamedTuple):
+    """How many tests ended in each way."""
+
+    passed: int
+    failed: int
+    skipped: int
 
 
 class GoEvents:
@@ -25,15 +35,22 @@ class GoEvents:
     its tests (it does not compile, TestMain complains, it runs out of time) counts as one failure.
     """
 
-    def __init__(self, out):
+    def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._output = collections.defaultdict(list)  # (package, test) -> what it printed; dropped when it passes
-        self._build_output = collections.defaultdict(list)  # import path -> what the compiler said
-        self._results = {}  # (package, test) -> "pass", "fail", "skip", or None while it runs
-        self._broken = []  # packages that failed outside their tests
-        self.failures = []  # names, in the order in which they failed
+        self._output: DefaultDict[Tuple[str, str], List[str]] = collections.defaultdict(
+            list
+        )  # (package, test) -> what it printed; dropped when it passes
+        self._build_output: DefaultDict[str, List[str]] = collections.defaultdict(
+            list
+        )  # import path -> the compiler's output
+        self._results: Dict[
+            Tuple[str, str], Optional[str]
+        ] = {}  # (package, test) -> "pass", "fail", "skip", or None while it runs
+        self._broken: List[str] = []  # packages that failed outside their tests
+        self.failures: List[str] = []  # names, in the order in which they failed
 
-    def feed(self, line):
+    def feed(self, line: str) -> None:
+        """Read one line of the output of go test."""
         try:
             event = json.loads(line)
             action = event["Action"]
@@ -57,8 +74,8 @@ class GoEvents:
             if action == "pass":
                 self._output.pop((package, test), None)
 
-    def _finish_package(self, package, action, event):
-        tests = [test for (owner, test) in self._results if owner == package]
+    def _finish_package(self, package: str, action: str, event: Dict[str, Any]) -> None:
+        tests = [test for (of, test) in self._results if of == package]
         for test in tests:
             if self._results[package, test] is None:
                 self._results[package, test] = "fail"
@@ -67,18 +84,20 @@ class GoEvents:
         failed = [test for test in counted if self._results[package, test] == "fail"]
 
         label = {"pass": "ok  ", "fail": "FAIL", "skip": "none"}[action]
-        note = "%d tests" % len(counted) if counted else "no tests"
-        self._out.write("%s %s  %.1fs  (%s)\n" % (label, package, event.get("Elapsed", 0), note))
+        summary = f"{len(counted)} tests" if counted else "no tests"
+        self._out.write(f"{label} {package}  {event.get('Elapsed', 0):.1f}s  ({summary})\n")
         if action == "fail":
             for test in failed:
-                self.failures.append("%s %s" % (package, test))
+                self.failures.append(f"{package} {test}")
                 self._show(test, self._with_parents(package, test))
             if not failed:
                 self._broken.append(package)
                 self.failures.append(package)
-                self._show("outside the tests", self._build_output.pop(event.get("FailedBuild"), []))
-            # The race detector, a panic or TestMain may have had the last word after the tests had theirs.
-            self._show("", [text for text in self._output[package, ""] if not text.startswith(("FAIL", "PASS", "exit status"))])
+                self._show("outside the tests", self._build_output.pop(event.get("FailedBuild", ""), []))
+            # What the race detector, a panic or TestMain printed after the tests.
+            self._show(
+                "", [text for text in self._output[package, ""] if not text.startswith(("FAIL", "PASS", "exit status"))]
+            )
         for test in tests:
             if test in counted and self._results[package, test] == "skip":
                 self._show("skipped: " + test, self._output[package, test])
@@ -86,30 +105,31 @@ class GoEvents:
         self._output.pop((package, ""), None)
         self._out.flush()
 
-    def _with_parents(self, package, test):
+    def _with_parents(self, package: str, test: str) -> List[str]:
         parts = test.split("/")
         names = ["/".join(parts[: i + 1]) for i in range(len(parts))]
         return [text for name in names for text in self._output[package, name]]
 
-    def _show(self, title, lines):
+    def _show(self, title: str, lines: Iterable[str]) -> None:
         noise = re.compile(r"^\s*=== (RUN|PAUSE|CONT|NAME) ")
         text = "".join(line for line in lines if not noise.match(line))
         if title:
-            self._out.write("  --- %s\n" % title)
+            self._out.write(f"  --- {title}\n")
         self._out.write("".join("      " + line + "\n" for line in text.splitlines()))
 
-    def _counts(self, package, test):
-        below = [name for (owner, name) in self._results if owner == package and name.startswith(test + "/")]
+    def _counts(self, package: str, test: str) -> bool:
+        below = [name for (of, name) in self._results if of == package and name.startswith(test + "/")]
         if not below:
             return True
         return self._results[package, test] == "fail" and all(self._results[package, name] != "fail" for name in below)
 
-    def count(self):
+    def count(self) -> Count:
+        """The tests so far, over all packages."""
         results = [result for (package, test), result in self._results.items() if self._counts(package, test)]
         return Count(results.count("pass"), results.count("fail") + len(self._broken), results.count("skip"))
 
 
-def read_unittest(output, exit_code):
+def read_unittest(output: str, exit_code: int) -> Count:
     """Counts from what `python -m unittest` wrote to its standard error."""
     ran = re.search(r"^Ran (\d+) tests? in ", output, re.MULTILINE)
     last = re.search(r"^(?:OK|FAILED|NO TESTS RAN)(?: \((.*)\))?\s*$", output, re.MULTILINE)
@@ -123,36 +143,46 @@ def read_unittest(output, exit_code):
     return Count(max(int(ran.group(1)) - failed - skipped, 0), failed, skipped)
 
 
-def run_go(arguments, module=""):
+def run_go(arguments: List[str], module: str = "") -> Tuple[Count, List[str]]:
     """Runs go test, in the folder of another module if one is named; returns its count and the names of what failed."""
     command = ["go", "test"] + (["-C", module] if module else []) + ["-json"] + arguments
     events = GoEvents(sys.stdout)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace") as go:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace"
+    ) as go:
+        assert go.stdout is not None  # a pipe was asked for
         for line in go.stdout:
             events.feed(line)
     count = events.count()
     if go.returncode != 0 and count.failed == 0:
-        return count._replace(failed=1), ["go test itself%s: exit code %d" % (module and " in " + module, go.returncode)]
+        return count._replace(failed=1), [f"go test itself{module and ' in ' + module}: exit code {go.returncode}"]
     return count, events.failures
 
 
-def run_suite(suite):
+def run_suite(suite: str) -> Tuple[Count, List[str]]:
     """Runs one folder of Python tests; returns its count and the names of what failed."""
     folder, _, tests = suite.partition(":")
     command = [sys.executable, "-m", "unittest", "discover", "-v", "-s", tests]
     if os.path.exists(os.path.join(folder, tests, "__init__.py")):
         command += ["-t", "."]
-    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          encoding="utf-8", errors="replace")
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
     count = read_unittest(done.stdout, done.returncode)
     name = os.path.join(folder, tests)
-    print("%s %s  (%d tests)" % ("FAIL" if count.failed else "ok  ", name, sum(count)))
+    print(f"{'FAIL' if count.failed else 'ok  '} {name}  ({sum(count)} tests)")
     if count.failed:
         print("".join("      " + line + "\n" for line in done.stdout.splitlines()))
     return count, [name] if count.failed else []
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--module", action="append", default=[], metavar="DIR")
     parser.add_argument("--suite", action="append", default=[], metavar="DIR:TESTS")
@@ -168,9 +198,9 @@ def main():
         failures += failed
     total = Count(*map(sum, zip(*counts)))
     if failures:
-        print("\nfailed:\n" + "".join("  %s\n" % name for name in failures))
-    skipped = ", %d skipped" % total.skipped if total.skipped else ""
-    print("%d passed, %d failed%s" % (total.passed, total.failed, skipped), flush=True)
+        print("\nfailed:\n" + "".join(f"  {name}\n" for name in failures))
+    skipped = f", {total.skipped} skipped" if total.skipped else ""
+    print(f"{total.passed} passed, {total.failed} failed{skipped}", flush=True)
     return 1 if total.failed or not total.passed else 0
 
 

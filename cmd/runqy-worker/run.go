@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/runqy/runqy-worker/internal/config"
+	"github.com/runqy/runqy-worker/internal/sdk"
 	"github.com/runqy/runqy-worker/internal/worker"
-	"github.com/runqy/runqy-worker/python"
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
@@ -45,7 +45,7 @@ Exit codes: 0 after a drain, 1 failure, 2 wrong configuration, 70 when the Pytho
 
 // newWorker builds a worker of this program. Its guardian is this program too.
 func (a *app) newWorker(cfg *config.Config) (*worker.Worker, error) {
-	sdk, err := python.Extract("")
+	sdkDir, err := sdk.Extract("")
 	if err != nil {
 		return nil, fmt.Errorf("unpack the Python SDK: %w", err)
 	}
@@ -54,7 +54,7 @@ func (a *app) newWorker(cfg *config.Config) (*worker.Worker, error) {
 		return nil, fmt.Errorf("find this program for the guardian: %w", err)
 	}
 	return worker.New(worker.Options{
-		Config: cfg, Version: readBuild().Version, SDK: sdk, Environ: a.env,
+		Config: cfg, Version: readBuild().Version, SDK: sdkDir, Environ: a.env,
 		Guardian: []string{self, guardianCommand}, Logger: a.log,
 	})
 }

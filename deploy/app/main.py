@@ -7,7 +7,7 @@ from runqy import task, run
 
 @task("greet")
 def greet(payload):
-    return {"greeting": "Hello, %s!" % payload.get("name", "stranger")}
+    return {"greeting": f"Hello, {payload.get('name', 'stranger')}!"}
 
 
 @task("sleep")

@@ -3,239 +3,278 @@
 
 usage: deploy/grafana/dashboard.py >deploy/grafana/dashboards/runqy-worker.json      (make generate does so)
 
-Forty panels that look alike are three thousand lines of JSON, and nobody reads those. Here a panel is what is special
-about it: what it shows, the query, the unit, the alerts that look at the same, and their limit as a line.
+The JSON of its forty panels is three thousand lines long, most of them the same in each panel. This file has what
+differs: what a panel shows, its query, its unit, the alerts on the same metric, and their limit as a line.
 """
 
 import json
 import sys
 
-RUNBOOK = "https://github.com/runqy/runqy-worker/blob/main/docs/runbook.md"
-METRICS = "https://github.com/runqy/runqy-worker/blob/main/docs/metrics.md"
-SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-
-# What is chosen at the top of the dashboard, as label matchers. The series of queues are the same on every worker, so they are
-# not chosen by worker, and are taken as their maximum.
-MATCHERS = {
-    "JOB": 'job=~"$job"',
-    "WORKER": 'job=~"$job", instance=~"$instance"',
-    "QUEUE": 'job=~"$job", queue=~"$queue"',
-    "BOTH": 'job=~"$job", instance=~"$instance", queue=~"$queue"',
-    "RANGE": "$__rate_interval",
-}
-
-
-def promql(text):
-    """A query with the matchers in the places of their names."""
-    for name, value in MATCHERS.items():
-        text = text.replace("<%s>" % name, value)
-    return text
-
-
-def quantile(q):
-    """From native histograms where they are scraped, else from classic ones."""
-    return (
-        "histogram_quantile(%s, sum by (job, queue) (rate(runqy_task_duration_seconds{<BOTH>}[<RANGE>])))\n"
-        "or\n"
-        "histogram_quantile(%s, sum by (job, queue, le) (rate(runqy_task_duration_seconds_bucket{<BOTH>}[<RANGE>])))"
-    ) % (q, q)
-
-
-def steps(first, *others):
-    """Thresholds: a colour, and the colours from certain values on."""
-    found = [{"color": first, "value": None}]
-    found += [{"color": color, "value": value} for value, color in others]
-    return {"mode": "absolute", "steps": found}
-
-
-def value_names(*names):
-    """Texts and colours in place of values."""
-    options = {value: {"color": color, "index": i, "text": text} for i, (value, text, color) in enumerate(names)}
-    return [{"type": "value", "options": options}]
-
-
-class Board:
-    """Panels, laid out from left to right in rows of 24 columns."""
-
-    def __init__(self):
-        self.panels = []
-        self._x = self._y = self._height = 0
-
-    def row(self, title):
-        self._x, self._y, self._height = 0, self._y + self._height, 0
-        self.panels.append({"type": "row", "title": title, "id": len(self.panels) + 1, "collapsed": False, "panels": [],
-                            "gridPos": {"x": 0, "y": self._y, "w": 24, "h": 1}})
-        self._y += 1
-
-    def _place(self, width, height):
-        if self._x + width > 24:
-            self._x, self._y, self._height = 0, self._y + self._height, 0
-        place = {"x": self._x, "y": self._y, "w": width, "h": height}
-        self._x, self._height = self._x + width, max(self._height, height)
-        return place
-
-    def panel(self, kind, title, description, queries, unit, size, alerts="", table=False, **defaults):
-        """queries are pairs of PromQL and legend, alerts the names of those whose sections of the runbook belong here."""
-        targets = []
-        for i, (expr, legend) in enumerate(queries):
-            target = {"datasource": SOURCE, "editorMode": "code", "expr": promql(expr), "legendFormat": legend,
-                      "range": not table, "refId": chr(ord("A") + i)}
-            if table:
-                target.update(instant=True, format="table")
-            targets.append(target)
-        links = [{"title": "Runbook: " + name, "url": "%s#%s" % (RUNBOOK, name.lower()), "targetBlank": True}
-                 for name in alerts.split()]
-        panel = {"type": kind, "title": title, "description": description, "id": len(self.panels) + 1, "datasource": SOURCE,
-                 "gridPos": self._place(*size), "links": links, "targets": targets, "options": {},
-                 "fieldConfig": {"defaults": dict(unit=unit, **defaults), "overrides": []}}
-        self.panels.append(panel)
-        return panel
-
-    def stat(self, title, description, query, unit, thresholds, alerts="", **defaults):
-        """One number, coloured by its thresholds, over its recent history."""
-        panel = self.panel("stat", title, description, [(query, "")], unit, (4, 4), alerts,
-                           thresholds=thresholds, color={"mode": "thresholds"}, **defaults)
-        panel["options"] = {"colorMode": "value", "graphMode": "area", "justifyMode": "auto", "orientation": "auto",
-                            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-                            "textMode": "auto", "wideLayout": True}
-
-    def graph(self, title, description, queries, unit, width=8, alerts="", limit=None, stacked=False, bars=False, **defaults):
-        """Lines over time. limit is drawn as one of its own: where an alert fires."""
-        thresholds = steps("green") if limit is None else steps("transparent", (limit, "orange"))
-        if limit is not None:
-            description += " The line is the limit of the alert."
-        panel = self.panel("timeseries", title, description, queries, unit, (width, 8), alerts, min=0,
-                           thresholds=thresholds, color={"mode": "palette-classic"}, **defaults)
-        panel["fieldConfig"]["defaults"]["custom"] = {
-            "axisPlacement": "auto", "drawStyle": "bars" if bars else "line",
-            "fillOpacity": 80 if bars else 25 if stacked else 8, "lineInterpolation": "linear", "lineWidth": 1,
-            "pointSize": 4, "showPoints": "never", "spanNulls": False,
-            "stacking": {"group": "A", "mode": "normal" if stacked else "none"},
-            "thresholdsStyle": {"mode": "off" if limit is None else "dashed"}}
-        panel["options"] = {
-            "legend": {"calcs": ["lastNotNull", "max"], "displayMode": "table", "placement": "bottom", "showLegend": True},
-            "tooltip": {"mode": "multi", "sort": "desc"}}
-        return panel
+from panels import METRICS, RUNBOOK, SOURCE, Board, outside_link, promql, quantile, steps, value_names, variable
 
 
 def now(board):
     board.row("Now")
     board.stat(
-        "Unhealthy workers", "Workers that answer Prometheus and say that they are not healthy: they take no tasks.",
+        "Unhealthy workers",
+        "Workers that Prometheus can scrape and that report that they are unhealthy: they take no tasks.",
         "count(runqy_worker_healthy{<WORKER>}) - sum(runqy_worker_healthy{<WORKER>})",
-        "short", steps("green", (1, "orange")), "RunqyWorkerUnhealthy")
+        "short",
+        steps("green", (1, "orange")),
+        "RunqyWorkerUnhealthy",
+    )
     board.stat(
-        "Targets that do not answer", "Targets of the chosen jobs that Prometheus cannot scrape.",
-        "count(up{<WORKER>}) - sum(up{<WORKER>})", "short", steps("green", (1, "red")), "RunqyWorkerDown")
+        "Targets down",
+        "Targets of the chosen jobs that Prometheus cannot scrape.",
+        "count(up{<WORKER>}) - sum(up{<WORKER>})",
+        "short",
+        steps("green", (1, "red")),
+        "RunqyWorkerDown",
+    )
     board.stat(
-        "Alerts that fire", "Alerts of metrics/rules, whatever is chosen above. They also stand as marks in the graphs below.",
-        'count(ALERTS{alertname=~"Runqy.+", alertstate="firing"}) or vector(0)', "short", steps("green", (1, "red")))
+        "Firing alerts",
+        "Alerts of metrics/rules, whatever is chosen above. The graphs below show them as marks.",
+        'count(ALERTS{alertname=~"Runqy.+", alertstate="firing"}) or vector(0)',
+        "short",
+        steps("green", (1, "red")),
+    )
     board.stat(
-        "Tasks that wait", "Pending tasks of the chosen queues.",
+        "Pending tasks",
+        "Tasks that wait in the chosen queues.",
         "sum(max by (job, queue) (runqy_queue_pending_tasks{<QUEUE>}))",
-        "short", steps("green", (1000, "orange")), "RunqyQueueBacklog")
+        "short",
+        steps("green", (1000, "orange")),
+        "RunqyQueueBacklog",
+    )
     board.stat(
-        "Oldest waits for", "Age of the task that has waited longest in any of the chosen queues.",
+        "Oldest pending task",
+        "Age of the task that has waited longest in any of the chosen queues.",
         "max(runqy_queue_latency_seconds{<QUEUE>})",
-        "s", steps("green", (60, "yellow"), (300, "orange")), "RunqyQueueLatencyHigh")
+        "s",
+        steps("green", (60, "yellow"), (300, "orange")),
+        "RunqyQueueLatencyHigh",
+    )
     board.stat(
-        "Attempts that fail", "Share of the attempts that failed. They are tried again until their limit.",
-        "sum(rate(runqy_tasks_failed_total{<BOTH>}[<RANGE>])) / (sum(rate(runqy_tasks_processed_total{<BOTH>}[<RANGE>])) > 0)",
-        "percentunit", steps("green", (0.01, "yellow"), (0.1, "orange")), "RunqyTaskFailures", noValue="no tasks", min=0, max=1)
+        "Failed attempts",
+        "Share of the attempts that failed. They are retried until the limit.",
+        "sum(rate(runqy_tasks_failed_total{<BOTH>}[<RANGE>]))"
+        " / (sum(rate(runqy_tasks_processed_total{<BOTH>}[<RANGE>])) > 0)",
+        "percentunit",
+        steps("green", (0.01, "yellow"), (0.1, "orange")),
+        "RunqyTaskFailures",
+        noValue="no tasks",
+        min=0,
+        max=1,
+    )
 
 
 def workers(board):
     board.row("Workers")
     health = board.panel(
-        "state-timeline", "Health", "Each worker over time. Not answering: Prometheus cannot scrape it.",
-        [("runqy_worker_healthy{<WORKER>} or (up{<WORKER>} == 0) - 1", "{{instance}}")], "short", (12, 9),
-        "RunqyWorkerUnhealthy RunqyWorkerDown RunqyAllWorkersDown", thresholds=steps("green"), color={"mode": "thresholds"},
+        "state-timeline",
+        "Health",
+        "Each worker over time. Down: Prometheus cannot scrape it.",
+        [("runqy_worker_healthy{<WORKER>} or (up{<WORKER>} == 0) - 1", "{{instance}}")],
+        "short",
+        (12, 9),
+        "RunqyWorkerUnhealthy RunqyWorkerDown RunqyAllWorkersDown",
+        thresholds=steps("green"),
+        color={"mode": "thresholds"},
         custom={"fillOpacity": 80, "lineWidth": 0},
-        mappings=value_names(("1", "healthy", "green"), ("0", "not healthy", "orange"), ("-1", "not answering", "red")))
-    health["options"] = {"alignValue": "left", "mergeValues": True, "rowHeight": 0.8, "showValue": "never",
-                         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
-                         "tooltip": {"mode": "single", "sort": "none"}}
-    who = board.panel(
-        "table", "Who they are", "The workers that answer now.",
-        [("max by (instance, worker_id, version, environment, python_version) (runqy_worker_info{<WORKER>})", ""),
-         ("max by (instance) (runqy_worker_healthy{<WORKER>})", ""),
-         ("max by (instance) (runqy_worker_active_tasks{<WORKER>})", ""),
-         ("max by (instance) (runqy_worker_concurrency{<WORKER>})", ""),
-         ("max by (instance) (time() - runqy_worker_start_time_seconds{<WORKER>})", "")],
-        "short", (12, 9), table=True, thresholds=steps("green"), color={"mode": "thresholds"},
-        custom={"align": "auto", "cellOptions": {"type": "auto"}, "filterable": True})
-    who["fieldConfig"]["overrides"] = [
-        {"matcher": {"id": "byName", "options": "healthy"}, "properties": [
-            {"id": "custom.cellOptions", "value": {"type": "color-text"}},
-            {"id": "mappings", "value": value_names(("1", "yes", "green"), ("0", "no", "orange"))}]},
-        {"matcher": {"id": "byName", "options": "up for"}, "properties": [{"id": "unit", "value": "s"}]}]
-    who["options"] = {"cellHeight": "sm", "footer": {"show": False}, "showHeader": True,
-                      "sortBy": [{"desc": False, "displayName": "healthy"}]}
-    columns = [("worker_id", "worker"), ("instance", "instance"), ("Value #B", "healthy"), ("Value #C", "tasks"), ("Value #D", "of"),
-               ("Value #E", "up for"), ("version", "version"), ("python_version", "Python"), ("environment", "environment")]
-    who["transformations"] = [{"id": "merge", "options": {}}, {"id": "organize", "options": {
-        "excludeByName": {"Time": True, "Value #A": True},
-        "indexByName": {name: i for i, (name, _) in enumerate(columns)},
-        "renameByName": {name: title for name, title in columns if name != title}}}]
+        mappings=value_names(("1", "healthy", "green"), ("0", "unhealthy", "orange"), ("-1", "down", "red")),
+    )
+    health["options"] = {
+        "alignValue": "left",
+        "mergeValues": True,
+        "rowHeight": 0.8,
+        "showValue": "never",
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+        "tooltip": {"mode": "single", "sort": "none"},
+    }
+    table = board.panel(
+        "table",
+        "Running workers",
+        "The workers that Prometheus scrapes now.",
+        [
+            ("max by (instance, worker_id, version, environment, python_version) (runqy_worker_info{<WORKER>})", ""),
+            ("max by (instance) (runqy_worker_healthy{<WORKER>})", ""),
+            ("max by (instance) (runqy_worker_active_tasks{<WORKER>})", ""),
+            ("max by (instance) (runqy_worker_concurrency{<WORKER>})", ""),
+            ("max by (instance) (time() - runqy_worker_start_time_seconds{<WORKER>})", ""),
+        ],
+        "short",
+        (12, 9),
+        table=True,
+        thresholds=steps("green"),
+        color={"mode": "thresholds"},
+        custom={"align": "auto", "cellOptions": {"type": "auto"}, "filterable": True},
+    )
+    table["fieldConfig"]["overrides"] = [
+        {
+            "matcher": {"id": "byName", "options": "healthy"},
+            "properties": [
+                {"id": "custom.cellOptions", "value": {"type": "color-text"}},
+                {"id": "mappings", "value": value_names(("1", "yes", "green"), ("0", "no", "orange"))},
+            ],
+        },
+        {"matcher": {"id": "byName", "options": "up for"}, "properties": [{"id": "unit", "value": "s"}]},
+    ]
+    table["options"] = {
+        "cellHeight": "sm",
+        "footer": {"show": False},
+        "showHeader": True,
+        "sortBy": [{"desc": False, "displayName": "healthy"}],
+    }
+    columns = [
+        ("worker_id", "worker"),
+        ("instance", "instance"),
+        ("Value #B", "healthy"),
+        ("Value #C", "tasks"),
+        ("Value #D", "of"),
+        ("Value #E", "up for"),
+        ("version", "version"),
+        ("python_version", "Python"),
+        ("environment", "environment"),
+    ]
+    table["transformations"] = [
+        {"id": "merge", "options": {}},
+        {
+            "id": "organize",
+            "options": {
+                "excludeByName": {"Time": True, "Value #A": True},
+                "indexByName": {name: i for i, (name, _) in enumerate(columns)},
+                "renameByName": {name: title for name, title in columns if name != title},
+            },
+        },
+    ]
     board.graph(
-        "Slots taken", "Tasks that the Python process has and has not answered, of the most it is given at once.",
+        "Share of slots in use",
+        "Tasks in flight in the Python process, as a share of the worker's concurrency.",
         [("runqy_worker_active_tasks{<WORKER>} / runqy_worker_concurrency{<WORKER>}", "{{instance}}")],
-        "percentunit", alerts="RunqyQueueBacklog", max=1)
+        "percentunit",
+        alerts="RunqyQueueBacklog",
+        max=1,
+    )
     board.graph(
-        "Event loop lag", "How late the event loop of the Python process turns, or its answer to a ping is.",
-        [("runqy_worker_event_loop_lag_seconds{<WORKER>}", "{{instance}}")], "s", alerts="RunqyEventLoopBlocked", limit=5)
+        "Event loop lag",
+        "How late the event loop of the Python process runs, or its answer to a ping is.",
+        [("runqy_worker_event_loop_lag_seconds{<WORKER>}", "{{instance}}")],
+        "s",
+        alerts="RunqyEventLoopBlocked",
+        limit=5,
+    )
     board.graph(
-        "Age of the last heartbeat", "At the time of the scrape.",
-        [("timestamp(runqy_worker_last_heartbeat_timestamp_seconds{<WORKER>})\n"
-          "- runqy_worker_last_heartbeat_timestamp_seconds{<WORKER>}", "{{instance}}")],
-        "s", alerts="RunqyHeartbeatStale", limit=30)
+        "Age of the last heartbeat",
+        "At the time of the scrape.",
+        [
+            (
+                "timestamp(runqy_worker_last_heartbeat_timestamp_seconds{<WORKER>})\n"
+                "- runqy_worker_last_heartbeat_timestamp_seconds{<WORKER>}",
+                "{{instance}}",
+            )
+        ],
+        "s",
+        alerts="RunqyHeartbeatStale",
+        limit=30,
+    )
     board.graph(
-        "Crashes, by cause", "Exits of the Python process that nobody asked for.",
+        "Crashes, by cause",
+        "Exits of the Python process that the worker did not cause.",
         [("sum by (cause) (increase(runqy_worker_crashes_total{<WORKER>}[<RANGE>]))", "{{cause}}")],
-        "short", 12, "RunqyWorkerCrashLooping", stacked=True, bars=True)
+        "short",
+        12,
+        "RunqyWorkerCrashLooping",
+        stacked=True,
+        bars=True,
+    )
     board.graph(
-        "Restarts, by cause", "Starts of the Python process after the first one.",
+        "Restarts, by cause",
+        "Starts of the Python process after the first one.",
         [("sum by (cause) (increase(runqy_worker_restarts_total{<WORKER>}[<RANGE>]))", "{{cause}}")],
-        "short", 12, "RunqyWorkerCrashLooping", stacked=True, bars=True)
+        "short",
+        12,
+        "RunqyWorkerCrashLooping",
+        stacked=True,
+        bars=True,
+    )
 
 
 def queues(board):
     def by_state(state):
-        return 'max by (job, queue) (runqy_queue_tasks{<QUEUE>, state="%s"})' % state
+        return f'max by (job, queue) (runqy_queue_tasks{{<QUEUE>, state="{state}"}})'
 
     board.row("Queues")
     board.graph(
-        "Pending", "Tasks that wait. Every worker tells the same, so this is the maximum over them.",
+        "Pending",
+        "Tasks that wait. Every worker reports the same number, so this is the maximum over them.",
         [("max by (job, queue) (runqy_queue_pending_tasks{<QUEUE>})", "{{queue}}")],
-        "short", alerts="RunqyQueueBacklog RunqyNoProgress", limit=1000)
+        "short",
+        alerts="RunqyQueueBacklog RunqyNoProgress",
+        limit=1000,
+    )
     board.graph(
-        "Age of the oldest pending task", "How long the task that has waited longest has waited.",
+        "Age of the oldest pending task",
+        "How long the task that has waited longest has waited.",
         [("max by (job, queue) (runqy_queue_latency_seconds{<QUEUE>})", "{{queue}}")],
-        "s", alerts="RunqyQueueLatencyHigh", limit=300)
-    board.graph("Active", "Tasks that a worker has.", [(by_state("active"), "{{queue}}")], "short", alerts="RunqyNoProgress")
+        "s",
+        alerts="RunqyQueueLatencyHigh",
+        limit=300,
+    )
     board.graph(
-        "Retry and scheduled", "Failed tasks that will be tried again, and tasks that were enqueued for later.",
-        [(by_state("retry"), "{{queue}} retry"), (by_state("scheduled"), "{{queue}} scheduled")], "short", alerts="RunqyTaskFailures")
+        "Active", "Tasks in flight on a worker.", [(by_state("active"), "{{queue}}")], "short", alerts="RunqyNoProgress"
+    )
     board.graph(
-        "Archived", "Tasks that were given up: out of tries, or not to be tried again.",
-        [(by_state("archived"), "{{queue}}")], "short", alerts="RunqyTaskFailures")
+        "Retry and scheduled",
+        "Failed tasks that will be retried, and tasks that were enqueued for later.",
+        [(by_state("retry"), "{{queue}} retry"), (by_state("scheduled"), "{{queue}} scheduled")],
+        "short",
+        alerts="RunqyTaskFailures",
+    )
     board.graph(
-        "Paused", "1 while the queue is paused: no worker takes tasks from it.",
-        [("max by (job, queue) (runqy_queue_paused{<QUEUE>})", "{{queue}}")], "short", alerts="RunqyQueueLatencyHigh", max=1)
+        "Archived",
+        "Tasks that have failed for good: out of retries, or not to be retried.",
+        [(by_state("archived"), "{{queue}}")],
+        "short",
+        alerts="RunqyTaskFailures",
+    )
+    board.graph(
+        "Paused",
+        "1 while the queue is paused: no worker takes tasks from it.",
+        [("max by (job, queue) (runqy_queue_paused{<QUEUE>})", "{{queue}}")],
+        "short",
+        alerts="RunqyQueueLatencyHigh",
+        max=1,
+    )
 
 
 def tasks(board):
     board.row("Tasks")
     board.graph(
-        "Throughput", "Attempts that ended, well or not, per second.",
+        "Throughput",
+        "Attempts that ended, with success or failure, per second.",
         [("sum by (job, queue) (rate(runqy_tasks_processed_total{<BOTH>}[<RANGE>]))", "{{queue}}")],
-        "suffix:/s", 12, "RunqyNoProgress", stacked=True)
+        "suffix:/s",
+        12,
+        "RunqyNoProgress",
+        stacked=True,
+    )
     board.graph(
-        "Share of attempts that fail", "They are tried again until their limit.",
-        [("sum by (job, queue) (rate(runqy_tasks_failed_total{<BOTH>}[<RANGE>]))\n/\n"
-          "sum by (job, queue) (rate(runqy_tasks_processed_total{<BOTH>}[<RANGE>]))", "{{queue}}")],
-        "percentunit", 12, "RunqyTaskFailures", limit=0.1, max=1)
-    explained = "From handing an attempt to the Python process to its answer."
+        "Share of failed attempts",
+        "They are retried until the limit.",
+        [
+            (
+                "sum by (job, queue) (rate(runqy_tasks_failed_total{<BOTH>}[<RANGE>]))\n/\n"
+                "sum by (job, queue) (rate(runqy_tasks_processed_total{<BOTH>}[<RANGE>]))",
+                "{{queue}}",
+            )
+        ],
+        "percentunit",
+        12,
+        "RunqyTaskFailures",
+        limit=0.1,
+        max=1,
+    )
+    explained = "From the request to the Python process to its reply."
     board.graph("Duration, p50", explained, [(quantile(0.5), "{{queue}}")], "s", 12, "RunqyTasksSlow")
     p95 = board.graph("Duration, p95", explained, [(quantile(0.95), "{{queue}}")], "s", 12, "RunqyTasksSlow", limit=60)
     p95["targets"][0]["exemplar"] = True  # they carry the task's id
@@ -244,88 +283,179 @@ def tasks(board):
 def python_processes(board):
     board.row("Python processes")
     board.graph(
-        "CPU", "Processors that the Python process uses.",
-        [("rate(runqy_child_process_cpu_seconds_total{<WORKER>}[<RANGE>])", "{{instance}}")], "short", alerts="RunqyTasksSlow")
+        "CPU",
+        "CPU seconds per second that the Python process uses.",
+        [("rate(runqy_child_process_cpu_seconds_total{<WORKER>}[<RANGE>])", "{{instance}}")],
+        "short",
+        alerts="RunqyTasksSlow",
+    )
     board.graph(
-        "Memory", "Memory that the Python process holds.",
-        [("runqy_child_process_resident_memory_bytes{<WORKER>}", "{{instance}}")], "bytes", alerts="RunqyWorkerCrashLooping")
+        "Memory",
+        "Memory that the Python process holds.",
+        [("runqy_child_process_resident_memory_bytes{<WORKER>}", "{{instance}}")],
+        "bytes",
+        alerts="RunqyWorkerCrashLooping",
+    )
     board.graph(
-        "Open files", "File descriptors that the Python process has open.",
-        [("runqy_child_process_open_fds{<WORKER>}", "{{instance}}")], "short")
+        "Open files",
+        "File descriptors that the Python process has open.",
+        [("runqy_child_process_open_fds{<WORKER>}", "{{instance}}")],
+        "short",
+    )
     board.graph(
-        "Garbage collections", "Runs of Python's garbage collector per second, by generation.",
-        [("sum by (instance, generation) (rate(python_gc_collections_total{<WORKER>}[<RANGE>]))", "{{instance}} generation {{generation}}")],
-        "suffix:/s")
+        "Garbage collections",
+        "Runs of Python's garbage collector per second, by generation.",
+        [
+            (
+                "sum by (instance, generation) (rate(python_gc_collections_total{<WORKER>}[<RANGE>]))",
+                "{{instance}} generation {{generation}}",
+            )
+        ],
+        "suffix:/s",
+    )
     board.graph(
-        "Objects collected", "Objects that the garbage collector freed, per second.",
-        [("sum by (instance) (rate(python_gc_objects_collected_total{<WORKER>}[<RANGE>]))", "{{instance}}")], "suffix:/s")
+        "Objects collected",
+        "Objects that the garbage collector freed, per second.",
+        [("sum by (instance) (rate(python_gc_objects_collected_total{<WORKER>}[<RANGE>]))", "{{instance}}")],
+        "suffix:/s",
+    )
     board.graph(
-        "Objects that cannot be collected", "Since the process started; what grows here is a leak.",
-        [("sum by (instance) (python_gc_objects_uncollectable_total{<WORKER>})", "{{instance}}")], "short")
+        "Objects that cannot be collected",
+        "Since the process started; what grows here is a leak.",
+        [("sum by (instance) (python_gc_objects_uncollectable_total{<WORKER>})", "{{instance}}")],
+        "short",
+    )
 
 
 def fleet(board):
     board.row("Fleet")
     board.graph(
-        "Workers by state", "As the fleet's health checker sees them.",
+        "Workers by state",
+        "As the fleet's leader classifies them.",
         [("max by (job, state) (runqy_fleet_workers{<JOB>})", "{{state}}")],
-        "short", alerts="RunqyWorkerDown RunqyFleetUnchecked", stacked=True)
+        "short",
+        alerts="RunqyWorkerDown RunqyFleetUnchecked",
+        stacked=True,
+    )
     board.graph(
-        "Health checkers", "Processes that hold the role: 1, or nobody checks the fleet.",
-        [("sum(runqy_fleet_checker{<JOB>})", "checkers")], "short", alerts="RunqyFleetUnchecked", max=2)
+        "Leaders",
+        "Processes that check the fleet: 1 when all is well; with 0 the fleet is unchecked.",
+        [("sum(runqy_fleet_checker{<JOB>})", "leaders")],
+        "short",
+        alerts="RunqyFleetUnchecked",
+        max=2,
+    )
     board.graph(
-        "Workers found dead, by reason", "Each once, by how it showed.",
+        "Dead workers, by reason",
+        "Each dead worker counts one time, by how it was detected.",
         [("sum by (reason) (increase(runqy_fleet_dead_total{<JOB>}[<RANGE>]))", "{{reason}}")],
-        "short", alerts="RunqyWorkerDown", stacked=True, bars=True)
+        "short",
+        alerts="RunqyWorkerDown",
+        stacked=True,
+        bars=True,
+    )
     board.graph(
-        "Tasks recovered", "Tasks taken back from workers that are gone, by queue and by how their end was known.",
+        "Tasks recovered",
+        "Tasks recovered from dead workers, by queue and by how the death was detected.",
         [("sum by (queue, reason) (increase(runqy_tasks_recovered_total{<QUEUE>}[<RANGE>]))", "{{queue}} {{reason}}")],
-        "short", 12, "RunqyWorkerDown", stacked=True, bars=True)
+        "short",
+        12,
+        "RunqyWorkerDown",
+        stacked=True,
+        bars=True,
+    )
     board.graph(
-        "Acknowledgements fenced", "Answers of workers that came too late: the task had been given to another attempt.",
+        "Late acknowledgements refused",
+        "Acknowledgements that came too late: the task had gone to another attempt.",
         [("sum by (queue) (increase(runqy_tasks_fenced_total{<BOTH>}[<RANGE>]))", "{{queue}}")],
-        "short", 12, "RunqyWorkerDown", stacked=True, bars=True)
-
-
-def variable(name, label, query, **more):
-    """A choice of one, several or all values of a label."""
-    return dict({
-        "type": "query", "name": name, "label": label, "datasource": SOURCE, "definition": query,
-        "query": {"query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery"},
-        "multi": True, "includeAll": True, "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
-        "hide": 0, "options": [], "refresh": 2, "regex": "", "skipUrlSync": False, "sort": 1}, **more)
-
-
-def outside_link(title, tooltip, url):
-    return {"type": "link", "title": title, "tooltip": tooltip, "url": url, "icon": "doc", "tags": [], "asDropdown": False,
-            "includeVars": False, "keepTime": False, "targetBlank": True}
+        "short",
+        12,
+        "RunqyWorkerDown",
+        stacked=True,
+        bars=True,
+    )
 
 
 def main():
     board = Board()
     for rows in (now, workers, queues, tasks, python_processes, fleet):
         rows(board)
-    json.dump({
-        "uid": "runqy-worker", "title": "runqy-worker", "tags": ["runqy", "asynq", "python"],
-        "description": "Workers, queues, tasks, Python processes and the fleet of runqy-worker.",
-        "id": None, "schemaVersion": 39, "version": 1, "editable": True, "graphTooltip": 1, "fiscalYearStartMonth": 0,
-        "time": {"from": "now-1h", "to": "now"}, "timepicker": {}, "timezone": "browser", "weekStart": "", "refresh": "30s",
-        "links": [outside_link("Runbook", "What each alert means and what to do", RUNBOOK),
-                  outside_link("Metrics", "Every metric", METRICS)],
-        "templating": {"list": [
-            {"type": "datasource", "name": "datasource", "label": "Prometheus", "query": "prometheus", "current": {}, "hide": 0,
-             "includeAll": False, "multi": False, "options": [], "refresh": 1, "regex": "", "skipUrlSync": False},
-            variable("job", "Job", "label_values(runqy_worker_info, job)"),
-            # Of ten thousand workers "all" must not become a matcher of ten thousand names.
-            variable("instance", "Worker", promql("label_values(runqy_worker_info{<JOB>}, instance)"), allValue=".+"),
-            variable("queue", "Queue", promql("label_values(runqy_queue_pending_tasks{<JOB>}, queue)"), allValue=".+")]},
-        "annotations": {"list": [
-            {"name": "Annotations & Alerts", "type": "dashboard", "datasource": {"type": "grafana", "uid": "-- Grafana --"},
-             "builtIn": 1, "enable": True, "hide": True, "iconColor": "rgba(0, 211, 255, 1)"},
-            {"name": "Alerts", "datasource": SOURCE, "enable": True, "iconColor": "red", "step": "60s",
-             "expr": 'ALERTS{alertname=~"Runqy.+", alertstate="firing"}', "titleFormat": "{{alertname}}",
-             "textFormat": "{{instance}}{{queue}}", "tagKeys": "severity,job,instance,queue"}]},
-        "panels": board.panels}, sys.stdout, indent=1)
+    json.dump(
+        {
+            "uid": "runqy-worker",
+            "title": "runqy-worker",
+            "tags": ["runqy", "asynq", "python"],
+            "description": "Workers, queues, tasks, Python processes and the fleet of runqy-worker.",
+            "id": None,
+            "schemaVersion": 39,
+            "version": 1,
+            "editable": True,
+            "graphTooltip": 1,
+            "fiscalYearStartMonth": 0,
+            "time": {"from": "now-1h", "to": "now"},
+            "timepicker": {},
+            "timezone": "browser",
+            "weekStart": "",
+            "refresh": "30s",
+            "links": [
+                outside_link("Runbook", "What each alert means and what to do", RUNBOOK),
+                outside_link("Metrics", "Every metric", METRICS),
+            ],
+            "templating": {
+                "list": [
+                    {
+                        "type": "datasource",
+                        "name": "datasource",
+                        "label": "Prometheus",
+                        "query": "prometheus",
+                        "current": {},
+                        "hide": 0,
+                        "includeAll": False,
+                        "multi": False,
+                        "options": [],
+                        "refresh": 1,
+                        "regex": "",
+                        "skipUrlSync": False,
+                    },
+                    variable("job", "Job", "label_values(runqy_worker_info, job)"),
+                    # Of ten thousand workers "all" must not become a matcher of ten thousand names.
+                    variable(
+                        "instance", "Worker", promql("label_values(runqy_worker_info{<JOB>}, instance)"), allValue=".+"
+                    ),
+                    variable(
+                        "queue", "Queue", promql("label_values(runqy_queue_pending_tasks{<JOB>}, queue)"), allValue=".+"
+                    ),
+                ]
+            },
+            "annotations": {
+                "list": [
+                    {
+                        "name": "Annotations & Alerts",
+                        "type": "dashboard",
+                        "datasource": {"type": "grafana", "uid": "-- Grafana --"},
+                        "builtIn": 1,
+                        "enable": True,
+                        "hide": True,
+                        "iconColor": "rgba(0, 211, 255, 1)",
+                    },
+                    {
+                        "name": "Alerts",
+                        "datasource": SOURCE,
+                        "enable": True,
+                        "iconColor": "red",
+                        "step": "60s",
+                        "expr": 'ALERTS{alertname=~"Runqy.+", alertstate="firing"}',
+                        "titleFormat": "{{alertname}}",
+                        "textFormat": "{{instance}}{{queue}}",
+                        "tagKeys": "severity,job,instance,queue",
+                    },
+                ]
+            },
+            "panels": board.panels,
+        },
+        sys.stdout,
+        indent=1,
+    )
     print()
 
 

@@ -22,8 +22,8 @@ import (
 
 	"github.com/runqy/runqy-worker/internal/config"
 	"github.com/runqy/runqy-worker/internal/redisclient"
+	"github.com/runqy/runqy-worker/internal/sdk"
 	"github.com/runqy/runqy-worker/internal/worker"
-	"github.com/runqy/runqy-worker/python"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -57,7 +57,7 @@ func options(t *testing.T, tasks int) (Options, *output) {
 		}
 		t.Skip(message)
 	}
-	sdk, err := python.Extract(filepath.Join(t.TempDir(), "sdk"))
+	sdkDir, err := sdk.Extract(filepath.Join(t.TempDir(), "sdk"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func options(t *testing.T, tasks int) (Options, *output) {
 	return Options{
 		Tasks: tasks, Limit: 2 * time.Minute, Listen: "127.0.0.1:0", Program: "runqy-worker", Environ: os.Environ(), Out: out,
 		NewWorker: func(cfg *config.Config) (*worker.Worker, error) {
-			return worker.New(worker.Options{Config: cfg, Version: "test", SDK: sdk, Environ: os.Environ(), Logger: log})
+			return worker.New(worker.Options{Config: cfg, Version: "test", SDK: sdkDir, Environ: os.Environ(), Logger: log})
 		},
 		RunWorker: func(ctx context.Context, w *worker.Worker) error { return w.Run(ctx) },
 	}, out

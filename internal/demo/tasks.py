@@ -14,7 +14,7 @@ def fast(payload, ctx):
 async def slow(payload, ctx):
     seconds = payload.get("seconds", 0.3)
     for step in range(10):
-        progress(step / 10, "step %d of 10" % (step + 1))
+        progress(step / 10, f"step {step + 1} of 10")
         await asyncio.sleep(seconds / 10)
     progress(1, "all steps done")
     log.info("slept", extra={"seconds": seconds})

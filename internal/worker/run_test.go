@@ -20,8 +20,8 @@ import (
 	"github.com/runqy/runqy-worker/internal/config"
 	"github.com/runqy/runqy-worker/internal/control"
 	"github.com/runqy/runqy-worker/internal/redistest"
+	"github.com/runqy/runqy-worker/internal/sdk"
 	"github.com/runqy/runqy-worker/internal/status"
-	"github.com/runqy/runqy-worker/python"
 	"github.com/runqy/runqy-worker/queue"
 )
 
@@ -70,12 +70,12 @@ func testConfig(t *testing.T, redisURL string) *config.Config {
 
 func testOptions(t *testing.T, cfg *config.Config) Options {
 	t.Helper()
-	sdk, err := python.Extract(t.TempDir())
+	sdkDir, err := sdk.Extract(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	return Options{Config: cfg, Version: "test", SDK: sdk, Environ: []string{"PATH=" + os.Getenv("PATH")}, Logger: log}
+	return Options{Config: cfg, Version: "test", SDK: sdkDir, Environ: []string{"PATH=" + os.Getenv("PATH")}, Logger: log}
 }
 
 // running is a worker that runs, and what a test needs around it.

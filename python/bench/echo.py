@@ -52,8 +52,10 @@ def main():
     took = time.perf_counter() - begun
     child.stdin.close()
     status = child.wait()
-    print("%s echo, %d tasks, window %d: %.2f s, %.0f tasks/s, exit status %d"
-          % (options.handler, options.tasks, options.window, took, options.tasks / took, status))
+    print(
+        f"{options.handler} echo, {options.tasks} tasks, window {options.window}: {took:.2f} s, "
+        f"{options.tasks / took:.0f} tasks/s, exit status {status}"
+    )
 
 
 if __name__ == "__main__":

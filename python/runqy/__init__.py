@@ -4,12 +4,12 @@
 
     @task("hello")
     def hello(payload):
-        return {"greeting": "hello " + payload["name"]}
+        return {"greeting": f"Hello, {payload['name']}!"}
 
     if __name__ == "__main__":
         run()
 
-docs/python.md tells the rest.
+The guide is docs/python.md.
 """
 
 from ._context import Context
@@ -18,9 +18,9 @@ from ._log import LogHandler, log
 from ._registry import load, task
 from ._report import progress
 from ._runtime import run
-from ._startup import watch
+from ._startup import report_failed_start
 from ._version import __version__
 
 __all__ = ["Context", "LogHandler", "Permanent", "Retry", "__version__", "load", "log", "progress", "run", "task"]
 
-watch()
+report_failed_start()

@@ -1,4 +1,4 @@
-"""What a handler may know about its task besides the payload."""
+"""What a handler may know about its task, besides the payload."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import re
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, Optional, SupportsFloat, Union
 
-from ._report import Meter, checked
+from ._report import TaskProgress, check_arguments
 
-_RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))\Z"
-)
+_RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))\Z")
 
 
 def parse_time(text: str) -> datetime:
@@ -20,7 +18,7 @@ def parse_time(text: str) -> datetime:
     """
     match = _RFC3339.match(text) if isinstance(text, str) else None
     if match is None:
-        raise ValueError("%r is not an RFC 3339 time" % (text,))
+        raise ValueError(f"{text!r} is not an RFC 3339 time")
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     micro = int((match.group(7) or "0")[:6].ljust(6, "0"))
     zone = timezone.utc
@@ -33,10 +31,21 @@ def parse_time(text: str) -> datetime:
 class Context:
     """The second argument of a handler that asks for one.
 
-    Also constructible by hand, to call a handler from a test: ``Context(task_id="t1", loaded={"model": fake})``.
+    Make one by hand to call a handler from a test: ``Context(task_id="t1", loaded={"model": fake})``.
     """
 
-    __slots__ = ("task_id", "type", "queue", "retry_count", "max_retry", "headers", "loaded", "_deadline", "_cancelled", "_meter")
+    __slots__ = (
+        "task_id",
+        "type",
+        "queue",
+        "retry_count",
+        "max_retry",
+        "headers",
+        "loaded",
+        "_deadline",
+        "_cancelled",
+        "_progress",
+    )
 
     def __init__(
         self,
@@ -52,25 +61,26 @@ class Context:
         self.task_id = task_id
         self.type = type
         self.queue = queue
-        #: How often this task has been tried and failed before; 0 on the first try.
+        #: How many attempts at this task have failed before; 0 on the first attempt.
         self.retry_count = retry_count
+        #: How often the task may be retried.
         self.max_retry = max_retry
         self.headers: Dict[str, str] = {} if headers is None else headers
-        #: What the @load function returned; None without one.
+        #: What the @load function returned; None when there is none.
         self.loaded = loaded
         self._deadline = deadline
         self._cancelled = False
-        self._meter: Optional[Meter] = None
+        self._progress: Optional[TaskProgress] = None
 
     @property
     def deadline(self) -> Optional[datetime]:
-        """When the task must have ended, as an aware datetime; None when it has no deadline."""
+        """When the task must have ended, as an aware datetime. None when it has no deadline."""
         if isinstance(self._deadline, str):
             self._deadline = parse_time(self._deadline)
         return self._deadline
 
     def remaining(self) -> Optional[float]:
-        """Seconds until the deadline, negative when it has passed; None when there is none."""
+        """Seconds until the deadline, negative once it has passed. None when there is no deadline."""
         deadline = self.deadline
         if deadline is None:
             return None
@@ -78,25 +88,29 @@ class Context:
 
     @property
     def cancelled(self) -> bool:
-        """True once the worker has asked for this task to end (cancelled, or past its deadline).
+        """Whether the worker has asked for this task to end, because it was cancelled or is past its deadline.
 
-        A long synchronous handler should look at it between steps; see docs/python.md, "Cancellation".
+        A long synchronous handler checks it between its steps. See docs/python.md, "Cancellation and deadlines".
         """
         return self._cancelled
 
     def progress(self, fraction: Optional[SupportsFloat], message: str = "") -> None:
-        """As `runqy.progress`, for this task whatever thread it is called from. Does nothing in a context made by hand."""
-        report = checked(fraction, message)
-        if self._meter is not None:
-            self._meter.report(*report)
+        """Report progress of this task, as `runqy.progress` does, from any thread.
+
+        Does nothing in a context made by hand.
+        """
+        report = check_arguments(fraction, message)
+        if self._progress is not None:
+            self._progress.report(*report)
 
     def __getitem__(self, key: Any) -> Any:
         """``ctx["model"]`` is short for ``ctx.loaded["model"]``."""
         if self.loaded is None:
-            raise KeyError("%r: no @load function, or it returned None" % (key,))
+            raise KeyError(f"{key!r}: no @load function, or it returned None")
         return self.loaded[key]
 
     def __repr__(self) -> str:
-        return "Context(task_id=%r, type=%r, queue=%r, retry_count=%r)" % (
-            self.task_id, self.type, self.queue, self.retry_count,
+        return (
+            f"Context(task_id={self.task_id!r}, type={self.type!r}, queue={self.queue!r}, "
+            f"retry_count={self.retry_count!r})"
         )

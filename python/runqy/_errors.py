@@ -1,4 +1,4 @@
-"""The exceptions a handler may raise, and how any exception becomes an error text."""
+"""The exceptions that a handler may raise, and the error text that is kept of any exception."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import traceback
 from datetime import timedelta
 from typing import Any, List, Optional, Tuple, Union
 
-# An error text is kept in Redis and shown in terminals: the first line and the end of the traceback matter,
-# not the megabytes that a message may quote.
-MAX_MESSAGE = 4 * 1024
-MAX_TRACEBACK = 24 * 1024
+# In characters. An error text is kept in Redis and shown in terminals. Its first line and the end of its traceback
+# matter; a message may quote megabytes.
+_MAX_MESSAGE = 4 * 1024
+_MAX_TRACEBACK = 24 * 1024
 
 
 class Permanent(Exception):
-    """Raised by a handler: the task has failed and trying again would not help.
+    """Raise it in a handler when the task has failed and a retry would not help.
 
-    The task is archived at once, whatever its remaining retries.
+    The task is archived at once, even if it has retries left.
     """
 
 
 class BadRequest(Permanent):
-    """A request that can be answered but not be understood. The same bytes would fail the same way."""
+    """A request with a task id but no readable task. It is not retried: the same bytes would fail the same way."""
 
 
 class Retry(Exception):
-    """Raised by a handler: try this task again, after ``delay``.
+    """Raise it in a handler to have the task retried after ``delay``.
 
-    ``delay`` is in seconds (an int or float, at least 0) or a timedelta. Without it the queue's own backoff decides,
-    as for any other exception. A retry counts against the task's max_retry.
+    ``delay`` is a number of seconds (int or float, at least 0) or a timedelta. Without it the queue's backoff decides,
+    as after any other exception. The retry counts against the task's max_retry.
     """
 
     def __init__(self, *args: Any, delay: Union[int, float, timedelta, None] = None) -> None:
@@ -38,25 +38,23 @@ class Retry(Exception):
             delay = delay.total_seconds()
         if delay is not None:
             if isinstance(delay, bool) or not isinstance(delay, (int, float)):
-                raise TypeError(
-                    "Retry(delay=%r): delay must be a number of seconds or a timedelta" % (delay,)
-                )
+                raise TypeError(f"Retry(delay={delay!r}): delay must be a number of seconds or a timedelta")
             if not math.isfinite(delay) or delay < 0:
-                raise ValueError("Retry(delay=%r): delay must be finite and not negative" % (delay,))
+                raise ValueError(f"Retry(delay={delay!r}): delay must be finite and not negative")
         self.delay: Optional[float] = None if delay is None else float(delay)
 
     def __str__(self) -> str:
         text = super().__str__()
         if text or self.delay is None:
             return text
-        return "again in %g s" % self.delay
+        return f"again in {self.delay:g} s"
 
 
 Permanent.__module__ = Retry.__module__ = "runqy"
 
 
-def verdict(exc: BaseException) -> Tuple[bool, Optional[float]]:
-    """Whether a task that raised exc is to be retried, and after how many seconds (None: the queue decides)."""
+def classify(exc: BaseException) -> Tuple[bool, Optional[float]]:
+    """Whether a task whose handler raised exc is retried, and after how many seconds (None: the queue decides)."""
     leaves = _leaves(exc)
     if all(isinstance(leaf, Permanent) for leaf in leaves):
         return False, None
@@ -65,26 +63,26 @@ def verdict(exc: BaseException) -> Tuple[bool, Optional[float]]:
 
 
 def _leaves(exc: BaseException) -> List[BaseException]:
-    # asyncio.TaskGroup wraps what its members raise: a Permanent inside must still be seen. Looked up by name,
-    # since the class exists from Python 3.11 on only.
+    # asyncio.TaskGroup wraps what its members raise, and a Permanent inside must still count. The class is looked up by
+    # name, since it exists only from Python 3.11 on.
     group = getattr(builtins, "BaseExceptionGroup", None)
     if group is None or not isinstance(exc, group):
         return [exc]
     found: List[BaseException] = []
-    todo = [exc]
-    while todo:
-        item = todo.pop()
+    pending = [exc]
+    while pending:
+        item = pending.pop()
         if isinstance(item, group):
-            todo.extend(item.exceptions)  # type: ignore[attr-defined]
+            pending.extend(item.exceptions)
         else:
             found.append(item)
     return found
 
 
-def describe(exc: BaseException, own_frame: bool = True) -> str:
-    """'Type: message' on the first line, then the traceback. Never raises.
+def describe(exc: BaseException, skip_first_frame: bool = True) -> str:
+    """The error text: 'Type: message' on the first line, then the traceback. Never raises.
 
-    With own_frame the outermost frame is this package's and is left out.
+    skip_first_frame leaves out the outermost frame, which is this package's where it called the handler.
     """
     try:
         name = type(exc).__qualname__
@@ -92,20 +90,20 @@ def describe(exc: BaseException, own_frame: bool = True) -> str:
             message = str(exc)
         except BaseException:
             message = "<the exception's own __str__ failed>"
-        head = name + ": " + _clip(message, MAX_MESSAGE) if message else name
+        head = name + ": " + _clip(message, _MAX_MESSAGE) if message else name
         trace = exc.__traceback__
-        if own_frame and trace is not None and trace.tb_next is not None:
+        if skip_first_frame and trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
         text = "".join(traceback.format_exception(type(exc), exc, trace)).rstrip("\n")
-        if len(text) > MAX_TRACEBACK:
-            half = MAX_TRACEBACK // 2
-            text = text[:half] + "\n[... %d characters left out ...]\n" % (len(text) - 2 * half) + text[-half:]
+        if len(text) > _MAX_TRACEBACK:
+            half = _MAX_TRACEBACK // 2
+            text = text[:half] + f"\n[... {len(text) - 2 * half} characters left out ...]\n" + text[-half:]
         return head + "\n" + text
     except BaseException as second:  # e.g. MemoryError, or a __str__ that calls sys.exit
-        return "%s: <could not be described: %s>" % (type(exc).__name__, type(second).__name__)
+        return f"{type(exc).__name__}: <could not be described: {type(second).__name__}>"
 
 
 def _clip(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
-    return text[:limit] + " [... %d characters left out ...]" % (len(text) - limit)
+    return text[:limit] + f" [... {len(text) - limit} characters left out ...]"

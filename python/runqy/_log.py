@@ -1,4 +1,4 @@
-"""Log lines that know the task they were written for."""
+"""Log lines that carry the id of the task that wrote them."""
 
 from __future__ import annotations
 
@@ -8,55 +8,57 @@ import sys
 from typing import Any, Dict, Optional, Union
 
 from ._json import dump
-from ._report import current, outlet
+from ._report import current_task, reporter
 
-# The worker cuts what is longer; here the middle is left out, since the end of a traceback says the most.
-_MESSAGE_MOST = 15 * 1024
-_FIELDS_MOST = 32
-_VALUE_MOST = 1024
+# In characters. The worker cuts off the end of a longer line. Here the middle is left out instead, since the end of a
+# traceback says the most.
+_MAX_MESSAGE = 15 * 1024
+_MAX_FIELDS = 32
+_MAX_VALUE = 1024
 
-#: What every record has; everything else on one came in through ``extra=``.
-_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+#: The attributes of every record. Any other attribute was given as ``extra=``.
+_STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
-_plain = logging.Formatter("%(message)s")
-_by_hand = logging.Formatter("%(levelname)s %(name)s: %(message)s")
+_message_only = logging.Formatter("%(message)s")
+_stderr_format = logging.Formatter("%(levelname)s %(name)s: %(message)s")
 
 
 class LogHandler(logging.Handler):
-    """Sends records to the worker's log with their level, their extra fields and the id of the running task.
+    """A logging handler that sends records to the worker's log.
 
-    ``logging.basicConfig(level="INFO", handlers=[LogHandler()])`` does it for everything that is logged. Without a
-    worker (in a test, in a file run by hand, in a child process) the records go to standard error.
+    Each line has the record's level, its ``extra`` fields and the id of the running task. To send everything that is
+    logged that way: ``logging.basicConfig(level="INFO", handlers=[LogHandler()])``. Without a worker (in a test, in a
+    file run by hand, in a child process) the records go to standard error.
     """
 
     def __init__(self, level: Union[int, str] = logging.NOTSET) -> None:
         super().__init__(level)
-        # Set, so that basicConfig does not put the level and the logger's name into the message.
-        self.setFormatter(_plain)
+        # basicConfig would set one that puts the level and the logger's name into the message.
+        self.setFormatter(_message_only)
 
-    # No lock: a record is one call to the outbox, which has its own. With a second one, what logs while the outbox
-    # writes (a signal handler, a finaliser) could wait for somebody who waits for it.
+    # No lock: a record is one line for the outbox, which has its own. With a second lock, a signal handler or finaliser
+    # that logs while the outbox writes could wait for a thread that waits for the outbox.
     def createLock(self) -> None:
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> Any:
-        passed: Any = self.filter(record)
-        if isinstance(passed, logging.LogRecord):  # Python 3.12: a filter may put another in its place
-            record = passed
-        if passed:
+        accepted: Any = self.filter(record)
+        if isinstance(accepted, logging.LogRecord):  # from Python 3.12 on a filter may return another record
+            record = accepted
+        if accepted:
             self.emit(record)
-        return passed
+        return accepted
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            outbox = outlet.outbox
+            outbox = reporter.outbox
             if outbox is None:
-                formatter = _by_hand if self.formatter is _plain else self.formatter
-                print((formatter or _plain).format(record), file=sys.stderr, flush=True)
+                formatter = _stderr_format if self.formatter is _message_only else self.formatter
+                print((formatter or _message_only).format(record), file=sys.stderr, flush=True)
                 return
-            outbox.note(_line(record, (self.formatter or _plain).format(record)))
-            # At once, so that the last line before a crash is there.
-            outbox.push()
+            outbox.add_report(_line(record, (self.formatter or _message_only).format(record)))
+            # At once, so that the last line before a crash is not lost.
+            outbox.write_reports()
         except RecursionError:
             raise
         except Exception:
@@ -65,9 +67,9 @@ class LogHandler(logging.Handler):
 
 def _line(record: logging.LogRecord, text: str) -> bytes:
     fields: Dict[str, Any] = {}
-    meter = current.get()
-    if meter is not None:
-        fields["task_id"] = meter.task_id
+    progress = current_task.get()
+    if progress is not None:
+        fields["task_id"] = progress.task_id
     fields["level"] = _level(record.levelno)
     fields["message"] = _clip(text)
     fields["logger"] = record.name
@@ -86,23 +88,23 @@ def _level(number: int) -> str:
 
 
 def _clip(text: str) -> str:
-    if len(text) <= _MESSAGE_MOST:
+    if len(text) <= _MAX_MESSAGE:
         return text
-    half = _MESSAGE_MOST // 2
-    return text[:half] + "\n[... %d characters left out ...]\n" % (len(text) - 2 * half) + text[-half:]
+    half = _MAX_MESSAGE // 2
+    return text[:half] + f"\n[... {len(text) - 2 * half} characters left out ...]\n" + text[-half:]
 
 
 def _extra(record: logging.LogRecord) -> Dict[str, Union[str, int, float, bool]]:
-    out: Dict[str, Union[str, int, float, bool]] = {}
+    fields: Dict[str, Union[str, int, float, bool]] = {}
     for name, value in record.__dict__.items():
-        if name in _USUAL or value is None:
+        if name in _STANDARD_ATTRIBUTES or value is None:
             continue
-        if len(out) == _FIELDS_MOST:
+        if len(fields) == _MAX_FIELDS:
             break
-        known = _field(value)
-        if known is not None:
-            out[name] = known
-    return out
+        field = _field(value)
+        if field is not None:
+            fields[name] = field
+    return fields
 
 
 def _field(value: Any) -> Optional[Union[str, int, float, bool]]:
@@ -111,13 +113,14 @@ def _field(value: Any) -> Optional[Union[str, int, float, bool]]:
     if isinstance(value, int) and abs(value) < 1 << 63:
         return value
     try:
-        return str(value)[:_VALUE_MOST]
-    except Exception:  # somebody's __str__, or an integer of thousands of digits
+        return str(value)[:_MAX_VALUE]
+    except Exception:  # its __str__ failed, or it is an integer of thousands of digits
         return None
 
 
-#: A logger whose lines carry the id of the running task. It lets info and above through: ``log.setLevel("DEBUG")``.
+#: A logger whose lines go to the worker's log with the id of the running task. Its level is INFO; to get more:
+#: ``log.setLevel("DEBUG")``.
 log = logging.getLogger("runqy")
 log.setLevel(logging.INFO)
-log.propagate = False  # or a configured root logger would write each line a second time
+log.propagate = False  # a configured root logger would write each line a second time
 log.addHandler(LogHandler())

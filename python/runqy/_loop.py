@@ -8,51 +8,55 @@ import time
 from typing import Any, Coroutine, Dict, List
 
 from . import _wire
-from ._channel import Channel, Outbox, WorkerGone, leave_fork
-from ._report import current
+from ._channel import Channel, WorkerGone, exit_forked_child
+from ._outbox import Outbox
+from ._report import current_task
 from ._wire import Request
 
-_TICK = 0.5
+_TICK = 0.5  # seconds between two measurements of the lag
 
 
 class EventLoop:
-    """Runs requests as asyncio tasks. `deliver`, `cancel`, `finish` and `lag` may be called from any thread."""
+    """Runs requests as asyncio tasks. Any thread may call `deliver`, `cancel`, `finish` and `lag`."""
 
     def __init__(self, outbox: Outbox, channel: Channel) -> None:
         self.loaded: Any = None
         self._outbox = outbox
         self._channel = channel
         self._loop = asyncio.new_event_loop()
-        # Touched on the loop's thread only.
+        # Used on the loop's thread only.
         self._tasks: Dict[Request, "asyncio.Task[None]"] = {}
         self._ending = False
         self._ended = False
         self._interrupted = False
-        # Written by the loop's thread, read by any: single floats, so no lock.
+        # Written by the loop's thread and read by any thread. No lock: each is one float.
         self._due = float("inf")
         self._late = 0.0
 
-    def run_first(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Runs the loader on the loop its handlers will use, so that what it opens belongs to that loop."""
+    def run_loader(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run the loader on the loop that the handlers will use, so that what it opens belongs to that loop."""
         asyncio.set_event_loop(self._loop)
         try:
             return self._loop.run_until_complete(coroutine)
         finally:
             asyncio.set_event_loop(None)
 
-    def take_interrupts(self) -> None:
-        """Makes Ctrl-C end serve() with KeyboardInterrupt. For the main thread."""
+    def handle_interrupts(self) -> None:
+        """Have Ctrl-C end serve() with KeyboardInterrupt. Call it on the main thread."""
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._on_interrupt)
 
     def serve(self) -> None:
-        """Turns the loop until finish() was called and every request is answered. Call it once, on the loop's thread."""
+        """Run the loop until finish() was called and every request is answered.
+
+        Call it one time only, on the loop's thread.
+        """
         loop = self._loop
         asyncio.set_event_loop(loop)
         self._start_ticking()
         while not self._ended and not self._interrupted:
-            # It comes back early when a handler stops the loop, or when sys.exit is called in a task or callback that
-            # a handler started: such a task passes SystemExit on to the loop as well as to whoever awaits it.
+            # It returns early when a handler stops the loop, or when sys.exit is called in a task or callback that a
+            # handler started: such a task raises SystemExit in the loop as well as in the code that awaits it.
             try:
                 loop.run_forever()
             except (SystemExit, KeyboardInterrupt):
@@ -63,33 +67,35 @@ class EventLoop:
         self._close()
 
     def deliver(self, batch: List[Request]) -> None:
+        """Start these requests."""
         self._loop.call_soon_threadsafe(self._begin, batch)
 
     def cancel(self, task_id: Any) -> None:
+        """Cancel the request with this task id, if there is one."""
         self._loop.call_soon_threadsafe(self._cancel, task_id)
 
     def finish(self) -> None:
-        """No more requests will be delivered."""
+        """Tell the loop that no more requests come, so that it may end."""
         try:
             self._loop.call_soon_threadsafe(self._finish)
         except RuntimeError:
-            pass  # closed: it has already ended
+            pass  # the loop is closed: it has ended already
 
     def lag(self) -> float:
-        """How late the loop runs, in seconds: at its last tick, or now if the next tick is already overdue by more."""
+        """How late the loop runs, in seconds: at its last tick, or now, if the next tick is overdue by more."""
         return max(0.0, self._late, time.monotonic() - self._due)
 
     # --- on the loop's thread --------------------------------------------------------------------------------------
 
-    def _on_interrupt(self, number: int, frame: Any) -> None:
-        # Ctrl-C must end the process, even though a KeyboardInterrupt does not that comes out of a handler; and this one
-        # may strike in a handler. It is raised all the same, to get out of one that blocks the loop.
+    def _on_interrupt(self, signum: int, frame: Any) -> None:
+        # Ctrl-C must end the process. A KeyboardInterrupt that a handler raises does not, and this one may be raised
+        # inside a handler, so the flag ends serve(). It is raised nevertheless, to end a handler that blocks the loop.
         self._interrupted = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         raise KeyboardInterrupt()
 
     def _start_ticking(self, _: Any = None) -> None:
-        # Called again if a handler cancels every task it can find: without a tick the loop would look blocked.
+        # Called again when a handler has cancelled every task of the loop: without ticks the loop would look blocked.
         if not self._ended:
             self._loop.create_task(self._tick()).add_done_callback(self._start_ticking)
 
@@ -106,29 +112,29 @@ class EventLoop:
 
     async def _serve(self, request: Request) -> None:
         request.started = True
-        current.set(request.meter)  # for this asyncio task and what it starts: each has a context of its own
+        current_task.set(request.progress)  # for this asyncio task and those it starts; each has its own context
         task_id = request.task_id
         try:
-            result = await request.handler.func(*request.arguments(self.loaded))  # type: ignore[union-attr]
+            result = await request.handler.func(*request.arguments(self.loaded))
         except asyncio.CancelledError as exc:
             if request.cancelled:
-                reply = _wire.cancelled(task_id, exc)
+                reply = _wire.cancelled_reply(task_id, exc)
             else:
-                reply = _wire.raised(task_id, exc)
+                reply = _wire.error_reply(task_id, exc)
         except BaseException as exc:  # SystemExit would stop the loop
-            reply = _wire.raised(task_id, exc)
+            reply = _wire.error_reply(task_id, exc)
         else:
-            reply = _wire.success(task_id, result)
+            reply = _wire.success_reply(task_id, result)
         if self._channel.forked:
-            leave_fork(0)
-        request.meter.end()
-        self._answered(request, reply)
+            exit_forked_child(0)
+        request.progress.end()
+        self._reply(request, reply)
 
-    def _answered(self, request: Request, reply: bytes) -> None:
+    def _reply(self, request: Request, reply: bytes) -> None:
         self._tasks.pop(request, None)
         try:
             if self._outbox.hold(reply):
-                # What else ends in this turn of the loop shares the write.
+                # Requests that end in the same iteration of the loop share the write.
                 self._loop.call_soon(self._flush)
         except WorkerGone:
             self._end()
@@ -149,7 +155,7 @@ class EventLoop:
             task.cancel()
             if not request.started:
                 # A task cancelled before its first step never runs, not even to say that it was cancelled.
-                self._answered(request, _wire.failure(task_id, _wire.CANCELLED, True))
+                self._reply(request, _wire.failure_reply(task_id, _wire.CANCELLED, True))
 
     def _finish(self) -> None:
         self._ending = True
@@ -157,13 +163,13 @@ class EventLoop:
             self._end()
 
     def _end(self) -> None:
-        # Once: a second stop would strike the closing work.
+        # One stop only: a second one would stop the loop while _close uses it.
         if not self._ended:
             self._ended = True
             self._loop.stop()
 
     def _close(self) -> None:
-        # What asyncio.run does at its end, for what handlers and the loader left behind.
+        # As asyncio.run does at its end: end what handlers and the loader left running.
         loop = self._loop
         left = asyncio.all_tasks(loop)
         for task in left:

@@ -1,13 +1,13 @@
-"""@task and @load: which functions there are, and how each wants to be called."""
+"""@task and @load: the functions of the task file, and how each is called."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, Dict, List, Optional, TypeVar, Union, overload
+from typing import Any, Callable, Dict, List, Optional, TypeVar, overload
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: The key of the handler that takes every type nobody else has claimed.
+#: The key of the handler that takes every type no other handler takes.
 CATCH_ALL = None
 
 
@@ -20,12 +20,12 @@ class Handler:
         self.func = func
         self.is_async = is_async(func)
         self.wants_context = _wants_context(func)
-        #: Whether its last run took long enough that finished replies must not wait for it. Unknown counts as slow.
+        #: Whether its last run took so long that finished replies must not wait for the next. True before the first.
         self.slow = True
 
 
 class Registry:
-    """The handlers and the loader of this process. Filled while modules are imported, read-only once it is ready."""
+    """The handlers and the loader of this process. Modules add to it while they are imported, until it is frozen."""
 
     def __init__(self) -> None:
         self.handlers: Dict[Optional[str], Handler] = {}
@@ -33,84 +33,93 @@ class Registry:
         self._frozen = False
 
     def freeze(self) -> None:
-        """No more handlers: the worker has been told which kinds there are."""
+        """Refuse more handlers: the worker is about to be told whether there are async ones."""
         self._frozen = True
 
-    def add(self, kind: Optional[str], func: Callable[..., Any]) -> None:
+    def add(self, task_type: Optional[str], func: Callable[..., Any]) -> None:
+        """Take func as the handler of a task type. Raises ValueError when the type has one already."""
         if self._frozen:
             raise RuntimeError(
-                "@task %s: run() is serving already; import the module at the top of the task file or in @load" % _name(func)
+                f"@task {_name(func)}: run() is serving already; "
+                "import the module at the top of the task file or in @load"
             )
-        if kind in self.handlers:
-            what = "catch-all handler" if kind is CATCH_ALL else "handler for task type %r" % kind
+        if task_type in self.handlers:
+            what = "catch-all handler" if task_type is CATCH_ALL else f"handler for task type {task_type!r}"
             raise ValueError(
-                "there is already a %s: %s; remove one of the two" % (what, _name(self.handlers[kind].func))
+                f"there is already a {what}: {_name(self.handlers[task_type].func)}; remove one of the two"
             )
-        self.handlers[kind] = Handler(func)
+        self.handlers[task_type] = Handler(func)
 
-    def find(self, kind: str) -> Optional[Handler]:
-        return self.handlers.get(kind) or self.handlers.get(CATCH_ALL)
+    def find(self, task_type: str) -> Optional[Handler]:
+        """The handler of a task type, or the catch-all handler."""
+        return self.handlers.get(task_type) or self.handlers.get(CATCH_ALL)
 
     def types(self) -> List[str]:
-        return sorted(kind for kind in self.handlers if kind is not None)
+        """The task types with a handler of their own, sorted."""
+        return sorted(task_type for task_type in self.handlers if task_type is not None)
 
 
 registry = Registry()
 
 
 @overload
-def task(handler: F) -> F: ...
+def task(handler: F, /) -> F:
+    ...
 
 
 @overload
-def task(*types: str) -> Callable[[F], F]: ...
+def task(*types: str) -> Callable[[F], F]:
+    ...
 
 
 def task(*args: Any) -> Any:
     """Declare a handler: ``@task("resize")`` for one type (or several), bare ``@task`` for every other type.
 
-    The function, plain or ``async def``, is called with the payload and, when it has a second positional parameter,
-    a Context. What it returns becomes the result and must be JSON. The function itself is returned unchanged, so that
-    tests can call it. Raises TypeError or ValueError at once for a function that could never be called.
+    The function may be plain or ``async def``. It is called with the payload and, when it has a second positional
+    parameter, with a Context. What it returns is the task's result and must be JSON. The decorator returns the function
+    unchanged, so that tests can call it. It raises TypeError or ValueError for a function that cannot be a handler.
     """
     if len(args) == 1 and not isinstance(args[0], str):
         registry.add(CATCH_ALL, _callable(args[0], "task"))
         return args[0]
-    for kind in args:
-        if not isinstance(kind, str) or not kind:
-            raise TypeError("@task(%r): a task type is a non-empty string" % (kind,))
+    for task_type in args:
+        if not isinstance(task_type, str) or not task_type:
+            raise TypeError(f"@task({task_type!r}): a task type is a non-empty string")
 
     def decorate(func: F) -> F:
         _callable(func, "task")
-        for kind in args or (CATCH_ALL,):
-            registry.add(kind, func)
+        for task_type in args or (CATCH_ALL,):
+            registry.add(task_type, func)
         return func
 
     return decorate
 
 
 @overload
-def load(loader: F) -> F: ...
+def load(loader: F, /) -> F:
+    ...
 
 
 @overload
-def load() -> Callable[[F], F]: ...
+def load() -> Callable[[F], F]:
+    ...
 
 
 def load(*args: Any) -> Any:
-    """Declare the function, plain or ``async def``, that prepares this process: it runs once, before the first task.
+    """Declare the function that prepares this process. It runs once, before the first task.
 
-    What it returns is ``ctx.loaded`` in every handler that takes a Context. There is one such function per process.
+    The function may be plain or ``async def`` and takes no arguments. What it returns is ``ctx.loaded`` in every
+    handler that takes a Context. There is at most one such function in a process.
     """
 
     def decorate(func: F) -> F:
         _callable(func, "load")
         if registry.loader is not None:
             raise ValueError(
-                "there is already a @load function: %s; call the second from the first" % _name(registry.loader)
+                f"there is already a @load function: {_name(registry.loader)}; call the second from the first"
             )
         if _required(func):
-            raise TypeError("@load %s: it is called without arguments" % _name(func))
+            raise TypeError(f"@load {_name(func)}: it is called without arguments")
         registry.loader = func
         return func
 
@@ -119,33 +128,35 @@ def load(*args: Any) -> Any:
 
 def _callable(func: Any, decorator: str) -> Any:
     if not callable(func):
-        raise TypeError("@%s is for functions, not %r" % (decorator, func))
+        raise TypeError(f"@{decorator} is for functions, not {func!r}")
     if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
-        raise TypeError("@%s %s: a generator cannot be one; return a list instead of yielding" % (decorator, _name(func)))
+        raise TypeError(f"@{decorator} {_name(func)}: a generator cannot be one; return a list instead of yielding")
     return func
 
 
 def is_async(func: Callable[..., Any]) -> bool:
-    """Whether calling func gives something to await; a callable object counts by its __call__."""
+    """Whether what func returns must be awaited. A callable object is async when its __call__ is."""
     return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(getattr(func, "__call__", None))
 
 
-def _positional(func: Callable[..., Any]) -> Union[List[inspect.Parameter], None]:
+def _positional(func: Callable[..., Any]) -> Optional[List[inspect.Parameter]]:
     try:
         parameters = list(inspect.signature(func).parameters.values())
-    except ValueError:  # some builtins do not tell
+    except ValueError:  # some builtins have no signature
         return None
     for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
-            raise TypeError("%s: the keyword-only parameter %r needs a default" % (_name(func), parameter.name))
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+            raise TypeError(f"{_name(func)}: the keyword-only parameter {parameter.name!r} needs a default")
+    kinds = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.VAR_POSITIONAL,
+    )
     return [parameter for parameter in parameters if parameter.kind in kinds]
 
 
 def _required(func: Callable[..., Any]) -> bool:
-    return any(
-        p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in _positional(func) or []
-    )
+    return any(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in _positional(func) or [])
 
 
 def _wants_context(func: Callable[..., Any]) -> bool:
@@ -154,20 +165,20 @@ def _wants_context(func: Callable[..., Any]) -> bool:
         return False
     rule = "a handler takes the payload and, if it wants one, a context"
     if not parameters:
-        raise TypeError("@task %s takes no argument; %s" % (_name(func), rule))
+        raise TypeError(f"@task {_name(func)} takes no argument; {rule}")
     if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
         return True
     for extra in parameters[2:]:
         if extra.default is extra.empty and extra.kind is not extra.VAR_POSITIONAL:
-            raise TypeError("@task %s takes too many arguments; %s" % (_name(func), rule))
+            raise TypeError(f"@task {_name(func)} takes too many arguments; {rule}")
     if len(parameters) == 1:
         return False
     second = parameters[1]
     if second.kind is not second.VAR_POSITIONAL and second.default not in (second.empty, None):
-        # Handing a context to `def scale(payload, factor=2)` would be a puzzle at run time.
+        # A context as the factor of `def scale(payload, factor=2)` would only fail when a task runs.
         raise TypeError(
-            "@task %s: its second parameter %r would receive the context; make it keyword-only (put * before it)"
-            % (_name(func), second.name)
+            f"@task {_name(func)}: its second parameter {second.name!r} would receive the context; "
+            "make it keyword-only (put * before it)"
         )
     return True
 

@@ -1,4 +1,4 @@
-"""What a handler tells while it runs: how far its task has come."""
+"""Progress: what a handler reports while it runs, and how its reports are merged and sent."""
 
 from __future__ import annotations
 
@@ -9,42 +9,45 @@ import time
 from contextvars import ContextVar
 from typing import Any, Dict, Optional, SupportsFloat, Tuple
 
-from ._channel import Outbox
 from ._json import dump
+from ._outbox import Outbox
 
-#: Reports of one task that follow each other faster than this (seconds) are merged.
+#: Reports of one task that follow each other faster than this, in seconds, are merged.
 INTERVAL = 0.1
 
-_MESSAGE_MOST = 200
+_MAX_MESSAGE = 200  # characters
 
 _Report = Tuple[Optional[float], str]
 
 
-class Outlet:
-    """Where reports and log lines leave the process; none of it unless a worker runs it."""
+class Reporter:
+    """Sends progress reports and log lines to the worker. Without a worker there is no outbox and nothing is sent."""
 
     def __init__(self) -> None:
-        #: None when there is no worker to tell, as in a child that a handler has forked.
+        #: None when there is no worker, as in a child process that a handler has forked.
         self.outbox: Optional[Outbox] = None
-        self._late: "queue.SimpleQueue[Meter]" = queue.SimpleQueue()
+        self._merged: "queue.SimpleQueue[TaskProgress]" = queue.SimpleQueue()
         self._starting = threading.Lock()
         self._thread: Optional[threading.Thread] = None
 
     def open(self, outbox: Outbox) -> None:
+        """Send everything through outbox from now on, in this process but not in its forked children."""
         self.outbox = outbox
         os.register_at_fork(after_in_child=self.close)
 
     def close(self) -> None:
+        """Send nothing any more."""
         self.outbox = None
 
-    def later(self, meter: "Meter") -> None:
-        """Has the meter's merged reports sent when their time has come."""
-        self._late.put(meter)
-        # A signal handler may strike here and come back to it: then whoever holds the lock starts the thread.
+    def send_later(self, progress: "TaskProgress") -> None:
+        """Have a task's merged reports sent once its interval is over."""
+        self._merged.put(progress)
+        # A signal handler may interrupt this thread here and call this method too. Then the call that holds the lock
+        # starts the thread.
         if self._thread is None and self._starting.acquire(False):
             try:
                 if self._thread is None:
-                    thread = threading.Thread(target=self._run, name="runqy-progress", daemon=True)
+                    thread = threading.Thread(target=self._send_merged, name="runqy-progress", daemon=True)
                     thread.start()
                     self._thread = thread
             except RuntimeError:
@@ -52,115 +55,119 @@ class Outlet:
             finally:
                 self._starting.release()
 
-    def _run(self) -> None:
-        # Ends with the process (daemon). All meters wait equally long, so the first in is the first due.
+    def _send_merged(self) -> None:
+        # A daemon thread: it ends with the process. Every task waits equally long, so the first in is the first due.
         while True:
-            meter = self._late.get()
-            pause = meter.due - time.monotonic()
+            progress = self._merged.get()
+            pause = progress.next_time - time.monotonic()
             if pause > 0:
                 time.sleep(pause)
-            meter.send_late()
+            progress.send_merged()
 
 
-outlet = Outlet()
+reporter = Reporter()
 
 
-class Meter:
-    """How far one task has come. Safe from any thread and from signal handlers."""
+class TaskProgress:
+    """The progress of one task. Safe to use from any thread and from signal handlers."""
 
-    __slots__ = ("task_id", "due", "_lock", "_ended", "_merged", "_waiting")
+    __slots__ = ("task_id", "next_time", "_lock", "_ended", "_merged", "_waiting")
 
     def __init__(self, task_id: Any) -> None:
         self.task_id = task_id
-        #: When the next report may be sent.
-        self.due = 0.0
+        #: When the next report may be sent, on the monotonic clock.
+        self.next_time = 0.0
         self._lock = threading.RLock()  # guards the rest, and the order of what is sent
         self._ended = False
         self._merged: Optional[_Report] = None
         self._waiting = False
 
     def report(self, fraction: Optional[float], message: str) -> None:
-        outbox = outlet.outbox  # before the lock, which another thread may have held when we were forked
+        """Send a report, or merge it with those that wait for the interval to be over."""
+        # Read before the lock is taken: in a forked child, a thread of the parent may have held the lock for ever.
+        outbox = reporter.outbox
         if outbox is None or self._ended:
             return
         with self._lock:
             if self._ended:
                 return
-            if time.monotonic() < self.due:
+            if time.monotonic() < self.next_time:
                 if fraction is None and self._merged is not None:
                     fraction = self._merged[0]
                 self._merged = (fraction, message)
                 if not self._waiting:
                     self._waiting = True
-                    outlet.later(self)
+                    reporter.send_later(self)
                 return
-            self._leave(outbox, (fraction, message))
-        # Not under the lock: what runs while the pipe is written (a finaliser, say) may report as well.
-        outbox.push()
+            self._add_to(outbox, (fraction, message))
+        # Not under the lock: a finaliser that runs while the pipe is written may report as well.
+        outbox.write_reports()
 
-    def send_late(self) -> None:
-        outbox = outlet.outbox
+    def send_merged(self) -> None:
+        """Send the merged reports, if the task still runs."""
+        outbox = reporter.outbox
         if outbox is None:
             return
         with self._lock:
             self._waiting = False
             if self._ended or self._merged is None:
                 return
-            self._leave(outbox, self._merged)
-        outbox.push()
+            self._add_to(outbox, self._merged)
+        outbox.write_reports()
 
     def end(self) -> None:
-        """The task is about to be answered: what is merged leaves before the reply, what comes later is ignored."""
-        outbox = outlet.outbox
+        """The task's reply comes next: send the merged reports before it, and ignore later ones."""
+        outbox = reporter.outbox
         with self._lock:
             self._ended = True
             if self._merged is not None and outbox is not None:
-                self._leave(outbox, self._merged)
+                self._add_to(outbox, self._merged)
 
-    def _leave(self, outbox: Outbox, report: _Report) -> None:
+    def _add_to(self, outbox: Outbox, report: _Report) -> None:
         self._merged = None
-        self.due = time.monotonic() + INTERVAL
+        self.next_time = time.monotonic() + INTERVAL
         fraction, message = report
         fields: Dict[str, Any] = {"task_id": self.task_id}
         if fraction is not None:
             fields["fraction"] = round(fraction, 6)
-        fields["message"] = message[:_MESSAGE_MOST]
-        outbox.note(dump({"progress": fields}) + b"\n")
+        fields["message"] = message[:_MAX_MESSAGE]
+        outbox.add_report(dump({"progress": fields}) + b"\n")
 
 
-#: The task that the present code works for. Copied into asyncio tasks and asyncio.to_thread by Python itself.
-current: "ContextVar[Optional[Meter]]" = ContextVar("runqy_task", default=None)
+#: The task that the running code works for. Python copies it into asyncio tasks and asyncio.to_thread.
+current_task: "ContextVar[Optional[TaskProgress]]" = ContextVar("runqy_task", default=None)
 
 
 def progress(fraction: Optional[SupportsFloat], message: str = "") -> None:
     """Report how far the running task has come: ``progress(0.4, "epoch 4")``.
 
-    ``fraction`` is the share that is done, from 0 to 1; what lies outside is taken for the nearer end. None or nan
-    keeps the one before, for when only the message is news. Call it as often as you like: about ten reports a second
-    leave the process, the first and the last always do. Outside a task it does nothing, so that a handler can be
-    called from a test.
+    ``fraction`` is the share that is done, from 0 to 1. A number below 0 counts as 0, one above 1 as 1. None and nan
+    keep the fraction reported before, for when only the message is new. Call it as often as you like: about ten reports
+    a second are sent, and the first and the last always are. Outside a task it does nothing, so a test can call the
+    handler.
 
-    Which task is meant is a context variable, which a thread does not inherit: in a thread of your own use
-    ``ctx.progress`` or ``contextvars.copy_context().run``.
+    Which task reports is decided by a context variable, which a thread does not inherit. In a thread of your own, call
+    ``ctx.progress`` or start the thread with ``contextvars.copy_context().run``.
     """
-    report = checked(fraction, message)
-    meter = current.get()
-    if meter is not None:
-        meter.report(*report)
+    report = check_arguments(fraction, message)
+    task = current_task.get()
+    if task is not None:
+        task.report(*report)
 
 
-def checked(fraction: Optional[SupportsFloat], message: str) -> _Report:
-    """The arguments of progress as they are kept. TypeError for what is no number."""
+def check_arguments(fraction: Optional[SupportsFloat], message: str) -> _Report:
+    """The arguments of progress, as they are kept. Raises TypeError for a fraction that is no number."""
     if type(message) is not str:
         message = str(message)
     if fraction is None:
         return None, message
     if isinstance(fraction, (str, bytes, bytearray)):
-        raise TypeError("progress(%r): the fraction must be a number from 0 to 1, or None" % (fraction,))
+        raise TypeError(f"progress({fraction!r}): the fraction must be a number from 0 to 1, or None")
     try:
         share = float(fraction)
-    except OverflowError:  # an integer beyond all floats
-        share = 1.0 if fraction > 0 else 0.0  # type: ignore[operator]
+    except OverflowError:  # a number larger than every float, such as 10**400
+        number: Any = fraction
+        share = 1.0 if number > 0 else 0.0
     if share != share:
         return None, message
     return 0.0 if share < 0.0 else 1.0 if share > 1.0 else share, message

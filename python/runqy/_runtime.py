@@ -1,8 +1,8 @@
-"""run(): read requests, hand them to the handlers, answer.
+"""run(): read requests, call the handlers, write the replies.
 
-Threads: a reader parses what comes in and answers pings, whatever the handlers are doing; synchronous handlers run on
-the main thread, one at a time, in the order of arrival; `async def` handlers share one event loop, which has the main
-thread to itself when there are no synchronous ones, and a thread of its own otherwise.
+Threads: a reader thread parses requests and answers pings, whatever the handlers do. Synchronous handlers run on the
+main thread, one at a time, in the order of arrival. `async def` handlers share one event loop. It runs on the main
+thread when there are no synchronous handlers, and on a thread of its own otherwise.
 """
 
 from __future__ import annotations
@@ -17,44 +17,43 @@ import traceback
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from . import _channel, _startup, _wire
-from ._channel import PATIENCE, Channel, Outbox, WorkerGone
+from ._channel import Channel, WorkerGone
 from ._errors import describe
+from ._outbox import HOLD_TIME, Outbox
 from ._registry import Registry, is_async, registry
-from ._report import current, outlet
+from ._report import current_task, reporter
 from ._wire import Request
 
 if TYPE_CHECKING:
     from ._loop import EventLoop
 
-_CHUNK = 256 * 1024
+_CHUNK = 256 * 1024  # bytes of one read
 
 
 def run() -> None:
-    """Serve tasks until the worker closes our standard input, then return.
+    """Run tasks until the worker closes standard input, then return.
 
-    Call it once, last, from the main thread of the task file. It takes standard input and output for itself: from then
-    on input() sees end of file and print() goes to the worker's log. When the @load function raises, the worker is told
-    and the process exits with status 1.
+    Call it in the last line of the task file, on the main thread, and only there. It takes standard input and output
+    for the protocol: from then on input() finds the end of the file, and print() writes to the worker's log. When the
+    @load function raises, the worker gets the error and the process exits with status 1.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("run() must be called from the main thread")
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing is not None and multiprocessing.parent_process() is not None:
-        raise RuntimeError(
-            "run() was called in a multiprocessing child; put it under `if __name__ == \"__main__\":`"
-        )
-    if _startup.run_called():
+        raise RuntimeError('run() was called in a multiprocessing child; put it under `if __name__ == "__main__":`')
+    if _startup.mark_run_called():
         raise RuntimeError("run() can be called only once")
     interactive = os.isatty(0)
-    supervised = _startup.supervised()
+    under_worker = _startup.under_worker()
     channel = Channel()
-    # So that a crash in C code leaves a line in the log that says where.
+    # A crash in C code then writes the Python traceback to the log.
     if not faulthandler.is_enabled():
         faulthandler.enable(2, all_threads=False)
     try:
         app = App(registry, channel)
-        if supervised:
-            outlet.open(app.outbox)
+        if under_worker:
+            reporter.open(app.outbox)
         app.prepare()
         if interactive:
             print(
@@ -67,21 +66,21 @@ def run() -> None:
     except KeyboardInterrupt:  # Ctrl-C at a terminal, between tasks
         sys.exit(130)
     finally:
-        outlet.close()
+        reporter.close()
 
 
 class App:
-    """The running process: one per run()."""
+    """What run() runs: the handlers, the reader thread, and the event loop if there are async handlers."""
 
-    def __init__(self, functions: Registry, channel: Channel) -> None:
-        self._functions = functions
+    def __init__(self, registry: Registry, channel: Channel) -> None:
+        self._registry = registry
         self._channel = channel
         self.outbox = Outbox(channel)
         self._loaded: Any = None
         self._has_async = self._has_sync = False
         self._loop: Optional[EventLoop] = None
-        # Synchronous requests not yet started; whoever pops one from here, the main thread to run it or the reader to
-        # cancel it, is the one that answers it.
+        # Synchronous requests that have not started. The thread that removes one from here answers it: the main thread,
+        # which runs it, or the reader, which cancels it.
         self._queued: Dict[Request, None] = {}
         self._inbox: "queue.SimpleQueue[Optional[List[Request]]]" = queue.SimpleQueue()
         self._running: Optional[Request] = None
@@ -90,13 +89,13 @@ class App:
     # --- getting ready ---------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Runs the loader, or tells the worker why not and exits with status 1."""
+        """Run the loader. If it fails, send the worker the error and exit with status 1."""
         error = None
-        if self._functions.loader is not None:
-            error = self._load(self._functions.loader)
-        # Only now: what the loader imports may declare handlers too.
-        self._functions.freeze()
-        handlers = list(self._functions.handlers.values())
+        if self._registry.loader is not None:
+            error = self._load(self._registry.loader)
+        # Not earlier: modules that the loader imports may declare handlers.
+        self._registry.freeze()
+        handlers = list(self._registry.handlers.values())
         self._has_async = any(handler.is_async for handler in handlers)
         self._has_sync = any(not handler.is_async for handler in handlers)
         if self._has_async:
@@ -104,16 +103,16 @@ class App:
         if error is None and not handlers:
             error = "no handler: decorate a function with @task before calling run()"
         if error is not None:
-            self.outbox.send(b"\n" + _wire.broken(error))
+            self.outbox.send(b"\n" + _wire.startup_error(error))
             sys.exit(1)
 
     def _load(self, loader: Any) -> Optional[str]:
         try:
             if is_async(loader):
-                self._loaded = self._event_loop().run_first(loader())
+                self._loaded = self._event_loop().run_loader(loader())
             else:
                 self._loaded = loader()
-        except BaseException as exc:  # SystemExit too: the worker must hear why
+        except BaseException as exc:  # SystemExit too: the worker needs the reason
             if self._channel.forked:
                 raise
             return describe(exc)
@@ -121,7 +120,7 @@ class App:
 
     def _event_loop(self) -> "EventLoop":
         if self._loop is None:
-            # Imported here: asyncio costs a synchronous task file 50 ms of its start for nothing.
+            # Imported only here: asyncio would add 50 ms to the start of a task file without async handlers.
             from ._loop import EventLoop
 
             self._loop = EventLoop(self.outbox, self._channel)
@@ -130,14 +129,14 @@ class App:
     # --- serving ---------------------------------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Announces that we are ready; returns when standard input has ended and everything read is answered."""
+        """Send the ready message; return when standard input has ended and every request is answered."""
         if self._loop is not None:
             self._loop.loaded = self._loaded
             if not self._has_sync:
-                self._loop.take_interrupts()
-        # A blank line first, in case something was printed without a newline before run() took standard output.
+                self._loop.handle_interrupts()
+        # The newline ends what may have been printed without one before run() took standard output.
         self.outbox.send(b"\n" + _wire.ready("async" if self._has_async else "sync"))
-        reader = threading.Thread(target=or_die, args=(self._read,), name="runqy-reader", daemon=True)
+        reader = threading.Thread(target=_exit_on_error, args=(self._read,), name="runqy-reader", daemon=True)
         if self._loop is None:
             reader.start()
             self._serve_sync()
@@ -145,7 +144,7 @@ class App:
             reader.start()
             self._loop.serve()
         else:
-            thread = threading.Thread(target=or_die, args=(self._loop.serve,), name="runqy-loop", daemon=True)
+            thread = threading.Thread(target=_exit_on_error, args=(self._loop.serve,), name="runqy-loop", daemon=True)
             thread.start()
             reader.start()
             self._serve_sync()
@@ -163,47 +162,47 @@ class App:
             while batch:
                 request = batch.pop()
                 if queued.pop(request, self) is self:
-                    continue  # cancelled, and answered, while it waited
+                    continue  # cancelled and answered while it waited
                 handler = request.handler
                 assert handler is not None
-                if outbox.waiting and handler.slow:
+                if outbox.has_held and handler.slow:
                     outbox.flush()
                 self._running = request
                 begun = clock()
                 reply = self._execute(request)
-                handler.slow = clock() - begun > PATIENCE
+                handler.slow = clock() - begun > HOLD_TIME
                 self._running = None
                 if handler.slow or not (batch or not inbox.empty()):
                     outbox.send(reply)
                 else:
                     outbox.hold(reply)
-                # Nothing may keep a large payload or result alive while we wait for the next task.
+                # A large payload or result must not stay in memory until the next task comes.
                 del request, reply
 
     def _execute(self, request: Request) -> bytes:
         task_id = request.task_id
         status = 0
-        current.set(request.meter)
+        current_task.set(request.progress)
         try:
-            result = request.handler.func(*request.arguments(self._loaded))  # type: ignore[union-attr]
-        except BaseException as exc:  # sys.exit and KeyboardInterrupt in a handler are the task's failures
-            reply = _wire.raised(task_id, exc)
+            result = request.handler.func(*request.arguments(self._loaded))
+        except BaseException as exc:  # after sys.exit or KeyboardInterrupt in a handler the task has failed
+            reply = _wire.error_reply(task_id, exc)
             if isinstance(exc, SystemExit) and isinstance(exc.code, int):
                 status = exc.code
             elif not (isinstance(exc, SystemExit) and exc.code is None):
                 status = 1
         else:
-            reply = _wire.success(task_id, result)
+            reply = _wire.success_reply(task_id, result)
         if self._channel.forked:
-            _channel.leave_fork(status)
-        current.set(None)
-        request.meter.end()
+            _channel.exit_forked_child(status)
+        current_task.set(None)
+        request.progress.end()
         return reply
 
     # --- the reader thread -----------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        # Ends at the end of standard input, or when the worker is gone; the serving threads end after it.
+        # Ends at the end of standard input, or when the worker is gone. The threads that run handlers end after it.
         pieces: List[bytes] = []
         source = self._channel.input
         try:
@@ -219,14 +218,14 @@ class App:
                 block = b"".join(pieces)
                 pieces = [chunk[cut + 1 :]]
                 del chunk
-                self._take(block)
+                self._handle_lines(block)
                 del block
             if pieces:
-                self._take(b"".join(pieces))
+                self._handle_lines(b"".join(pieces))
         except WorkerGone:
             pass
         except OSError as exc:
-            note("cannot read standard input: %s" % exc)
+            _warn(f"cannot read standard input: {exc}")
         finally:
             self._finish()
 
@@ -235,27 +234,27 @@ class App:
         if self._loop is not None:
             self._loop.finish()
 
-    def _take(self, block: bytes) -> None:
+    def _handle_lines(self, block: bytes) -> None:
         sync_batch: List[Request] = []
         async_batch: List[Request] = []
         for raw in block.split(b"\n"):
             if not raw or raw.isspace():
                 continue
-            # As json.loads does: a lone surrogate written in UTF-8 is let through.
+            # A lone surrogate written in UTF-8 is accepted, as json.loads does.
             try:
                 line = raw.decode("utf-8", "surrogatepass")
                 message = _wire.parse(line)
             except (ValueError, RecursionError, MemoryError) as exc:
-                self._unreadable(raw, exc)
+                self._reject(raw, exc)
                 continue
             del line
             if type(message) is not dict:
-                note("ignored an input line that is not a JSON object: %s" % excerpt(raw))
+                _warn(f"ignored an input line that is not a JSON object: {_excerpt(raw)}")
             elif "task_id" in message:
                 request = self._request(message)
                 if request is None:
                     pass
-                elif request.handler.is_async:  # type: ignore[union-attr]
+                elif request.handler.is_async:
                     async_batch.append(request)
                 else:
                     self._queued[request] = None
@@ -264,12 +263,12 @@ class App:
                 lag = self._loop.lag() if self._loop is not None and self._has_async else 0.0
                 self.outbox.send(_wire.pong(message["ping"], lag))
             elif "cancel" in message:
-                # What came before it on this read must be known to those it could concern.
+                # The tasks before it in this block must be delivered first, or it would not find them.
                 self._deliver(sync_batch, async_batch)
                 sync_batch, async_batch = [], []
                 self._cancel(message["cancel"])
             else:
-                note("ignored an input line that is neither task, ping nor cancel: %s" % excerpt(raw))
+                _warn(f"ignored an input line that is neither task, ping nor cancel: {_excerpt(raw)}")
         self._deliver(sync_batch, async_batch)
 
     def _deliver(self, sync_batch: List[Request], async_batch: List[Request]) -> None:
@@ -285,45 +284,45 @@ class App:
         if kind is None:
             kind = ""
         if not isinstance(kind, str):
-            self.outbox.send(_wire.failure(task_id, "BadRequest: the task's type is not a string", False))
+            self.outbox.send(_wire.failure_reply(task_id, "BadRequest: the task's type is not a string", False))
             return None
-        handler = self._functions.find(kind)
+        handler = self._registry.find(kind)
         if handler is None:
-            known = ", ".join(repr(name) for name in self._functions.types())
-            error = "UnknownTask: no handler for task type %r; this process has handlers for %s" % (kind, known)
-            # Retried, as asynq does: during a rolling deployment another worker may already know the type.
-            self.outbox.send(_wire.failure(task_id, error, True))
+            known = ", ".join(repr(name) for name in self._registry.types())
+            error = f"UnknownTask: no handler for task type {kind!r}; this process has handlers for {known}"
+            # Retried, as in asynq: during a rolling deployment another worker may already have the handler.
+            self.outbox.send(_wire.failure_reply(task_id, error, True))
             return None
         return Request(message, handler)
 
-    def _unreadable(self, raw: bytes, exc: BaseException) -> None:
-        task_id = _wire.leading_id(raw[:4096].decode("utf-8", "replace"))
+    def _reject(self, raw: bytes, exc: BaseException) -> None:
+        task_id = _wire.leading_task_id(raw[:4096].decode("utf-8", "replace"))
         if task_id is None:
-            note("ignored an input line that is not JSON (%s): %s" % (type(exc).__name__, excerpt(raw)))
+            _warn(f"ignored an input line that is not JSON ({type(exc).__name__}): {_excerpt(raw)}")
             return
         if isinstance(exc, RecursionError):
-            why = "it is nested too deeply for Python's JSON reader"
+            reason = "it is nested too deeply for Python's JSON reader"
         else:
-            why = str(exc) or type(exc).__name__
+            reason = str(exc) or type(exc).__name__
         # Permanent: the same bytes would fail the same way.
-        self.outbox.send(_wire.failure(task_id, "BadRequest: the task cannot be read: " + why, False))
+        self.outbox.send(_wire.failure_reply(task_id, "BadRequest: the task cannot be read: " + reason, False))
 
     def _cancel(self, task_id: Any) -> None:
-        # Copied first: the main thread removes entries meanwhile.
+        # A copy, since the main thread removes entries at the same time.
         for request in list(self._queued):
             if request.task_id == task_id and self._queued.pop(request, self) is not self:
-                self.outbox.send(_wire.failure(task_id, _wire.CANCELLED, True))
+                self.outbox.send(_wire.failure_reply(task_id, _wire.CANCELLED, True))
         running = self._running
         if running is not None and running.task_id == task_id:
-            # Only made visible in the context. An exception injected from here could strike in the middle of the
-            # handler's clean-up or of C code; the worker replaces the process if the handler does not end in time.
+            # The context shows it, and nothing else happens. An exception raised from here could interrupt the handler
+            # in its clean-up or in C code. If the handler does not end in time, the worker replaces the process.
             running.cancel()
         if self._loop is not None:
             self._loop.cancel(task_id)
 
 
-def or_die(body: Callable[[], None]) -> None:
-    """Runs the body of a thread without which this process would look alive and be deaf: if it fails, so do we."""
+def _exit_on_error(body: Callable[[], None]) -> None:
+    """Run the body of a thread, and end the process if it raises: without the thread no task would be answered."""
     try:
         body()
     except BaseException:
@@ -334,12 +333,12 @@ def or_die(body: Callable[[], None]) -> None:
             os._exit(1)
 
 
-def note(text: str) -> None:
+def _warn(text: str) -> None:
     try:
         print("runqy: " + text, file=sys.stderr, flush=True)
     except Exception:
-        pass  # sys.stderr is the task author's to replace or close
+        pass  # the task file may have replaced or closed sys.stderr
 
 
-def excerpt(raw: bytes) -> str:
+def _excerpt(raw: bytes) -> str:
     return repr(raw if len(raw) <= 200 else raw[:200] + b"...")

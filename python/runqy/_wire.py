@@ -1,4 +1,4 @@
-"""Lines in, lines out: the JSON of the protocol, and nothing about when they are sent."""
+"""The lines of the protocol: reading requests, and the JSON of every message that this process sends."""
 
 from __future__ import annotations
 
@@ -13,46 +13,48 @@ import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 from ._context import Context
-from ._errors import BadRequest, describe, verdict
+from ._errors import BadRequest, classify, describe
 from ._json import dump
 from ._registry import Handler
-from ._report import Meter
+from ._report import TaskProgress
 from ._version import __version__
 
+#: The version of the protocol; docs/python.md describes it.
 PROTOCOL = 2
 
+#: The error of a task that was cancelled before its handler was called.
 CANCELLED = "Cancelled: the worker cancelled this task before it started"
 
 _scan = json.JSONDecoder().raw_decode
-# The worker writes task_id first, so that a line Python cannot read can still be answered.
-_LEADING_ID = re.compile(r'\s*\{\s*"task_id"\s*:\s*("(?:[^"\\\x00-\x1f]|\\.)*")')
+# The worker writes task_id first, so that a line that Python cannot read can still be answered.
+_LEADING_TASK_ID = re.compile(r'\s*\{\s*"task_id"\s*:\s*("(?:[^"\\\x00-\x1f]|\\.)*")')
 
 
 class Request:
-    """One task as it came in; lives until its reply is written."""
+    """A task that was received and whose reply is not yet written."""
 
-    __slots__ = ("message", "handler", "task_id", "context", "meter", "started", "cancelled")
+    __slots__ = ("message", "handler", "task_id", "context", "progress", "started", "cancelled")
 
-    def __init__(self, message: Dict[str, Any], handler: Optional[Handler]) -> None:
+    def __init__(self, message: Dict[str, Any], handler: Handler) -> None:
         self.message = message
         self.handler = handler
         self.task_id = message["task_id"]
         self.context: Optional[Context] = None
-        self.meter = Meter(self.task_id)
+        self.progress = TaskProgress(self.task_id)
         self.started = False
         self.cancelled = False
 
     def arguments(self, loaded: Any) -> Tuple[Any, ...]:
-        """What to call the handler with. Drops the message, so that a large payload lives only as long as its task."""
+        """The arguments for the handler. Drops the message, so that a large payload does not outlive its handler."""
         message, self.message = self.message, {}
         if "payload_base64" in message:
             try:
                 payload: Any = base64.b64decode(message["payload_base64"], validate=True)
             except (TypeError, ValueError) as exc:
-                raise BadRequest("payload_base64 is not base64: %s" % exc) from None
+                raise BadRequest(f"payload_base64 is not base64: {exc}") from None
         else:
             payload = message.get("payload")
-        if self.handler is None or not self.handler.wants_context:
+        if not self.handler.wants_context:
             return (payload,)
         context = Context(
             task_id=self.task_id,
@@ -64,14 +66,14 @@ class Request:
             headers=message.get("headers") or {},
             loaded=loaded,
         )
-        context._meter = self.meter
+        context._progress = self.progress
         self.context = context
         if self.cancelled:
             self.cancel()
         return (payload, context)
 
     def cancel(self) -> None:
-        """Let the handler see, through its context, that it should end."""
+        """Show the handler, in its context, that it should end."""
         self.cancelled = True
         context = self.context
         if context is not None:
@@ -79,7 +81,10 @@ class Request:
 
 
 def parse(line: str) -> Any:
-    """The value of one line. ValueError when it is not exactly one JSON value; RecursionError when nested too deeply."""
+    """The JSON value on a line.
+
+    Raises ValueError when the line is not exactly one value, and RecursionError when the value is nested too deeply.
+    """
     if line[:1] != "{":
         line = line.strip()
     value, end = _scan(line)
@@ -88,37 +93,39 @@ def parse(line: str) -> Any:
     return value
 
 
-def leading_id(line: str) -> Optional[str]:
-    """The task id at the very beginning of a line that cannot be parsed, or None."""
-    match = _LEADING_ID.match(line)
+def leading_task_id(line: str) -> Optional[str]:
+    """The task id at the beginning of a line that cannot be parsed, or None."""
+    match = _LEADING_TASK_ID.match(line)
     if match is None:
         return None
     try:
-        return json.loads(match.group(1))
+        task_id: str = json.loads(match.group(1))
     except ValueError:
         return None
+    return task_id
 
 
-def success(task_id: Any, result: Any) -> bytes:
-    """The reply line for a handler's return value, or the reply that says why that value cannot be one."""
+def success_reply(task_id: Any, result: Any) -> bytes:
+    """The reply with a handler's return value, or the reply that says why the value is not JSON."""
     try:
-        return _reply(task_id, dump(result))
+        return _result_line(task_id, dump(result))
     except BaseException as exc:
-        return failure(task_id, "ResultError: " + _complaint(result, exc), True)
+        return failure_reply(task_id, "ResultError: " + _explain(result, exc), True)
 
 
-def raised(task_id: Any, exc: BaseException) -> bytes:
-    """The reply line for an exception that came out of a handler."""
-    retry, delay = verdict(exc)
-    return failure(task_id, describe(exc), retry, delay)
+def error_reply(task_id: Any, exc: BaseException) -> bytes:
+    """The reply with an exception that a handler raised."""
+    retry, delay = classify(exc)
+    return failure_reply(task_id, describe(exc), retry, delay)
 
 
-def cancelled(task_id: Any, exc: BaseException) -> bytes:
-    """The reply line of a running task that ended because the worker cancelled it; the traceback tells where."""
-    return failure(task_id, "Cancelled: the worker cancelled this task\n" + describe(exc), True)
+def cancelled_reply(task_id: Any, exc: BaseException) -> bytes:
+    """The reply of a task that the worker cancelled while it ran. The traceback shows where it was."""
+    return failure_reply(task_id, "Cancelled: the worker cancelled this task\n" + describe(exc), True)
 
 
-def failure(task_id: Any, error: str, retry: bool, delay: Optional[float] = None) -> bytes:
+def failure_reply(task_id: Any, error: str, retry: bool, delay: Optional[float] = None) -> bytes:
+    """The reply of a task that has failed; delay, in seconds, is for a retry."""
     reply: Dict[str, Any] = {"task_id": task_id, "result": None, "error": error, "retry": retry}
     if delay is not None:
         reply["retry_delay"] = delay
@@ -126,6 +133,7 @@ def failure(task_id: Any, error: str, retry: bool, delay: Optional[float] = None
 
 
 def ready(handlers: str) -> bytes:
+    """The ready message; handlers is "sync" or "async"."""
     version = sys.version_info
     message = {
         "status": "ready",
@@ -139,21 +147,22 @@ def ready(handlers: str) -> bytes:
             "patchlevel": version[2],
         },
         "sdk": __version__,
-        # The command may be a wrapper, which keeps a process of its own in front of this one.
+        # The command may be a wrapper, whose process is the parent of this one.
         "pid": os.getpid(),
     }
     return dump(message) + b"\n"
 
 
-def broken(error: str) -> bytes:
-    """The line of a process that could not get ready."""
+def startup_error(error: str) -> bytes:
+    """The message, instead of the ready message, of a process that failed to start."""
     return dump({"status": "error", "error": error}) + b"\n"
 
 
 def pong(number: Any, lag: float) -> bytes:
+    """The answer to a ping; lag is in seconds."""
     generations = []
     for generation, stats in enumerate(gc.get_stats() if hasattr(gc, "get_stats") else []):
-        # PyPy has a get_stats of another kind, which cannot be enumerated this way and reports nothing here.
+        # PyPy's get_stats returns an object of another kind. Then no generation is reported.
         if isinstance(stats, dict):
             generations.append(
                 {
@@ -166,66 +175,67 @@ def pong(number: Any, lag: float) -> bytes:
     return dump({"pong": number, "lag": round(lag, 6), "stats": {"gc": generations}}) + b"\n"
 
 
-def _reply(task_id: Any, result: bytes) -> bytes:
+def _result_line(task_id: Any, result: bytes) -> bytes:
     return b'{"task_id":%b,"result":%b,"error":null,"retry":false}\n' % (dump(task_id), result)
 
 
-def _complaint(result: Any, exc: BaseException) -> str:
-    """Why result is not JSON: where in it, which type, and what to do."""
+def _explain(result: Any, exc: BaseException) -> str:
+    """Why result is not JSON: the place in it, the type there, and what to do."""
     if isinstance(exc, MemoryError):
         return "not enough memory to write the result as JSON"
     try:
-        found = _first_fault(result)
+        found = _first_invalid(result)
     except BaseException:
         found = None
     if found is not None:
         return found
     if isinstance(exc, RecursionError):
         return "the result is nested too deeply to be JSON"
-    return "the result (a %s) is not JSON: %s" % (_type_name(result), describe(exc).split("\n", 1)[0])
+    reason = describe(exc).split("\n", 1)[0]
+    return f"the result (a {_type_name(result)}) is not JSON: {reason}"
 
 
-def _first_fault(result: Any) -> Optional[str]:
-    # Only runs after the encoder has refused. Keeps its own stack, since a deep result is one of the reasons.
-    todo: List[Tuple[str, Any, int]] = [("result", result, 0)]
+def _first_invalid(result: Any) -> Optional[str]:
+    # Runs only after the encoder has refused the result. It has its own stack: the result may be nested too deeply.
+    pending: List[Tuple[str, Any, int]] = [("result", result, 0)]
     on_path: List[int] = []
-    while todo:
-        where, value, depth = todo.pop()
+    while pending:
+        where, value, depth = pending.pop()
         del on_path[depth:]
         if value is None or isinstance(value, (str, bool, int)):
             if isinstance(value, int):
                 try:
                     int.__repr__(value)
                 except ValueError:
-                    return "%s is an integer with too many digits; return it as a string (hex(n))" % _short(where)
+                    return f"{_shorten(where)} is an integer with too many digits; return it as a string (hex(n))"
             continue
         if isinstance(value, float):
             if not math.isfinite(value):
-                return "%s is %r, which JSON does not have; return None or a string instead" % (_short(where), value)
+                return f"{_shorten(where)} is {value!r}, which JSON does not have; return None or a string instead"
             continue
         if isinstance(value, (dict, list, tuple)):
             if id(value) in on_path:
-                return "%s contains itself" % _short(where)
+                return f"{_shorten(where)} contains itself"
             if depth > 5000:
                 return "the result is nested too deeply to be JSON"
             on_path.append(id(value))
             if isinstance(value, dict):
                 for key in value:
                     if key is not None and not isinstance(key, (str, int, float, bool)):
-                        return "%s has a key of type %s; JSON keys are strings" % (_short(where), _type_name(key))
+                        return f"{_shorten(where)} has a key of type {_type_name(key)}; JSON keys are strings"
                     if isinstance(key, float) and not math.isfinite(key):
-                        return "%s has the key %r, which JSON does not have" % (_short(where), key)
-                children = [("%s[%s]" % (where, _key(key)), child) for key, child in value.items()]
+                        return f"{_shorten(where)} has the key {key!r}, which JSON does not have"
+                children = [(f"{where}[{_key(key)}]", child) for key, child in value.items()]
             else:
-                children = [("%s[%d]" % (where, index), child) for index, child in enumerate(value)]
-            todo.extend((path, child, depth + 1) for path, child in reversed(children))
+                children = [(f"{where}[{index}]", child) for index, child in enumerate(value)]
+            pending.extend((path, child, depth + 1) for path, child in reversed(children))
             continue
         name = _type_name(value)
         if name == "coroutine":
             value.close()
-            return "%s is a coroutine; declare the handler `async def` and await it" % _short(where)
-        return "%s is of type %s, which is not JSON; return dict, list, str, int, float, bool or None" % (
-            _short(where), name,
+            return f"{_shorten(where)} is a coroutine; declare the handler `async def` and await it"
+        return (
+            f"{_shorten(where)} is of type {name}, which is not JSON; return dict, list, str, int, float, bool or None"
         )
     return None
 
@@ -235,11 +245,11 @@ def _key(key: Any) -> str:
     return text if len(text) <= 60 else text[:60] + "..."
 
 
-def _short(where: str) -> str:
+def _shorten(where: str) -> str:
     return where if len(where) <= 300 else where[:150] + "..." + where[-150:]
 
 
 def _type_name(value: Any) -> str:
     kind = type(value)
     module = kind.__module__
-    return kind.__qualname__ if module in ("builtins", "__main__") else "%s.%s" % (module, kind.__qualname__)
+    return kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"

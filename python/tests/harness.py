@@ -14,8 +14,8 @@ import unittest
 
 SDK = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT = os.path.dirname(SDK)
-# Far longer than anything takes, so that only a hang fails: the machine may be loaded.
-PATIENCE = 60
+# Seconds. Far longer than anything takes, so that only a hang fails: the machine may be loaded.
+TIMEOUT = 60
 
 
 def environment(**extra):
@@ -25,7 +25,7 @@ def environment(**extra):
     return env
 
 
-def _heed_sigint():
+def _default_sigint():
     # A shell has what it runs in the background ignore SIGINT, and that is inherited.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -45,7 +45,7 @@ class Child:
             stderr=subprocess.PIPE,
             bufsize=0,
             env=env or environment(),
-            preexec_fn=_heed_sigint,
+            preexec_fn=_default_sigint,
         )
         self.lines = queue.Queue()
         self._stderr = []
@@ -75,13 +75,13 @@ class Child:
 
     def wait_stderr(self, text):
         with self._stderr_grew:
-            if not self._stderr_grew.wait_for(lambda: text in self.stderr, PATIENCE):
-                raise AssertionError("%r never came on standard error, which has: %s" % (text, self.stderr))
+            if not self._stderr_grew.wait_for(lambda: text in self.stderr, TIMEOUT):
+                raise AssertionError(f"{text!r} never came on standard error, which is: {self.stderr}")
 
     def raw(self, data):
         view = memoryview(data)
         while view:
-            view = view[os.write(self.process.stdin.fileno(), view):]
+            view = view[os.write(self.process.stdin.fileno(), view) :]
 
     def send(self, *messages):
         self.raw(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
@@ -91,11 +91,11 @@ class Child:
 
     def line(self):
         try:
-            line = self.lines.get(timeout=PATIENCE)
+            line = self.lines.get(timeout=TIMEOUT)
         except queue.Empty:
-            raise AssertionError("no line within %d s; standard error: %s" % (PATIENCE, self.stderr))
+            raise AssertionError(f"no line within {TIMEOUT} s; standard error: {self.stderr}")
         if line is None:
-            raise AssertionError("standard output ended; standard error: %s" % self.stderr)
+            raise AssertionError(f"standard output ended; standard error: {self.stderr}")
         return line
 
     def receive(self):
@@ -104,14 +104,14 @@ class Child:
     def ready(self):
         message = self.receive()
         if message.get("status") != "ready":
-            raise AssertionError("not ready: %r; standard error: %s" % (message, self.stderr))
+            raise AssertionError(f"not ready: {message!r}; standard error: {self.stderr}")
         return message
 
     def ask(self, task_id, kind="t", payload=None, **extra):
         self.task(task_id, kind, payload, **extra)
         reply = self.receive()
         if reply.get("task_id") != task_id:
-            raise AssertionError("asked for %r, got %r" % (task_id, reply))
+            raise AssertionError(f"asked for {task_id!r}, got {reply!r}")
         return reply
 
     def end(self):
@@ -121,9 +121,9 @@ class Child:
         return self.wait()
 
     def wait(self):
-        status = self.process.wait(PATIENCE)
+        status = self.process.wait(TIMEOUT)
         for thread in self._threads:
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
         return status
 
     def kill(self):
@@ -153,11 +153,11 @@ class ChildCase(unittest.TestCase):
     HEAD = "from runqy import Context, Permanent, Retry, load, run, task\n"
 
     def start(self, source, ready=True, **options):
-        """A child with this task file; `run()` is appended. Waits until it is ready unless told otherwise."""
+        """A child with this task file; `run()` is appended. Waits until it is ready, unless ready is false."""
         child = Child(self.HEAD + textwrap.dedent(source) + "\nrun()\n", **options)
         self.addCleanup(child.kill)
         if ready:
-            child.greeting = child.ready()
+            child.ready_message = child.ready()
         return child
 
     def fifo(self):
@@ -168,10 +168,29 @@ class ChildCase(unittest.TestCase):
         os.mkfifo(path)
         return path
 
-    def assertFailed(self, reply, pattern, retry=True):
-        self.assertIsNone(reply["result"], reply)
-        self.assertRegex(reply["error"] or "", pattern)
-        self.assertIs(reply["retry"], retry, reply)
-
     def assertDone(self, reply, result):
-        self.assertEqual((reply["result"], reply["error"], reply["retry"]), (result, None, False))
+        got = (reply["result"], reply["error"], reply["retry"])
+        self.assertEqual(got, (result, None, False), f"result, error and retry of the reply {reply}")
+
+    def assertFailed(self, reply, pattern, retry=True):
+        self.assertIsNone(reply["result"], f"result of the reply {reply}")
+        self.assertRegex(reply["error"] or "", pattern, f"error of the reply {reply}")
+        self.assertIs(reply["retry"], retry, f"retry of the reply {reply}")
+
+    def assertEnds(self, child, status=0):
+        """The child exits with this status when its standard input ends."""
+        self.assertEqual(child.end(), status, f"exit status; standard error: {child.stderr}")
+
+    def assertExits(self, child, status):
+        """The child exits with this status by itself."""
+        self.assertEqual(child.wait(), status, f"exit status; standard error: {child.stderr}")
+
+    def assertNoMoreLines(self, child):
+        """The child, which has exited, wrote nothing that was not received."""
+        self.assertIsNone(child.lines.get(timeout=TIMEOUT), "a line that should not have been written")
+
+    def assertInStderr(self, text, child):
+        self.assertIn(text, child.stderr, "standard error")
+
+    def assertNotInStderr(self, text, child):
+        self.assertNotIn(text, child.stderr, "standard error")

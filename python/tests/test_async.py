@@ -16,9 +16,9 @@ class Replies(ChildCase):
             async def t(p, ctx): return [p, ctx.task_id, threading.current_thread() is threading.main_thread()]
             """
         )
-        self.assertEqual(child.greeting["handlers"], "async")
+        self.assertEqual(child.ready_message["handlers"], "async")
         self.assertDone(child.ask("1", payload="x"), ["x", "1", True])
-        self.assertEqual(child.end(), 0)
+        self.assertEnds(child)
 
     def test_concurrent(self):
         # Each waits for the other: one at a time they would never end.
@@ -54,7 +54,7 @@ class Replies(ChildCase):
             task("partial")(functools.partial(two, factor=3))
             """
         )
-        self.assertEqual(child.greeting["handlers"], "async")
+        self.assertEqual(child.ready_message["handlers"], "async")
         self.assertDone(child.ask("1", "object"), "called")
         self.assertDone(child.ask("2", "partial", 5), 15)
 
@@ -73,12 +73,14 @@ class Replies(ChildCase):
                 return threading.current_thread() is threading.main_thread()
             """
         )
-        self.assertEqual(child.greeting["handlers"], "async")
+        self.assertEqual(child.ready_message["handlers"], "async")
         child.task("s", "sync", True)
         self.assertDone(child.ask("a", "async", False), False)
         child.task("b", "async", True)
-        self.assertEqual({(r["task_id"], r["result"]) for r in (child.receive(), child.receive())}, {("s", True), ("b", False)})
-        self.assertEqual(child.end(), 0)
+        self.assertEqual(
+            {(r["task_id"], r["result"]) for r in (child.receive(), child.receive())}, {("s", True), ("b", False)}
+        )
+        self.assertEnds(child)
 
     def test_end_of_input_finishes_both_kinds(self):
         child = self.start(
@@ -91,7 +93,7 @@ class Replies(ChildCase):
             """
         )
         child.send(*[request(kind + str(n), kind, n) for kind in ("async", "sync") for n in range(5)])
-        self.assertEqual(child.end(), 0)
+        self.assertEnds(child)
         self.assertEqual(len({child.receive()["task_id"] for _ in range(10)}), 10)
 
     def test_background_tasks_and_generators_are_closed_at_the_end(self):
@@ -110,8 +112,8 @@ class Replies(ChildCase):
             """
         )
         self.assertDone(child.ask("1"), 1)
-        self.assertEqual(child.end(), 0)
-        self.assertIn("background closed", child.stderr)
+        self.assertEnds(child)
+        self.assertInStderr("background closed", child)
 
 
 class Errors(ChildCase):
@@ -152,7 +154,7 @@ class Errors(ChildCase):
         self.assertFailed(child.ask("10", payload="nan"), "^ResultError: result is nan")
         self.assertFailed(child.ask("11", payload="set"), "^ResultError: result is of type set")
         self.assertDone(child.ask("12"), "fine")
-        self.assertEqual(child.end(), 0)
+        self.assertEnds(child)
 
     def test_exit_in_a_callback(self):
         child = self.start(
@@ -198,8 +200,8 @@ class Errors(ChildCase):
             """
         )
         self.assertDone(child.ask("1"), "the parent's")
-        self.assertEqual(child.end(), 0)
-        self.assertIsNone(child.lines.get(timeout=5))
+        self.assertEnds(child)
+        self.assertNoMoreLines(child)
 
     def test_ctrl_c_ends_the_process(self):
         child = self.start("import asyncio\n@task\nasync def t(p): await asyncio.sleep(3600)")
@@ -207,8 +209,8 @@ class Errors(ChildCase):
         child.send({"ping": 1})
         child.receive()
         child.process.send_signal(signal.SIGINT)
-        self.assertEqual(child.wait(), 130)
-        self.assertNotIn("Traceback", child.stderr)
+        self.assertExits(child, 130)
+        self.assertNotInStderr("Traceback", child)
 
 
 class Cancel(ChildCase):
@@ -243,12 +245,15 @@ class Cancel(ChildCase):
 
     def test_before_its_first_step(self):
         # The loop is held until request and cancel have both come: the task is created and cancelled in one turn.
-        child = self.start(self.SOURCE + """
+        child = self.start(
+            self.SOURCE
+            + """
         @task("hold")
         async def hold(p):
             print("holding", flush=True)
             open(p).close()
-        """)
+        """
+        )
         fifo = self.fifo()
         child.task("0", "hold", fifo)
         child.wait_stderr("holding")
@@ -257,9 +262,9 @@ class Cancel(ChildCase):
         os.close(os.open(fifo, os.O_WRONLY))
         self.assertDone(child.receive(), None)
         self.assertFailed(child.receive(), "^Cancelled: ", retry=True)
-        self.assertEqual(child.end(), 0)
-        self.assertIsNone(child.lines.get(timeout=5))
-        self.assertNotIn("begun", child.stderr)
+        self.assertEnds(child)
+        self.assertNoMoreLines(child)
+        self.assertNotInStderr("begun", child)
 
 
 class Lag(ChildCase):
@@ -268,7 +273,7 @@ class Lag(ChildCase):
         return child.receive()["lag"]
 
     def test_a_free_loop_and_a_blocked_one(self):
-        # The handler blocks the loop until told otherwise, through a pipe, so that no length of time is assumed.
+        # The handler blocks the loop until the test opens a pipe, so that no length of time is assumed.
         child = self.start(
             """
             import os
@@ -286,7 +291,7 @@ class Lag(ChildCase):
         seen = self.lag(child)
         while seen < 1.0:  # ends: it grows as long as the loop is blocked, and pongs come from another thread
             more = self.lag(child)
-            self.assertGreaterEqual(more, seen)
+            self.assertGreaterEqual(more, seen, "lag of a loop that is still blocked")
             seen = more
         os.close(os.open(fifo, os.O_WRONLY))
         self.assertDone(child.receive(), 1)
@@ -306,7 +311,7 @@ class Lag(ChildCase):
             """
         )
         self.assertDone(child.ask("1"), 1)
-        self.assertLess(self.lag(child), 0.7)
+        self.assertLess(self.lag(child), 0.7, "lag, in seconds")
 
     def test_blocked_by_a_synchronous_handler_beside_it(self):
         child = self.start(
@@ -320,7 +325,7 @@ class Lag(ChildCase):
         )
         child.task("1", "s")
         self.assertDone(child.ask("2", "a"), 1)
-        self.assertLess(self.lag(child), 5)
+        self.assertLess(self.lag(child), 5, "lag, in seconds")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""progress() and log: what leaves the process, and what it takes."""
+"""progress() and log: which reports and lines are sent, and when."""
 
 import contextlib
 import io
-import json
 import logging
 import sys
 import unittest
@@ -14,7 +13,11 @@ import runqy  # noqa: E402
 
 
 class ReportCase(ChildCase):
-    HEAD = ChildCase.HEAD + "import contextvars, logging, os, signal, threading, time, runqy\nfrom runqy import LogHandler, log, progress\n"
+    HEAD = (
+        ChildCase.HEAD
+        + "import contextvars, logging, os, signal, threading, time, runqy\n"
+        + "from runqy import LogHandler, log, progress\n"
+    )
 
     def until_reply(self, child, task_id):
         """What came before the task's reply, as (progress, log), and the reply."""
@@ -37,12 +40,12 @@ class Progress(ReportCase):
     def test_first_and_last_are_sent(self):
         for kind in ("def", "async def"):
             with self.subTest(kind):
-                child = self.start("@task\n%s t(p):\n  for i in range(5): progress(i / 4, 'step %%d' %% i)\n" % kind)
+                child = self.start(f"@task\n{kind} t(p):\n  for i in range(5): progress(i / 4, f'step {{i}}')\n")
                 reports, _, reply = self.run_task(child)
                 self.assertDone(reply, None)
                 self.assertEqual(reports[0], {"task_id": "1", "fraction": 0.0, "message": "step 0"})
                 self.assertEqual(reports[-1], {"task_id": "1", "fraction": 1.0, "message": "step 4"})
-                self.assertEqual(child.end(), 0)
+                self.assertEnds(child)
 
     def test_a_million_reports(self):
         child = self.start(
@@ -56,13 +59,15 @@ class Progress(ReportCase):
         )
         reports, _, reply = self.run_task(child)
         took = reply["result"]
-        # Ten a second, and some more on a machine so busy that the clock runs on between two looks at it.
-        self.assertLessEqual(len(reports), took * 20 + 20, "in %.1f s" % took)
+        # Ten a second, and some more on a machine so busy that time passes between two reads of the clock.
+        self.assertLessEqual(len(reports), took * 20 + 20, f"number of reports in {took:.1f} s")
         self.assertEqual((reports[0]["fraction"], reports[-1]["fraction"]), (0, 1))
 
     def test_a_merged_report_does_not_wait_for_the_end(self):
         path = self.fifo()
-        child = self.start("@task\ndef t(p):\n  progress(0.1); progress(0.2, 'x'); progress(None, 'y'); open(p).close()\n")
+        child = self.start(
+            "@task\ndef t(p):\n  progress(0.1); progress(0.2, 'x'); progress(None, 'y'); open(p).close()\n"
+        )
         child.task("1", payload=path)
         self.assertEqual(child.receive()["progress"]["fraction"], 0.1)
         message = {}
@@ -77,18 +82,31 @@ class Progress(ReportCase):
             """
             class Share:
                 def __float__(self): return 0.75
-            VALUES = {"nan": float("nan"), "inf": float("inf"), "-1": -1, "huge": 10 ** 400, "-huge": -10 ** 400, "none": None,
-                      "share": Share(), "true": True, "text": "0.5", "list": [1]}
+            VALUES = {"nan": float("nan"), "inf": float("inf"), "-1": -1, "huge": 10 ** 400, "-huge": -10 ** 400,
+                      "none": None, "share": Share(), "true": True, "text": "0.5", "list": [1]}
             @task
             def t(p): progress(VALUES[p], 'm' * 300 if p == "share" else 5)
             """
         )
-        for name, want in (("nan", None), ("inf", 1), ("-1", 0), ("huge", 1), ("-huge", 0), ("none", None), ("share", 0.75), ("true", 1)):
+        for name, want in (
+            ("nan", None),
+            ("inf", 1),
+            ("-1", 0),
+            ("huge", 1),
+            ("-huge", 0),
+            ("none", None),
+            ("share", 0.75),
+            ("true", 1),
+        ):
             with self.subTest(name):
                 reports, _, reply = self.run_task(child, payload=name)
                 self.assertDone(reply, None)
                 message = "m" * 200 if name == "share" else "5"
-                wanted = {"task_id": "1", "message": message} if want is None else {"task_id": "1", "fraction": want, "message": message}
+                wanted = (
+                    {"task_id": "1", "message": message}
+                    if want is None
+                    else {"task_id": "1", "fraction": want, "message": message}
+                )
                 self.assertEqual(reports, [wanted])
         for name in ("text", "list"):
             reports, _, reply = self.run_task(child, payload=name)
@@ -122,8 +140,8 @@ class Progress(ReportCase):
         child.task("1", "a", "one")
         child.task("2", "a", "two")
         messages = [child.receive() for _ in range(4)]
-        told = {m["progress"]["task_id"]: m["progress"]["message"] for m in messages if "progress" in m}
-        self.assertEqual(told, {"1": "one", "2": "two"})
+        messages = {m["progress"]["task_id"]: m["progress"]["message"] for m in messages if "progress" in m}
+        self.assertEqual(messages, {"1": "one", "2": "two"})
         reports, _, reply = self.run_task(child, "3", "thread")
         self.assertEqual([(r["task_id"], r["message"]) for r in reports], [("3", "copied"), ("3", "by its context")])
         self.assertEqual(self.run_task(child, "4", "after")[0], [])
@@ -138,7 +156,7 @@ class Progress(ReportCase):
 
 
 class Log(ReportCase):
-    def test_lines_know_their_task(self):
+    def test_lines_carry_the_id_of_their_task(self):
         child = self.start(
             """
             logging.basicConfig(level="INFO", handlers=[LogHandler()])
@@ -147,7 +165,8 @@ class Log(ReportCase):
             @task
             def t(p):
                 log.debug("not shown")
-                log.warning("n is %d", 5, extra={"n": 5, "big": 1 << 70, "nan": float("nan"), "list": [1], "none": None, "ok": True})
+                extra = {"n": 5, "big": 1 << 70, "nan": float("nan"), "list": [1], "none": None, "ok": True}
+                log.warning("n is %d", 5, extra=extra)
                 try: 1 / 0
                 except ZeroDivisionError: logging.getLogger("my.app").exception("bad")
                 logging.info("\\udc80 %s", "x" * 100000)
@@ -158,23 +177,29 @@ class Log(ReportCase):
         child.ready()
         _, lines, reply = self.run_task(child)
         self.assertDone(reply, None)
-        self.assertEqual(lines[0], {
-            "task_id": "1", "level": "warn", "message": "n is 5", "logger": "runqy",
-            "fields": {"n": 5, "big": str(1 << 70), "nan": "nan", "list": "[1]", "ok": True},
-        })
+        self.assertEqual(
+            lines[0],
+            {
+                "task_id": "1",
+                "level": "warn",
+                "message": "n is 5",
+                "logger": "runqy",
+                "fields": {"n": 5, "big": str(1 << 70), "nan": "nan", "list": "[1]", "ok": True},
+            },
+        )
         self.assertEqual((lines[1]["level"], lines[1]["logger"], lines[1]["task_id"]), ("error", "my.app", "1"))
         self.assertRegex(lines[1]["message"], "(?s)^bad\nTraceback .*ZeroDivisionError: division by zero$")
-        self.assertLess(len(lines[2]["message"]), 16 << 10)
-        self.assertEqual(len(lines), 3)
-        self.assertNotIn("bad", child.stderr)
+        self.assertLess(len(lines[2]["message"]), 16 << 10, "length of a message of 100000 characters")
+        self.assertEqual(len(lines), 3, f"number of log lines: {lines}")
+        self.assertNotInStderr("bad", child)
 
     def test_the_last_line_before_a_crash_is_there(self):
         child = self.start("@task\ndef t(p):\n  log.error('about to'); os._exit(9)\n")
         child.task("1")
         self.assertEqual(child.receive()["log"]["message"], "about to")
-        self.assertEqual(child.wait(), 9)
+        self.assertExits(child, 9)
 
-    def test_a_formatter_of_ones_own(self):
+    def test_a_custom_formatter(self):
         child = self.start(
             """
             handler = LogHandler()
@@ -193,29 +218,47 @@ class Log(ReportCase):
         child = self.start(
             """
             logging.basicConfig(level="INFO", handlers=[LogHandler()])
-            def struck(*_):
+            # A timer that fires one time for each time it is armed. The main code arms it only when it has fired and its
+            # handler has begun; the handler arms it only when it has not interrupted itself. So the handler runs in the
+            # middle of everything, itself included, and is never more than two calls deep, however slow the machine is.
+            armed, depth, signals = False, 0, 0
+            def arm():
+                global armed
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, (signals % 50 + 1) * 1e-5)
+            def on_alarm(*_):
+                global armed, depth, signals
+                armed = False
+                depth += 1
+                signals += 1
+                if depth == 1: arm()
                 logging.info("signal"); log.info("signal"); progress(0.5, "signal")
-            signal.signal(signal.SIGALRM, struck)
+                depth -= 1
+            signal.signal(signal.SIGALRM, on_alarm)
             class Final:
                 def __del__(self): logging.info("finaliser")
+            def work(between=lambda: None):
+                for i in range(2000):
+                    between()
+                    logging.info("thread %d", i); progress(i / 2000); Final()
             @task
             def t(p):
-                signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-                def chatter():
-                    for i in range(2000): logging.info("thread %d", i); progress(i / 2000); Final()
-                threads = [threading.Thread(target=contextvars.copy_context().run, args=(chatter,)) for _ in range(3)]
+                threads = [threading.Thread(target=contextvars.copy_context().run, args=(work,)) for _ in range(3)]
                 for thread in threads: thread.start()
-                chatter()
+                work(lambda: armed or arm())
                 for thread in threads: thread.join()
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                while armed or depth: time.sleep(0.001)
+                return signals
             """
         )
         _, lines, reply = self.run_task(child)
-        self.assertDone(reply, None)
+        signals = reply["result"]
+        self.assertDone(reply, signals)
+        self.assertGreater(signals, 0, "the timer never fired")
         texts = [line["message"] for line in lines]
-        self.assertEqual(sum(text.startswith("thread") for text in texts), 8000)
-        self.assertGreater(texts.count("signal"), 0)
-        self.assertEqual(texts.count("finaliser"), 8000)
+        self.assertEqual(sum(text.startswith("thread") for text in texts), 8000, "lines of the threads")
+        self.assertEqual(texts.count("signal"), 2 * signals, "lines of the signal handler")
+        self.assertEqual(texts.count("finaliser"), 8000, "lines of the finaliser")
 
     def test_a_forked_child_writes_to_standard_error(self):
         child = self.start(
@@ -223,9 +266,9 @@ class Log(ReportCase):
             @task
             def t(p):
                 stop = threading.Event()
-                def chatter():
+                def report():
                     while not stop.is_set(): progress(0.5); log.info("parent")
-                thread = threading.Thread(target=contextvars.copy_context().run, args=(chatter,))
+                thread = threading.Thread(target=contextvars.copy_context().run, args=(report,))
                 thread.start()
                 for i in range(20):
                     pid = os.fork()
@@ -239,8 +282,10 @@ class Log(ReportCase):
         self.assertDone(reply, None)
         self.assertEqual({report["message"] for report in reports}, {""})
         self.assertEqual({line["message"] for line in lines}, {"parent"})
-        self.assertEqual(child.end(), 0)
-        self.assertEqual(child.stderr.count("INFO runqy: child\n"), 20)  # beside what Python says about forking with threads
+        self.assertEnds(child)
+        self.assertEqual(
+            child.stderr.count("INFO runqy: child\n"), 20
+        )  # beside what Python says about forking with threads
 
     def test_without_a_worker(self):
         with contextlib.redirect_stderr(io.StringIO()) as stderr:
@@ -250,10 +295,18 @@ class Log(ReportCase):
         self.assertEqual(stderr.getvalue(), "INFO runqy: by hand\nERROR x: too\n")
 
     def test_after_run_and_before(self):
-        child = self.start("log.info('before')\n@task\ndef t(p): log.info('during')\nimport atexit; atexit.register(lambda: log.info('after'))\n")
+        child = self.start(
+            """
+            import atexit
+            log.info('before')
+            atexit.register(lambda: log.info('after'))
+            @task
+            def t(p): log.info('during')
+            """
+        )
         _, lines, _ = self.run_task(child)
         self.assertEqual([line["message"] for line in lines], ["during"])
-        self.assertEqual(child.end(), 0)
+        self.assertEnds(child)
         self.assertEqual(child.stderr, "INFO runqy: before\nINFO runqy: after\n")
 
     def test_a_flood_loses_nothing(self):

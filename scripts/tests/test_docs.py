@@ -31,7 +31,7 @@ class Links(unittest.TestCase):
                 path, _, anchor = link.partition("#")
                 target = (page.parent / path).resolve() if path else page
                 if not target.exists() or anchor and anchor not in anchors(target):
-                    broken.append("%s: %s" % (page.relative_to(ROOT), link))
+                    broken.append(f"{page.relative_to(ROOT)}: {link}")
         self.assertEqual(broken, [])
 
 

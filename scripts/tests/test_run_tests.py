@@ -27,39 +27,50 @@ def finished(name, result, output=""):
     return events + [{"Action": result, "Test": name}]
 
 
-
-
-
 class GoEvents(unittest.TestCase):
     def test_counts_each_result(self):
-        reader, out = feed(*finished("TestA", "pass"), *finished("TestB", "skip", "no redis\n"),
-                           {"Action": "pass", "Elapsed": 1.25})
+        reader, out = feed(
+            *finished("TestA", "pass"), *finished("TestB", "skip", "no redis\n"), {"Action": "pass", "Elapsed": 1.25}
+        )
         self.assertEqual(reader.count(), (1, 0, 1))
         self.assertIn("ok   p  1.2s  (2 tests)", out)
         self.assertIn("no redis", out)
 
     def test_shows_the_output_of_what_failed_and_only_that(self):
-        reader, out = feed(*finished("TestA", "pass", "quiet\n"), *finished("TestB", "fail", "want 1, got 2\n"),
-                           {"Action": "fail"})
+        reader, out = feed(
+            *finished("TestA", "pass", "quiet\n"), *finished("TestB", "fail", "want 1, got 2\n"), {"Action": "fail"}
+        )
         self.assertEqual(reader.count(), (1, 1, 0))
         self.assertEqual(reader.failures, ["p TestB"])
         self.assertIn("want 1, got 2", out)
         self.assertNotIn("quiet", out)
 
     def test_counts_subtests_and_not_their_parent(self):
-        reader, _ = feed({"Action": "run", "Test": "TestA"}, *finished("TestA/x", "pass"), *finished("TestA/y", "fail"),
-                         {"Action": "fail", "Test": "TestA"}, {"Action": "fail"})
+        reader, _ = feed(
+            {"Action": "run", "Test": "TestA"},
+            *finished("TestA/x", "pass"),
+            *finished("TestA/y", "fail"),
+            {"Action": "fail", "Test": "TestA"},
+            {"Action": "fail"},
+        )
         self.assertEqual(reader.count(), (1, 1, 0))
         self.assertEqual(reader.failures, ["p TestA/y"])
 
     def test_counts_a_parent_that_failed_by_itself(self):
-        reader, _ = feed({"Action": "run", "Test": "TestA"}, *finished("TestA/x", "pass"),
-                         {"Action": "fail", "Test": "TestA"}, {"Action": "fail"})
+        reader, _ = feed(
+            {"Action": "run", "Test": "TestA"},
+            *finished("TestA/x", "pass"),
+            {"Action": "fail", "Test": "TestA"},
+            {"Action": "fail"},
+        )
         self.assertEqual(reader.count(), (1, 1, 0))
 
     def test_counts_a_test_that_did_not_finish(self):
-        reader, out = feed({"Action": "run", "Test": "TestA"},
-                           {"Action": "output", "Output": "panic: test timed out after 10m0s\n"}, {"Action": "fail"})
+        reader, out = feed(
+            {"Action": "run", "Test": "TestA"},
+            {"Action": "output", "Output": "panic: test timed out after 10m0s\n"},
+            {"Action": "fail"},
+        )
         self.assertEqual(reader.count(), (0, 1, 0))
         self.assertIn("timed out", out)
 
@@ -67,13 +78,17 @@ class GoEvents(unittest.TestCase):
         reader, out = feed(
             json.dumps({"ImportPath": "p [p.test]", "Action": "build-output", "Output": "x.go:1: undefined: y\n"}),
             json.dumps({"ImportPath": "p [p.test]", "Action": "build-fail"}),
-            {"Action": "fail", "FailedBuild": "p [p.test]"})
+            {"Action": "fail", "FailedBuild": "p [p.test]"},
+        )
         self.assertEqual(reader.count(), (0, 1, 0))
         self.assertIn("undefined: y", out)
 
     def test_counts_a_failure_of_the_package_after_its_tests_passed(self):
-        reader, out = feed(*finished("TestA", "pass"), {"Action": "output", "Output": "goleak: found a goroutine\n"},
-                           {"Action": "fail"})
+        reader, out = feed(
+            *finished("TestA", "pass"),
+            {"Action": "output", "Output": "goleak: found a goroutine\n"},
+            {"Action": "fail"},
+        )
         self.assertEqual(reader.count(), (1, 1, 0))
         self.assertIn("goleak", out)
 
@@ -106,7 +121,8 @@ class Modules(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             pathlib.Path(folder, "go.mod").write_text("module example.com/other\n\ngo 1.21\n", encoding="utf-8")
             pathlib.Path(folder, "x_test.go").write_text(
-                'package x\n\nimport "testing"\n\nfunc TestX(t *testing.T) { %s }\n' % test, encoding="utf-8")
+                f'package x\n\nimport "testing"\n\nfunc TestX(t *testing.T) {{ {test} }}\n', encoding="utf-8"
+            )
             with contextlib.redirect_stdout(io.StringIO()) as out:
                 return run_tests.run_go(["-vet=off", "./..."], folder), out.getvalue()
 

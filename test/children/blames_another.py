@@ -1,5 +1,6 @@
-"""Writes an error to stderr at its first task, answers that at its second, and dies at its third: silently, unless the
-payload is a text to write before."""
+"""Writes an error to stderr at its first task, answers both at its second, and exits with 3 at its third.
+
+If the third payload is a text, it writes that to stderr before it exits."""
 import json
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Closes its stdin when it is ready and lives on."""
+"""Closes its stdin when it is ready, and goes on."""
 import json
 import os
 import time

@@ -1,4 +1,4 @@
-"""Closes its stdout at its first task and lives on."""
+"""Closes its stdout at its first task, and goes on."""
 import json
 import os
 import sys

@@ -1,7 +1,7 @@
 """Protocol 2: answers all complete lines of one read with one write.
 
---async announces asynchronous handlers. The payload may hold: sleep (seconds,
-async only), fail (an error text), retry, retry_delay, say (printed to stderr)."""
+--async announces asynchronous handlers. The payload may have: sleep (seconds), fail (an error text), retry,
+retry_delay, say (a text for stderr), whole (answer with the whole request)."""
 import json
 import os
 import sys
@@ -16,7 +16,7 @@ def write(text):
     data = text.encode()
     with lock:
         while data:
-            data = data[os.write(1, data):]
+            data = data[os.write(1, data) :]
 
 
 def answer(message):
@@ -36,8 +36,12 @@ def answer(message):
                 return None
             time.sleep(payload["sleep"])
         if "fail" in payload:
-            reply = {"task_id": message["task_id"], "result": None, "error": payload["fail"],
-                     "retry": payload.get("retry", True)}
+            reply = {
+                "task_id": message["task_id"],
+                "result": None,
+                "error": payload["fail"],
+                "retry": payload.get("retry", True),
+            }
             if "retry_delay" in payload:
                 reply["retry_delay"] = payload["retry_delay"]
             return json.dumps(reply)
@@ -53,10 +57,25 @@ def later(message, seconds):
 
 def main():
     version = sys.version_info
-    write(json.dumps({
-        "status": "ready", "protocol": 2, "handlers": "async" if ASYNC else "sync", "sdk": "0", "pid": os.getpid(),
-        "python": {"implementation": "CPython", "version": "%d.%d.%d" % version[:3],
-                   "major": version[0], "minor": version[1], "patchlevel": version[2]}}) + "\n")
+    write(
+        json.dumps(
+            {
+                "status": "ready",
+                "protocol": 2,
+                "handlers": "async" if ASYNC else "sync",
+                "sdk": "0",
+                "pid": os.getpid(),
+                "python": {
+                    "implementation": "CPython",
+                    "version": ".".join(map(str, version[:3])),
+                    "major": version[0],
+                    "minor": version[1],
+                    "patchlevel": version[2],
+                },
+            }
+        )
+        + "\n"
+    )
     rest = b""
     while True:
         data = os.read(0, 1 << 20)

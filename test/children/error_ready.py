@@ -1,4 +1,4 @@
-"""Says that it cannot start."""
+"""Sends an error instead of the ready message."""
 import json
 import sys
 

@@ -1,6 +1,6 @@
-"""Leaves behind a process that is in nobody's group, carries nothing in its environment and holds stdout open.
+"""Leaves behind a process that is in no group of ours, has an empty environment and holds stdout open.
 
-Its pid is said on stderr before this process exits with 6, at the first task."""
+It writes that process's pid to stderr at the first task, then exits with 6."""
 import json
 import os
 import subprocess

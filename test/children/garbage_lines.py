@@ -8,5 +8,5 @@ os.write(1, json.dumps({"status": "ready"}).encode() + b"\n")
 for line in sys.stdin:
     task = json.loads(line)
     reply = json.dumps({"task_id": task["task_id"], "result": task["payload"], "error": None}).encode()
-    os.write(1, b"plain text\n\n\xff\xfe\x00binary\n{\"a\": 1}\n[1, 2]\n{broken\n{\"status\": \"ready\"}\n")
+    os.write(1, b'plain text\n\n\xff\xfe\x00binary\n{"a": 1}\n[1, 2]\n{broken\n{"status": "ready"}\n')
     os.write(1, b"50% \r100% " + reply + b"\n")

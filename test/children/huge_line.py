@@ -1,4 +1,4 @@
-"""Answers with a line as long as the payload says; named tells whether task_id comes first or not at all."""
+"""Answers with a line of payload.size bytes. payload.named says whether the line has a task_id, at its beginning."""
 import json
 import os
 import sys
@@ -8,7 +8,7 @@ for line in sys.stdin:
     task = json.loads(line)
     payload = task["payload"]
     size = payload.get("size", 0)
-    head = '{"task_id": %s, "result": "' % json.dumps(task["task_id"]) if payload.get("named", True) else '{"result": "'
+    head = f'{{"task_id": {json.dumps(task["task_id"])}, "result": "' if payload.get("named", True) else '{"result": "'
     data = (head + "x" * size + '", "error": null}\n').encode()
     while data:
-        data = data[os.write(1, data):]
+        data = data[os.write(1, data) :]

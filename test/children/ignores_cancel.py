@@ -1,6 +1,6 @@
-"""Answers pings, never answers the task of type hang, echoes the others; --async, --v1.
+"""Answers pings, never answers a task of type hang, and answers other tasks after the seconds in their payload.
 
-Asynchronously the others are echoed beside the hanging one, after the seconds in their payload."""
+--async announces asynchronous handlers: other tasks are answered while one hangs. --v1 announces protocol 1."""
 import json
 import os
 import sys
@@ -42,7 +42,7 @@ for line in iter(sys.stdin.readline, ""):
     if "ping" in message:
         send({"pong": message["ping"], "lag": 0.0})
     elif "cancel" in message:
-        sys.stderr.write("cancel %s\n" % message["cancel"])
+        sys.stderr.write(f"cancel {message['cancel']}\n")
         sys.stderr.flush()
     elif ASYNC:
         threading.Thread(target=handle, args=(message,), daemon=True).start()

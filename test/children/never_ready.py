@@ -1,4 +1,4 @@
-"""Says something on stderr and never becomes ready."""
+"""Writes a line to stderr and never becomes ready."""
 import sys
 import time
 

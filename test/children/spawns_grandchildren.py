@@ -1,7 +1,7 @@
 """Starts sleeping processes for each task and answers with their pids.
 
-One stays in the group, one has a session of its own, one has a session of its
-own and holds stdout open; each of them is the child of a shell."""
+One stays in the process group, one has a session of its own, one has a session of its own and holds stdout open, and
+one has an empty environment. After a task of type die it exits with 9."""
 import json
 import os
 import subprocess

@@ -9,5 +9,5 @@ for line in sys.stdin:
     for _ in range(32):
         data = b"e" * (1 << 20)
         while data:
-            data = data[os.write(2, data):]
+            data = data[os.write(2, data) :]
     os.write(1, json.dumps({"task_id": task["task_id"], "result": "flooded", "error": None}).encode() + b"\n")

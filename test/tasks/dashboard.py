@@ -22,7 +22,7 @@ async def load_model():
 
 def read(payload):
     if payload.get("broken"):
-        raise ValueError("image %s is truncated (14 bytes not processed)" % payload["image"])
+        raise ValueError(f"image {payload['image']} is truncated (14 bytes not processed)")
 
 
 @task("classify")
@@ -40,7 +40,10 @@ async def welcome(payload):
 @task("fine-tune")
 async def fine_tune(payload):
     for step in range(payload["steps"]):
-        progress(step / payload["steps"], "epoch %d of 10, loss %.3f" % (1 + step * 10 // payload["steps"], 0.9 / (1 + step / 20)))
+        progress(
+            step / payload["steps"],
+            f"epoch {1 + step * 10 // payload['steps']} of 10, loss {0.9 / (1 + step / 20):.3f}",
+        )
         await asyncio.sleep(1)
 
 

@@ -1,4 +1,4 @@
-"""Handlers for the tests of the fleet: each run says in a file who runs it and when."""
+"""Handlers for the tests of the fleet: each run writes to a file which worker runs it and when."""
 
 import os
 import time
@@ -7,7 +7,7 @@ from runqy import run, task
 
 
 def say(payload, ctx, word):
-    line = "%s %s %s %.3f\n" % (word, ctx.task_id, os.environ["WORKER"], time.time())
+    line = f"{word} {ctx.task_id} {os.environ['WORKER']} {time.time():.3f}\n"
     with open(payload["file"], "a") as f:
         f.write(line)
 

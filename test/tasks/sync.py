@@ -25,7 +25,7 @@ def sleep(payload):
 def note(payload, ctx):
     """Leaves a line in a file for each time it runs, then waits."""
     with open(payload["file"], "a") as f:
-        f.write("%s %d\n" % (ctx.task_id, ctx.retry_count))
+        f.write(f"{ctx.task_id} {ctx.retry_count}\n")
     time.sleep(payload.get("seconds", 0))
     return payload.get("n")
 
@@ -57,9 +57,7 @@ def children(payload):
     """Starts processes that would outlive anything: one in a session of its own, one whose parent is gone."""
     own = subprocess.Popen(["sleep", "600"])
     session = subprocess.Popen(["sleep", "600"], start_new_session=True)
-    orphan = subprocess.run(
-        ["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"], stdout=subprocess.PIPE, check=True
-    )
+    orphan = subprocess.run(["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"], stdout=subprocess.PIPE, check=True)
     pids = [os.getpid(), own.pid, session.pid, int(orphan.stdout)]
     with open(payload["file"] + ".new", "w") as f:
         f.write(" ".join(map(str, pids)))

@@ -5,7 +5,7 @@ from runqy import run, task
 
 @task("greet")
 def greet(payload):
-    return {"greeting": "Hello, %s!" % payload.get("name", "stranger")}
+    return {"greeting": f"Hello, {payload.get('name', 'stranger')}!"}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 //go:build unix
 
-package python
+package sdk
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// checkOwn refuses a directory whose content somebody else could change.
-func checkOwn(dir string) error {
+// checkPermissions refuses a directory whose content another user could change.
+func checkPermissions(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
 		return err
@@ -24,7 +24,8 @@ func checkOwn(dir string) error {
 			dir, stat.Uid, os.Geteuid())
 	}
 	if info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("%s can be written by other users (mode %#o); remove their permission with chmod go-w", dir, info.Mode().Perm())
+		return fmt.Errorf("%s can be written by other users (mode %#o); remove their permission with chmod go-w",
+			dir, info.Mode().Perm())
 	}
 	return nil
 }

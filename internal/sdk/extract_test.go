@@ -1,4 +1,4 @@
-package python
+package sdk
 
 import (
 	"errors"
@@ -9,21 +9,25 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/runqy/runqy-worker/python"
 )
 
 func TestSDKHoldsEveryFile(t *testing.T) {
-	on, err := filepath.Glob("runqy/*.py")
-	if err != nil || len(on) == 0 {
-		t.Fatalf("no source files: %v", err)
+	const source = "../../python"
+	paths, err := filepath.Glob(filepath.Join(source, "runqy", "*.py"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("source files in %s/runqy: got %d and error %v, want at least one", source, len(paths), err)
 	}
-	for _, name := range append(on, "runqy/py.typed") {
-		want, err := os.ReadFile(name)
+	for _, path := range append(paths, filepath.Join(source, "runqy", "py.typed")) {
+		want, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := fs.ReadFile(SDK(), name)
+		name := "runqy/" + filepath.Base(path)
+		got, err := fs.ReadFile(python.SDK(), name)
 		if err != nil || string(got) != string(want) {
-			t.Errorf("embedded %s differs from the file (%v)", name, err)
+			t.Errorf("embedded %s: got %d bytes and error %v, want the %d bytes of %s", name, len(got), err, len(want), path)
 		}
 	}
 }
@@ -31,18 +35,18 @@ func TestSDKHoldsEveryFile(t *testing.T) {
 func TestExtractedSDKCanBeImported(t *testing.T) {
 	interpreter, err := exec.LookPath("python3")
 	if err != nil {
-		t.Skip("no python3")
+		t.Skip("python3 is not on PATH")
 	}
 	dir, err := Extract(filepath.Join(t.TempDir(), "base"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(interpreter, "-c", "import runqy; print(runqy.__file__)")
-	cmd.Dir = t.TempDir() // not here, where a runqy directory stands
+	cmd.Dir = t.TempDir() // an empty one, so that only PYTHONPATH leads to the package
 	cmd.Env = append(os.Environ(), "PYTHONPATH="+dir)
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), dir) {
-		t.Fatalf("import from %s: %v\n%s", dir, err, out)
+		t.Fatalf("import of runqy: got %q and error %v, want its file below %s", out, err, dir)
 	}
 }
 
@@ -54,10 +58,10 @@ func TestExtractAtOnce(t *testing.T) {
 		wg.Go(func() {
 			dir, err := Extract(base)
 			if err != nil {
-				t.Error(err)
+				t.Errorf("Extract(%q) beside others: got error %v, want none", base, err)
 				return
 			}
-			// Complete as soon as it is returned, whatever the others are doing.
+			// Complete as soon as Extract returns, whatever the others are doing.
 			assertComplete(t, dir)
 			dirs[i] = dir
 		})
@@ -65,12 +69,12 @@ func TestExtractAtOnce(t *testing.T) {
 	wg.Wait()
 	for _, dir := range dirs {
 		if dir != dirs[0] {
-			t.Errorf("different directories: %q and %q", dir, dirs[0])
+			t.Errorf("directory: got %q, want that of the first call, %q", dir, dirs[0])
 		}
 	}
 	left, err := filepath.Glob(filepath.Join(dirs[0], "runqy", ".new-*"))
 	if err != nil || len(left) != 0 {
-		t.Errorf("temporary files left: %v %v", left, err)
+		t.Errorf("temporary files left: got %v and error %v, want none", left, err)
 	}
 }
 
@@ -80,11 +84,11 @@ func TestExtractRepairs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	victim := filepath.Join(dir, "runqy", "__init__.py")
+	changed := filepath.Join(dir, "runqy", "__init__.py")
 	if err := os.Remove(filepath.Join(dir, "runqy", "_wire.py")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(victim, []byte("raise SystemExit"), 0o644); err != nil {
+	if err := os.WriteFile(changed, []byte("raise SystemExit"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Extract(base); err != nil {
@@ -106,7 +110,7 @@ func TestExtractWritesNothingWhenComplete(t *testing.T) {
 	after := snapshot(t, dir)
 	for name, info := range before {
 		if !os.SameFile(info, after[name]) {
-			t.Errorf("%s was written again", name)
+			t.Errorf("%s: got a new file from the second Extract, want the one of the first", name)
 		}
 	}
 }
@@ -121,7 +125,7 @@ func TestExtractRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := Extract(base); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
-			t.Errorf("error %v, want one that tells to chmod go-w", err)
+			t.Errorf("Extract into a directory that others can write: got error %v, want one that says chmod go-w", err)
 		}
 	})
 	t.Run("a file in the way", func(t *testing.T) {
@@ -130,7 +134,7 @@ func TestExtractRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := Extract(base); err == nil || !strings.Contains(err.Error(), base) {
-			t.Errorf("error %v, want one that names %s", err, base)
+			t.Errorf("Extract where a file has the directory's name: got error %v, want one that names %s", err, base)
 		}
 	})
 	t.Run("a read-only directory", func(t *testing.T) {
@@ -143,7 +147,7 @@ func TestExtractRefuses(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = os.Chmod(base, 0o755) })
 		if _, err := Extract(base); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), base) {
-			t.Errorf("error %v, want a permission error that names %s", err, base)
+			t.Errorf("Extract into a read-only directory: got error %v, want a permission error that names %s", err, base)
 		}
 	})
 }
@@ -172,21 +176,24 @@ func TestExtractDefault(t *testing.T) {
 
 	t.Setenv("TMPDIR", blocked)
 	if _, err = Extract(""); err == nil || !strings.Contains(err.Error(), "TMPDIR") {
-		t.Errorf("error %v, want one that names TMPDIR", err)
+		t.Errorf("Extract(\"\") without a writable directory: got error %v, want one that names TMPDIR", err)
 	}
 }
 
 func assertComplete(t *testing.T, dir string) {
 	t.Helper()
-	names, _, err := manifest(SDK())
+	names, _, err := manifest(python.SDK())
 	if err != nil {
-		t.Error(err)
+		t.Errorf("list of the embedded files: got error %v, want none", err)
 	}
 	for _, name := range names {
-		want, _ := fs.ReadFile(SDK(), name)
+		want, err := fs.ReadFile(python.SDK(), name)
+		if err != nil {
+			t.Errorf("embedded %s: got error %v, want its content", name, err)
+		}
 		got, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil || string(got) != string(want) {
-			t.Errorf("%s is missing or differs: %v", name, err)
+			t.Errorf("%s: got %d bytes and error %v, want the %d embedded bytes", name, len(got), err, len(want))
 		}
 	}
 }

@@ -1,4 +1,5 @@
-package python
+// Package sdk writes the Python SDK, which the program carries in itself, to a directory on disk.
+package sdk
 
 import (
 	"bytes"
@@ -9,33 +10,36 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/runqy/runqy-worker/python"
 )
 
-// Extract makes sure that the SDK's files exist in a directory below base and returns that directory's absolute path,
-// to be put on the child's PYTHONPATH.
+// Extract makes sure that the SDK's files exist in a directory below base. It returns the absolute path of that
+// directory, which belongs on the PYTHONPATH of the Python process.
 //
-// The directory's name carries a hash of the files' content, so that workers of different versions do not share one,
-// and workers of the same version do. Any number of processes may call Extract at once: every file is written under
-// another name and renamed, and all of them are compared with the embedded ones before Extract returns. It writes
-// nothing when they are all there, so that base may be read-only once it has been filled, and it restores what a cleaner
-// of temporary files has removed: call it before each start of a child.
+// The directory's name carries a hash of the files' content: workers of the same version share it, and workers of
+// different versions do not. Any number of processes may call Extract at once, since every file is written under another
+// name and then renamed, and every file is compared with the embedded one before Extract returns. It writes nothing when
+// all files are there, so base may be read-only once it has been filled. It restores what a cleaner of temporary files
+// has removed; call it before each start of the worker.
 //
 // An empty base means the user's cache directory or, where that cannot be written, the directory for temporary files.
-// A directory that another user owns or can write to is refused, since its content would be run as code. When no
-// directory can be used the error says which were tried and why each failed.
+// Extract refuses a directory that another user owns or can write to, since its content is run as code. When no
+// directory can be used, the error says which were tried and why each failed.
 func Extract(base string) (string, error) {
 	if base != "" {
 		return extract(base)
 	}
-	var faults []error
+	var failures []error
 	for _, candidate := range defaultBases() {
 		dir, err := extract(candidate)
 		if err == nil {
 			return dir, nil
 		}
-		faults = append(faults, err)
+		failures = append(failures, err)
 	}
-	return "", fmt.Errorf("no directory for the Python SDK (set TMPDIR or XDG_CACHE_HOME to a writable one): %w", errors.Join(faults...))
+	return "", fmt.Errorf("no directory for the Python SDK (set TMPDIR or XDG_CACHE_HOME to a writable one): %w",
+		errors.Join(failures...))
 }
 
 func defaultBases() []string {
@@ -52,7 +56,8 @@ func extract(base string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("extract the Python SDK to %s: %w", base, err)
 	}
-	names, hash, err := manifest(sdk)
+	files := python.SDK()
+	names, hash, err := manifest(files)
 	if err != nil {
 		return "", err
 	}
@@ -62,16 +67,16 @@ func extract(base string) (string, error) {
 		return "", fmt.Errorf("extract the Python SDK to %s: %w", base, err)
 	}
 	for _, dir := range []string{base, root, pkg} {
-		if err := checkOwn(dir); err != nil {
+		if err := checkPermissions(dir); err != nil {
 			return "", fmt.Errorf("extract the Python SDK to %s: %w", base, err)
 		}
 	}
 	for _, name := range names {
-		content, err := fs.ReadFile(sdk, name)
+		content, err := fs.ReadFile(files, name)
 		if err != nil {
 			return "", fmt.Errorf("read the embedded %s: %w", name, err)
 		}
-		if err := ensure(filepath.Join(root, filepath.FromSlash(name)), content); err != nil {
+		if err := writeFile(filepath.Join(root, filepath.FromSlash(name)), content); err != nil {
 			return "", fmt.Errorf("extract the Python SDK to %s: %w", base, err)
 		}
 	}
@@ -99,10 +104,11 @@ func manifest(files fs.FS) (names []string, hash string, err error) {
 	return names, hex.EncodeToString(sum.Sum(nil))[:16], nil
 }
 
-// ensure leaves a regular file with this content at path, replacing anything else there in one step.
-func ensure(path string, content []byte) error {
+// writeFile leaves a regular file with this content at path. Anything else there is replaced in one step; a file that
+// is right already is not written again.
+func writeFile(path string, content []byte) error {
 	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o022 == 0 {
-		if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, content) {
+		if present, err := os.ReadFile(path); err == nil && bytes.Equal(present, content) {
 			return nil
 		}
 	}

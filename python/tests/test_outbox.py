@@ -1,0 +1,107 @@
+"""The outbox by itself: code that interrupts a thread in the middle of a write, and reports from there."""
+
+import os
+import signal
+import sys
+import threading
+import unittest
+from unittest import mock
+
+from harness import SDK, TIMEOUT
+
+sys.path.insert(0, SDK)
+from runqy import _outbox  # noqa: E402
+
+
+class RecordingChannel:
+    """Keeps the lines that are written. Calls on_write in each write, before it returns."""
+
+    def __init__(self):
+        self.lines = []
+        self.on_write = lambda: None
+
+    def write(self, data):
+        self.lines += data.splitlines(keepends=True)
+        self.on_write()
+
+
+class InterruptedLock:
+    """A lock whose first wait is interrupted by SIGUSR1."""
+
+    def __init__(self, lock):
+        self._lock = lock
+        self.release = lock.release
+        self.interrupted = False
+
+    def acquire(self, blocking=True, timeout=-1):
+        if timeout > 0 and not self.interrupted:
+            self.interrupted = True
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return self._lock.acquire(blocking, timeout)
+
+    def __enter__(self):
+        self._lock.acquire()
+
+    def __exit__(self, *exc):
+        self._lock.release()
+
+
+class Reentrancy(unittest.TestCase):
+    def setUp(self):
+        self.channel = RecordingChannel()
+        self.outbox = _outbox.Outbox(self.channel)
+
+    def report(self, line):
+        self.outbox.add_report(line)
+        self.outbox.write_reports()
+
+    def test_a_report_in_the_middle_of_a_write_follows_it(self):
+        depths = []
+
+        def interrupt():
+            depths.append(len(depths))
+            if len(depths) <= 100:
+                self.report(b"report %d\n" % len(depths))
+
+        for name, write in (("send", self.outbox.send), ("report", self.report)):
+            with self.subTest(name):
+                del depths[:], self.channel.lines[:]
+                self.channel.on_write = interrupt
+                write(b"first\n")
+                want = [b"first\n"] + [b"report %d\n" % number for number in range(1, 101)]
+                self.assertEqual(self.channel.lines, want, "each line once and in order")
+
+    def test_a_report_does_not_wait_inside_another_that_waits(self):
+        # As in a program whose timer fires while the pipe is full: the main thread waits in write_reports for another
+        # thread's write, and a signal handler on the main thread calls write_reports too. If that call waited as well,
+        # the next signal would interrupt it, and so on, until the stack overflows.
+        writing, handled = threading.Event(), threading.Event()
+        waited = []
+
+        def full_pipe():
+            self.channel.on_write = lambda: None
+            writing.set()
+            waited.append(handled.wait(TIMEOUT))
+
+        def on_signal(signum, frame):
+            self.report(b"from the signal handler\n")
+            handled.set()
+
+        previous = signal.signal(signal.SIGUSR1, on_signal)
+        self.addCleanup(signal.signal, signal.SIGUSR1, previous)
+        self.channel.on_write = full_pipe
+        writer = threading.Thread(target=self.outbox.send, args=(b"reply\n",), daemon=True)
+        writer.start()
+        self.assertTrue(writing.wait(TIMEOUT), "the other thread did not begin its write")
+        lock = InterruptedLock(self.outbox._lock)
+        with mock.patch.object(self.outbox, "_lock", lock), mock.patch.object(_outbox, "_WRITE_TIMEOUT", 2 * TIMEOUT):
+            self.report(b"from the main thread\n")
+        writer.join(TIMEOUT)
+        self.assertTrue(lock.interrupted, "no signal came while the main thread waited")
+        self.assertEqual(waited, [True], "the signal handler returned only after the other thread's write had ended")
+        want = [b"reply\n", b"from the main thread\n", b"from the signal handler\n"]
+        self.assertEqual(self.channel.lines, want, "each line once and in order")
+
+
+if __name__ == "__main__":
+    unittest.main()
