@@ -60,9 +60,9 @@ docker-test: ## build the image and run deploy/compose.yaml on real containers; 
 	RUNQY_TEST_DOCKER=1 $(GO) test -count=1 -v -timeout 60m ./test/docker
 
 .PHONY: generate
-generate: ## generate docs/metrics.md, Grafana's dashboard, the PrometheusRule and the Go code of proto/
+generate: ## generate docs/metrics.md, docs/configuration.md, Grafana's dashboard, the PrometheusRule and the Go code of proto/
 	$(PYTHON) deploy/grafana/dashboard.py >deploy/grafana/dashboards/runqy-worker.json
-	$(GO) run ./internal/metricsdoc
+	$(GO) run ./internal/cmd/gendocs
 	$(GO) test ./metrics -run '^TestPrometheusRule' -update
 	$(BUF) generate --template proto/buf.gen.yaml proto
 

@@ -99,8 +99,8 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// Every series whose labels are known stands at zero before anything happened;
-// otherwise rate() would miss the first event of each.
+// Every series whose labels are known stands at zero before anything happened; otherwise rate() would miss the first
+// event of each.
 func TestSeriesStartAtZero(t *testing.T) {
 	src := fullSources()
 	_, reg := newSet(t, src)
@@ -123,8 +123,7 @@ func TestSeriesStartAtZero(t *testing.T) {
 	}
 }
 
-// Whatever ids pass through, they become no label: the number of series does
-// not grow with tasks.
+// Whatever ids pass through, they become no label: the number of series does not grow with tasks.
 func TestTaskIDsAreNoLabels(t *testing.T) {
 	set, reg := newSet(t, fullSources())
 	before, err := testutil.GatherAndCount(reg)

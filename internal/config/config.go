@@ -1,9 +1,8 @@
-// Package config loads the worker's configuration from a YAML file, the
-// environment and flags, and lists every fault of all three at once.
+// Package config loads the worker's configuration from a YAML file, the environment and flags, and lists every fault of
+// all three at once.
 //
-// Flags beat environment, environment beats file, file beats defaults. Every
-// key a.b.c is also the variable RUNQY_A_B_C. The values of the file may
-// contain ${VAR} and ${VAR:-default}; $$ is a plain dollar sign.
+// Flags beat environment, environment beats file, file beats defaults. Every key a.b.c is also the variable
+// RUNQY_A_B_C. The values of the file may contain ${VAR} and ${VAR:-default}; $$ is a plain dollar sign.
 package config
 
 import (
@@ -12,8 +11,8 @@ import (
 	"time"
 )
 
-// Config is a complete, valid configuration. Load makes it; nobody changes it
-// afterwards, so it may be read from any goroutine.
+// Config is a complete, valid configuration. Load makes it; nobody changes it afterwards, so it may be read from any
+// goroutine.
 type Config struct {
 	Environment string
 	Redis       Redis
@@ -107,8 +106,7 @@ type FleetClient struct {
 	CAFile, Username, PasswordFile string
 }
 
-// Default returns the configuration of a worker that is told nothing, with a
-// fresh random worker id.
+// Default returns the configuration of a worker that is told nothing, with a fresh random worker id.
 func Default() *Config {
 	return &Config{
 		Environment: "development",

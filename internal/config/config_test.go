@@ -125,9 +125,10 @@ func TestDefaultsAreValid(t *testing.T) {
 }
 
 func TestPythonDirNeedNotExistElsewhere(t *testing.T) {
-	c, _, err := Parse("runqy.yaml", []byte("python: {dir: /nonexistent}"), Options{Elsewhere: true})
-	if err != nil || c.Python.Dir != "/nonexistent" {
-		t.Errorf("%+v, %v", c, err)
+	missing := filepath.Join(t.TempDir(), "missing")
+	c, _, err := Parse("runqy.yaml", []byte("python: {dir: "+missing+"}"), Options{Elsewhere: true})
+	if err != nil || c.Python.Dir != missing {
+		t.Errorf("got the configuration %+v and the error %v, want python.dir %s and none", c, err, missing)
 	}
 }
 
@@ -214,6 +215,7 @@ func TestHealthVariables(t *testing.T) {
 }
 
 func TestFaultsOutsideTheFile(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing.yaml")
 	for _, tc := range []struct {
 		env   []string
 		flags map[string]string
@@ -233,8 +235,8 @@ func TestFaultsOutsideTheFile(t *testing.T) {
 			`configuration: RUNQY_PYTHON_ENV: python.env: is not NAME=value,NAME=value; a value with commas needs JSON: {"NAME":"value"}`},
 		{nil, map[string]string{"redis.url": "redis://:hunter2@h/x"},
 			`configuration: --redis: redis.url: "redis://:***@h/x" is not a Redis URL: database "x" is not a number: write host:port/0`},
-		{[]string{"RUNQY_CONFIG=/does/not/exist.yaml"}, nil,
-			`configuration: /does/not/exist.yaml: cannot be read: stat /does/not/exist.yaml: no such file or directory`},
+		{[]string{"RUNQY_CONFIG=" + missing}, nil,
+			`configuration: ` + missing + `: cannot be read: stat ` + missing + `: no such file or directory`},
 	} {
 		_, _, err := Load(Options{Env: tc.env, Flags: tc.flags, FlagNames: map[string]string{"redis.url": "--redis"}})
 		if err == nil || err.Error() != tc.want {

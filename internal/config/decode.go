@@ -13,8 +13,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// input is a value as it was given: a node of the file, with aliases resolved
-// and variables expanded, or the text of a variable or a flag.
+// input is a value as it was given: a node of the file, with aliases resolved and variables expanded, or the text of a
+// variable or a flag.
 type input struct {
 	origin  Origin
 	node    *yaml.Node // nil for a text
@@ -128,8 +128,7 @@ func (in input) decodeQueues(p *map[string]int) (problems []problem) {
 	return problems
 }
 
-// decodeEnv reads {NAME: value}, a JSON object, or "NAME=value,NAME=value". No
-// problem shows a value.
+// decodeEnv reads {NAME: value}, a JSON object, or "NAME=value,NAME=value". No problem shows a value.
 func (in input) decodeEnv(p *map[string]string) (problems []problem) {
 	env := make(map[string]string)
 	text, scalar := in.scalar()
@@ -181,8 +180,8 @@ func (in input) decodeEnv(p *map[string]string) (problems []problem) {
 	return problems
 }
 
-// decodeCommand reads a list of words, or a text that is split as a shell
-// splits words (a text that begins with [ is a JSON list).
+// decodeCommand reads a list of words, or a text that is split as a shell splits words (a text that begins with [ is a
+// JSON list).
 func (in input) decodeCommand(p *[]string) []problem {
 	text, scalar := in.scalar()
 	switch {
@@ -294,8 +293,7 @@ func showSize(n int64) string {
 	return strconv.FormatInt(n, 10) + names[i]
 }
 
-// QueueNames returns the names of the queues by falling weight, equal weights
-// in alphabetical order.
+// QueueNames returns the names of the queues by falling weight, equal weights in alphabetical order.
 func (w Worker) QueueNames() []string {
 	names := make([]string, 0, len(w.Queues))
 	for name := range w.Queues {

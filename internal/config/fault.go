@@ -48,8 +48,8 @@ func (f Fault) String() string {
 	return b.String()
 }
 
-// Error is what Load returns for a configuration that cannot be used: all its
-// faults, those of the file first and by line.
+// Error is what Load returns for a configuration that cannot be used: all its faults, those of the file first and by
+// line.
 type Error struct {
 	Faults []Fault
 }

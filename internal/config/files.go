@@ -25,7 +25,8 @@ func ReadAuthorities(path string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// ReadPassword returns the password in a file, as fleet.client.password_file names one, without the white space around it.
+// ReadPassword returns the password in a file, as fleet.client.password_file names one, without the white space around
+// it.
 func ReadPassword(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

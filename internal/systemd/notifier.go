@@ -42,8 +42,8 @@ type Options struct {
 	// Live says whether the process still does its work, and why not. While it does not, the watchdog is not fed and
 	// the start gets no more time.
 	Live func() (ok bool, reason string)
-	// StopTimeout is how long the process may take from Stopping to its end. The service manager is asked for that
-	// much where its own timeout is shorter.
+	// StopTimeout is how long the process may take from Stopping to its end. The service manager is asked for that much
+	// where its own timeout is shorter.
 	StopTimeout time.Duration
 	Logger      *slog.Logger
 }
