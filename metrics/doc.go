@@ -2,7 +2,7 @@
 //
 // What happens is counted as it happens, through the methods of [Set]. What merely is (health, queue depths, the
 // interpreter's figures, the child's memory) is read from [Sources] at each scrape, so that a scrape never shows an
-// older truth than the one the rest of the worker acts on.
+// older state than the one the rest of the worker acts on.
 //
 // Task ids and worker ids are never labels, except for the worker's own id on runqy_worker_info: a series per task
 // would outgrow any server. A task id may be an exemplar, which costs one slot per bucket whatever the load.

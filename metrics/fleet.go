@@ -3,7 +3,6 @@ package metrics
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -12,7 +11,7 @@ import (
 // FleetSources is where the fleet's metrics are read.
 type FleetSources struct {
 	// States counts the registered workers by state, with every state there is. Nil while this process does not check
-	// them: the series are then absent, because old figures would pass for the truth. Required.
+	// them: the series are then absent, because old figures would be taken for current ones. Required.
 	States func() map[string]int
 	// DeadReasons and RecoveredReasons are the label values that may come: their series exist from the start.
 	DeadReasons, RecoveredReasons []string
@@ -31,7 +30,7 @@ type FleetSet struct {
 // NewFleet registers the metrics of the health checker with reg. On error reg is left as it was.
 func NewFleet(reg prometheus.Registerer, src FleetSources) (*FleetSet, error) {
 	if src.States == nil {
-		return nil, errors.New("metrics: FleetSources.States is missing; give the function that counts the workers")
+		return nil, errors.New("FleetSources.States is missing; give the function that counts the workers")
 	}
 	s := &FleetSet{
 		dead: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -49,12 +48,12 @@ func NewFleet(reg prometheus.Registerer, src FleetSources) (*FleetSet, error) {
 	}
 	s.QueuesSeen(src.QueueNames)
 	if err := registerAll(reg, []prometheus.Collector{s.dead, s.recovered, newFleetCollector(src.States)}); err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
+		return nil, err
 	}
 	return s, nil
 }
 
-// QueuesSeen has the series of these queues exist, so that rate and increase see their first event.
+// QueuesSeen creates the series of these queues, so that rate and increase see their first event.
 func (s *FleetSet) QueuesSeen(queues []string) {
 	for _, q := range queues {
 		for _, reason := range s.reasons {
@@ -105,7 +104,7 @@ func (c *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 // no [Set]. read is as in [Sources.Queues].
 func NewQueues(reg prometheus.Registerer, read func(context.Context) map[string]Queue) error {
 	if read == nil {
-		return errors.New("metrics: no function that reads the queues given")
+		return errors.New("no function that reads the queues given")
 	}
 	err := registerAll(reg, []prometheus.Collector{
 		collectors.NewGoCollector(),
@@ -113,8 +112,5 @@ func NewQueues(reg prometheus.Registerer, read func(context.Context) map[string]
 		collectors.NewBuildInfoCollector(),
 		newQueueCollector(read),
 	})
-	if err != nil {
-		return fmt.Errorf("metrics: %w", err)
-	}
-	return nil
+	return err
 }

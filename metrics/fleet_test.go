@@ -54,7 +54,7 @@ func TestFleetIsSilentWithoutTheRole(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n, err := testutil.GatherAndCount(reg, "runqy_fleet_workers"); n != 0 || err != nil {
-		t.Errorf("%d series, %v", n, err)
+		t.Errorf("%d series of runqy_fleet_workers and error %v, want none of either", n, err)
 	}
 	want := "# HELP runqy_fleet_checker 1 while this process is the health checker of the fleet, else 0; the sum over all processes should be 1.\n" +
 		"# TYPE runqy_fleet_checker gauge\nrunqy_fleet_checker 0\n"

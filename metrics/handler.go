@@ -29,7 +29,7 @@ type errorLog struct{ logger *slog.Logger }
 
 // Println implements promhttp.Logger.
 func (l errorLog) Println(v ...any) {
-	l.logger.Warn("metrics scrape is incomplete", "error", strings.TrimSpace(fmt.Sprintln(v...)))
+	l.logger.Warn("metrics scrape incomplete", "error", strings.TrimSpace(fmt.Sprintln(v...)))
 }
 
 // label makes s fit for a label value: strings that come from the child or the environment must not be able to spoil a

@@ -2,7 +2,6 @@ package metrics
 
 import (
 	"errors"
-	"fmt"
 	"time"
 	"unicode/utf8"
 
@@ -28,17 +27,17 @@ type Set struct {
 // It fails when src is incomplete, or when reg already holds one of the metrics; reg is then left as it was.
 func New(reg prometheus.Registerer, src Sources) (*Set, error) {
 	if reg == nil {
-		return nil, errors.New("metrics: no registry given; pass prometheus.NewRegistry()")
+		return nil, errors.New("no registry given; pass prometheus.NewRegistry()")
 	}
 	if err := src.validate(); err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
+		return nil, err
 	}
 	s := newSet()
 	s.seed(src)
 
 	own := []prometheus.Collector{s.processed, s.failed, s.fenced, s.duration, s.crashes, s.restarts}
 	if err := registerAll(reg, append(own, collectorsFor(src)...)); err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
+		return nil, err
 	}
 	return s, nil
 }
@@ -113,7 +112,7 @@ func (s *Set) TaskFinished(queue, taskID string, d time.Duration, failed bool) {
 	h.Observe(seconds)
 }
 
-// fitsExemplar tells whether client_golang would take id as an exemplar; it panics on those it would not, and ids are
+// fitsExemplar reports whether client_golang takes id as an exemplar; it panics on those it would not, and ids are
 // chosen by whoever enqueues.
 func fitsExemplar(id string) bool {
 	return id != "" && utf8.ValidString(id) &&
@@ -136,7 +135,7 @@ func registerAll(reg prometheus.Registerer, cs []prometheus.Collector) error {
 			for _, done := range cs[:i] {
 				reg.Unregister(done)
 			}
-			return fmt.Errorf("register metrics: %w", err)
+			return err
 		}
 	}
 	return nil

@@ -95,7 +95,7 @@ func TestLint(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range problems {
-		t.Errorf("%s: %s", p.Metric, p.Text)
+		t.Errorf("the lint of client_golang says of %s: %s", p.Metric, p.Text)
 	}
 }
 
@@ -272,6 +272,9 @@ func TestNewRefuses(t *testing.T) {
 			_, err := metrics.New(test.reg, test.src)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v, want one that names %s", err, test.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "metrics:") {
+				t.Errorf("error %q, want one without a prefix: callers add their own", err)
 			}
 		})
 	}

@@ -18,7 +18,7 @@ type Sources struct {
 	// CrashCauses and RestartCauses are the label values that may come: their series exist from the start.
 	CrashCauses, RestartCauses []string
 
-	// Worker is required: without it no alert could tell that the worker is ill.
+	// Worker is required: without it no alert could report an unhealthy worker.
 	Worker func() Worker
 	// Queues reads the queues. A queue that could not be read is left out of the answer, and nil means that none could
 	// be: those series are then absent from this scrape, and the others stay. It must return soon after ctx ends; ctx
@@ -77,7 +77,7 @@ func (s Sources) validate() error {
 	} {
 		for _, name := range names {
 			if name == "" || !utf8.ValidString(name) {
-				return fmt.Errorf("metrics: %s of Sources holds %q, which cannot be a label value; give names in UTF-8", what, name)
+				return fmt.Errorf("Sources.%s holds %q, which cannot be a label value; give names in UTF-8", what, name)
 			}
 		}
 	}

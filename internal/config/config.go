@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Config is a complete, valid configuration. Load makes it; nobody changes it afterwards, so it may be read from any
+// Config is a complete, valid configuration. Load makes it; it never changes afterwards and may be read from any
 // goroutine.
 type Config struct {
 	Environment string
@@ -68,7 +68,7 @@ type Restart struct {
 	MaxDelay     time.Duration
 }
 
-// Heartbeat is the rhythm of the worker's hash in Redis.
+// Heartbeat says how often the worker's hash in Redis is written, and how long it stays.
 type Heartbeat struct {
 	Interval, TTL time.Duration
 }
@@ -79,7 +79,7 @@ type Results struct {
 	RedisCLIViews bool
 }
 
-// Health is the HTTP server and what it judges.
+// Health is the HTTP server and what it checks.
 type Health struct {
 	Listen                  string // host:port; empty: no HTTP server
 	Advertise               string // host:port; empty: derived from Listen
@@ -101,7 +101,7 @@ type Dashboard struct {
 	ShowPayloads bool // to who may see what tasks carry
 }
 
-// FleetClient is how the checker speaks to workers behind TLS and passwords.
+// FleetClient is how the leader reaches workers behind TLS and passwords.
 type FleetClient struct {
 	CAFile, Username, PasswordFile string
 }

@@ -64,7 +64,7 @@ func (in input) decode(place any) []problem {
 	case *time.Duration:
 		*p, err = parseDuration(text, in.seconds)
 	default:
-		err = fmt.Errorf("has a place of type %T, which nobody decodes", place)
+		err = fmt.Errorf("has a place of type %T, which cannot be decoded", place)
 	}
 	if err != nil {
 		return []problem{{text: err.Error()}}

@@ -93,7 +93,7 @@ func fileProblem(err error) string {
 	return "cannot be used: " + text
 }
 
-// hasUsers tells whether a web config file that web.Validate has found right asks for a name and a password.
+// hasUsers reports whether a web config file that web.Validate has found right asks for a name and a password.
 func hasUsers(webConfig string) bool {
 	if webConfig == "" {
 		return false

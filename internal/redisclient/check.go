@@ -44,7 +44,7 @@ func CheckServer(ctx context.Context, client redis.UniversalClient) error {
 	}
 }
 
-// IsCredentialsError tells whether a command failed because the server wants a password or refuses the one it was
+// IsCredentialsError reports whether a command failed because the server wants a password or refuses the one it was
 // given.
 func IsCredentialsError(err error) bool {
 	var reply redis.Error

@@ -183,7 +183,7 @@ func hostPort(s, defaultPort string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// validPort tells whether every host of the authority ends in a plausible port.
+// validPort reports whether every host of the authority ends in a plausible port.
 func validPort(authority string) bool {
 	for host := range strings.SplitSeq(authority, ",") {
 		if _, err := hostPort(host, "0"); err != nil {
@@ -239,10 +239,10 @@ func (t Target) Open(mods ...func(*redis.UniversalOptions)) redis.UniversalClien
 	return client
 }
 
-// Cluster tells whether the target is a Redis Cluster, where a command's keys must lie in one slot.
+// Cluster reports whether the target is a Redis Cluster, where a command's keys must lie in one slot.
 func (t Target) Cluster() bool { return t.scheme == schemeCluster }
 
-// Embedded tells whether the target is a miniredis that this process runs itself (StartEmbedded), and that holds
+// Embedded reports whether the target is a miniredis that this process runs itself (StartEmbedded), and that holds
 // nothing durable.
 func (t Target) Embedded() bool { return t.scheme == schemeEmbedded }
 

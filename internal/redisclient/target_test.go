@@ -111,7 +111,7 @@ func TestQueryOptions(t *testing.T) {
 	}
 	o := target.opts
 	if o.PoolSize != 7 || o.ReadTimeout != 250*time.Millisecond || o.DialTimeout != 2*time.Second || o.ClientName != "me" || o.MaxRetries != -1 {
-		t.Fatalf("options %+v", o)
+		t.Fatalf("the options are %+v, want those of the query", o)
 	}
 	if !o.ContextTimeoutEnabled {
 		t.Fatal("a context's deadline is not respected")
@@ -124,7 +124,7 @@ func TestNotACertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Parse("rediss://h?ca_file=" + file); err == nil || !strings.Contains(err.Error(), "holds no PEM certificate") {
-		t.Fatalf("error %v", err)
+		t.Fatalf("got %v, want an error that says that the file holds no certificate", err)
 	}
 }
 
@@ -136,11 +136,11 @@ func TestModsDoNotLeakIntoTheNextClient(t *testing.T) {
 	first := target.Open(func(o *redis.UniversalOptions) { o.Addrs[0] = "changed:1"; o.PoolSize = 1 })
 	defer first.Close()
 	if _, ok := first.(*redis.ClusterClient); !ok {
-		t.Fatalf("client is %T", first)
+		t.Fatalf("the client is a %T, want a *redis.ClusterClient", first)
 	}
 	second := target.Open(func(o *redis.UniversalOptions) {
 		if o.Addrs[0] != "a:1" || o.PoolSize != 0 {
-			t.Errorf("options of the second client: %v, pool %d", o.Addrs, o.PoolSize)
+			t.Errorf("the second client has the addresses %v and a pool of %d, want its own", o.Addrs, o.PoolSize)
 		}
 	})
 	defer second.Close()
