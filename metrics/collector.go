@@ -11,7 +11,7 @@ import (
 )
 
 // queueReadTimeout bounds what a slow Redis can add to a scrape. Prometheus itself gives up after ten seconds by
-// default, and would lose every series of the worker, the one that says that it is unhealthy included.
+// default, and would lose every series of the worker, runqy_worker_healthy included.
 const queueReadTimeout = 2 * time.Second
 
 // errNoChild keeps the child's process collector silent.
@@ -174,7 +174,7 @@ func (c *queueCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// pythonCollector speaks the names of the official Python client, so that dashboards made for it work on the child's
+// pythonCollector uses the names of the official Python client, so that dashboards made for it work on the child's
 // interpreter.
 type pythonCollector struct {
 	read func() Python

@@ -45,8 +45,8 @@ runqy_tasks_recovered_total{queue="inference_default",reason="lapsed"} 0
 	}
 }
 
-// Who does not check says nothing about the workers.
-func TestFleetIsSilentWithoutTheRole(t *testing.T) {
+// A process that is not the leader exports nothing about the workers.
+func TestNoFleetSeriesWithoutLeading(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	src := fleetSources()
 	src.States = func() map[string]int { return nil }
@@ -79,7 +79,7 @@ func TestFleetWantsItsSources(t *testing.T) {
 	}
 }
 
-// A process without tasks still tells of the queues.
+// A process without tasks still exports the queues.
 func TestQueuesAlone(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	read := func(context.Context) map[string]metrics.Queue { return map[string]metrics.Queue{"q": {Pending: 4}} }

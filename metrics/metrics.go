@@ -113,7 +113,7 @@ func (s *Set) TaskFinished(queue, taskID string, d time.Duration, failed bool) {
 }
 
 // fitsExemplar reports whether client_golang takes id as an exemplar; it panics on those it would not, and ids are
-// chosen by whoever enqueues.
+// chosen by clients.
 func fitsExemplar(id string) bool {
 	return id != "" && utf8.ValidString(id) &&
 		utf8.RuneCountInString(exemplarLabel)+utf8.RuneCountInString(id) <= prometheus.ExemplarMaxRunes

@@ -99,7 +99,7 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// Every series whose labels are known stands at zero before anything happened; otherwise rate() would miss the first
+// Every series whose labels are known exists, at zero, before the first event; otherwise rate() would miss the first
 // event of each.
 func TestSeriesStartAtZero(t *testing.T) {
 	src := fullSources()
@@ -291,7 +291,7 @@ func TestNewRegistersAllOrNothing(t *testing.T) {
 	}
 }
 
-// FuzzTaskFinished shows that no task id, whoever chose it, panics or is lost.
+// FuzzTaskFinished shows that no task id, of any client, panics or is lost.
 func FuzzTaskFinished(f *testing.F) {
 	f.Add("6f1c", int64(time.Second))
 	f.Add("", int64(-1))

@@ -28,7 +28,7 @@ type Config struct {
 	runtimeDir string            // where SocketPath puts the socket
 }
 
-// Redis says where the queue is.
+// Redis is the server that holds the queues.
 type Redis struct {
 	URL string // as redisclient.Parse reads it; carries the password
 }
@@ -73,7 +73,7 @@ type Heartbeat struct {
 	Interval, TTL time.Duration
 }
 
-// Results says what is kept in Redis for readers.
+// Results is what is kept in Redis for readers.
 type Results struct {
 	TTL           time.Duration
 	RedisCLIViews bool
@@ -98,7 +98,7 @@ type Fleet struct {
 
 // Dashboard is the page at / of the HTTP server.
 type Dashboard struct {
-	ShowPayloads bool // to who may see what tasks carry
+	ShowPayloads bool // to visitors who may see what tasks carry
 }
 
 // FleetClient is how the leader reaches workers behind TLS and passwords.

@@ -26,7 +26,7 @@ type input struct {
 type problem struct {
 	line  int // 0: the input's own
 	text  string
-	whole bool // the text says it all: the input is not shown in front of it
+	whole bool // the text is complete: the input is not shown in front of it
 }
 
 // scalar is the input as one text.
@@ -37,7 +37,7 @@ func (in input) scalar() (string, bool) {
 	return in.node.Value, in.node.Kind == yaml.ScalarNode
 }
 
-// decode stores the input where place points to, or tells what is wrong.
+// decode stores the input where place points to, or returns what is wrong.
 func (in input) decode(place any) []problem {
 	switch p := place.(type) {
 	case *map[string]int:
@@ -270,7 +270,7 @@ func parseSize(text string) (size, error) {
 	return size(math.Round(n)), nil
 }
 
-// showDuration is 1m where time.Duration says 1m0s.
+// showDuration is 1m where time.Duration prints 1m0s.
 func showDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {

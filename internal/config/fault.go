@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Origin tells where a value came from.
+// Origin is where a value came from.
 type Origin struct {
 	Name string // the file, the variable or the flag; empty: the default
 	Line int    // in the file, from 1; 0 elsewhere

@@ -23,7 +23,7 @@ type secrecy int
 const (
 	public   secrecy = iota
 	urlText          // credentials in it are masked
-	mapTexts         // values whose names speak of secrets are masked
+	mapTexts         // values whose names are those of secrets are masked
 )
 
 // variable is the environment variable of the key.

@@ -62,7 +62,7 @@ func fileRules() []fileRule {
 	}
 }
 
-// checkFiles reads the files that the configuration names, and warns of what they say about each other.
+// checkFiles reads the files that the configuration names, and warns where they contradict each other.
 func (l *loader) checkFiles(c *Config) {
 	for _, r := range fileRules() {
 		path := r.path(c)
@@ -100,7 +100,7 @@ func hasUsers(webConfig string) bool {
 	}
 	text, err := os.ReadFile(webConfig)
 	if err != nil {
-		return false // it has gone since: run will say so
+		return false // it was removed since: run reports that
 	}
 	var c struct {
 		Users map[string]string `yaml:"basic_auth_users"`

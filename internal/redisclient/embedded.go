@@ -38,7 +38,7 @@ func startEmbedded(listen, password string) (*Embedded, error) {
 	if password != "" {
 		server.RequireAuth(password)
 	}
-	// Without it a TTL would stand still for ever.
+	// Without it a TTL would never end.
 	server.ClockTTL(true)
 	if err := server.StartAddr(listen); err != nil {
 		return nil, fmt.Errorf("start the embedded Redis on %s: %w", listen, err)

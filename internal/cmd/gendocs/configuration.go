@@ -29,7 +29,7 @@ func bySection(keys []config.Key) sections {
 func (all sections) table(section string) (string, error) {
 	keys, ok := all[section]
 	if !ok {
-		return "", fmt.Errorf("there is no section %s, or it stands in another table already", section)
+		return "", fmt.Errorf("there is no section %s, or another table has shown it already", section)
 	}
 	delete(all, section)
 	var b strings.Builder

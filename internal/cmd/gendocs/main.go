@@ -1,7 +1,7 @@
 // Command gendocs writes the pages of docs/ that follow from the code: docs/metrics.md from the metrics as the worker
 // declares them and the rules of metrics/rules as Prometheus loads them, and docs/configuration.md from the keys of the
-// configuration. The prose around both stands in the templates beside this file. A test fails when a page differs from
-// what this program would write.
+// configuration. The prose around both is in the templates beside this file. A test fails when a page differs from what
+// this program would write.
 //
 // Run it from the root of the repository; make generate does.
 package main

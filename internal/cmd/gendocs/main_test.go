@@ -39,7 +39,7 @@ func TestPagesAreUpToDate(t *testing.T) {
 	}
 }
 
-func TestEachSectionStandsInOneTable(t *testing.T) {
+func TestEachSectionIsInOneTable(t *testing.T) {
 	all := bySection([]config.Key{{Name: "a.b", Variables: []string{"RUNQY_A_B"}}, {Name: "a.c.d"}, {Name: "e"}})
 	table, err := all.table("a")
 	if err != nil {
@@ -60,7 +60,7 @@ func TestEachSectionStandsInOneTable(t *testing.T) {
 	}
 }
 
-func TestEachMetricStandsInOneTable(t *testing.T) {
+func TestEachMetricIsInOneTable(t *testing.T) {
 	all, err := declared()
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestEachMetricStandsInOneTable(t *testing.T) {
 		}
 	}
 	if err := all.complete(); err == nil {
-		t.Error("no error although nearly every metric stands in no table")
+		t.Error("no error although nearly every metric is in no table")
 	}
 }
 

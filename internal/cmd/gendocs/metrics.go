@@ -88,7 +88,7 @@ func (all metricSet) table(names ...string) (string, error) {
 	for _, name := range names {
 		f, ok := all[name]
 		if !ok {
-			return "", fmt.Errorf("%s is not exported, or stands in another table already", name)
+			return "", fmt.Errorf("%s is not exported, or another table has shown it already", name)
 		}
 		delete(all, name)
 		kind := strings.ToLower(f.GetType().String())
@@ -148,7 +148,7 @@ func labels(f *dto.MetricFamily) string {
 	return strings.Join(names, between)
 }
 
-// ownName finds the names of metrics in a help text, where they stand without marks.
+// ownName finds the names of metrics in a help text, where they have no marks.
 var ownName = regexp.MustCompile(`\b(?:runqy|python)_[a-z_]+`)
 
 // meaning is the help of f, and for a histogram what its buckets span.
