@@ -77,7 +77,7 @@ func (s Sources) validate() error {
 	} {
 		for _, name := range names {
 			if name == "" || !utf8.ValidString(name) {
-				return fmt.Errorf("Sources.%s holds %q, which cannot be a label value; give names in UTF-8", what, name)
+				return fmt.Errorf("field %s of Sources has %q, which cannot be a label value; give names in UTF-8", what, name)
 			}
 		}
 	}
