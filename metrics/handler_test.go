@@ -126,11 +126,11 @@ func TestNativeBucketsHoldTheWholeRange(t *testing.T) {
 		set.TaskFinished("low", "", time.Duration(s*float64(time.Second)), false)
 		n++
 	}
-	families, err := reg.Gather()
+	found, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range families {
+	for _, f := range found {
 		if f.GetName() != "runqy_task_duration_seconds" {
 			continue
 		}

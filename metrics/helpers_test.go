@@ -80,12 +80,12 @@ func fleetSources() metrics.FleetSources {
 func exported(t testing.TB) map[string]bool {
 	t.Helper()
 	_, reg := newSet(t, fullSources())
-	families, err := reg.Gather()
+	found, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := make(map[string]bool, len(families))
-	for _, f := range families {
+	names := make(map[string]bool, len(found))
+	for _, f := range found {
 		names[f.GetName()] = true
 	}
 	return names

@@ -45,12 +45,12 @@ func golden(t *testing.T, name string, got []byte) {
 
 func TestNamesTypesAndHelp(t *testing.T) {
 	_, reg := newSet(t, fullSources())
-	families, err := reg.Gather()
+	found, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	for _, f := range families {
+	for _, f := range found {
 		name := f.GetName()
 		if strings.HasPrefix(name, "go_") || strings.HasPrefix(name, "process_") {
 			continue // these change with the Go release
@@ -140,11 +140,11 @@ func TestTaskIDsAreNoLabels(t *testing.T) {
 	if after != before {
 		t.Errorf("a thousand tasks took the number of series from %d to %d", before, after)
 	}
-	families, err := reg.Gather()
+	found, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range families {
+	for _, f := range found {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
 				if strings.HasPrefix(l.GetValue(), "task-") {
@@ -160,12 +160,12 @@ func TestTaskIDsAreNoLabels(t *testing.T) {
 
 func gathered(t *testing.T, reg prometheus.Gatherer, prefix string) []string {
 	t.Helper()
-	families, err := reg.Gather()
+	found, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var names []string
-	for _, f := range families {
+	for _, f := range found {
 		if strings.HasPrefix(f.GetName(), prefix) {
 			names = append(names, f.GetName())
 		}
@@ -304,11 +304,11 @@ func FuzzTaskFinished(f *testing.F) {
 	f.Fuzz(func(t *testing.T, id string, d int64) {
 		set.TaskFinished("low", id, time.Duration(d), false)
 		n++
-		families, err := reg.Gather()
+		found, err := reg.Gather()
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, mf := range families {
+		for _, mf := range found {
 			if mf.GetName() != "runqy_task_duration_seconds" {
 				continue
 			}
