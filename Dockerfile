@@ -11,7 +11,7 @@ RUN apt-get update \
 ENV CGO_ENABLED=0 GOTOOLCHAIN=auto
 WORKDIR /src
 COPY go.mod go.sum ./
-# A module proxy of your own; without it Go's default.
+# A module proxy of your own; without it the default of Go.
 ARG GOPROXY
 RUN go mod download
 COPY . .
@@ -31,12 +31,12 @@ ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
 EXPOSE 8001
 
-# The worker finishes its tasks on SIGTERM. Give it longer than worker.shutdown_timeout before it is killed.
+# The worker finishes its tasks on SIGTERM. Kill it no sooner than worker.shutdown_timeout.
 STOPSIGNAL SIGTERM
 # The subcommand asks through a unix socket and answers within 3 s. A process that is still starting is not counted
-# against the container for the time that python.startup_timeout grants it.
+# against the container for the time of python.startup_timeout.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["runqy-worker", "healthcheck"]
 
-# tini reaps what a crashed Python process leaves behind. -c FILE, or RUNQY_CONFIG, names the configuration.
+# tini reaps the processes that a crashed Python process leaves. -c FILE, or RUNQY_CONFIG, names the configuration.
 ENTRYPOINT ["/usr/local/bin/tini", "--", "/usr/local/bin/runqy-worker"]
 CMD ["run"]

@@ -60,9 +60,9 @@ docker-test: ## build the image and run deploy/compose.yaml on real containers; 
 	RUNQY_TEST_DOCKER=1 $(GO) test -count=1 -v -timeout 60m ./test/docker
 
 .PHONY: generate
-generate: ## generate docs/metrics.md, Grafana's dashboard, the PrometheusRule and the Go code of proto/
+generate: ## generate docs/metrics.md, docs/configuration.md, Grafana's dashboard, the PrometheusRule and the Go code of proto/
 	$(PYTHON) deploy/grafana/dashboard.py >deploy/grafana/dashboards/runqy-worker.json
-	$(GO) run ./internal/metricsdoc
+	$(GO) run ./internal/cmd/gendocs
 	$(GO) test ./metrics -run '^TestPrometheusRule' -update
 	$(BUF) generate --template proto/buf.gen.yaml proto
 
@@ -81,7 +81,7 @@ screenshots: ## take the pictures of docs/dashboard.md, of real workers under lo
 	RUNQY_TEST_REQUIRE=1 RUNQY_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -run '^TestDashboardScreenshots$$' -v -timeout 40m ./test
 
 .PHONY: bench
-bench: ## measure beside peers; docs/benchmarks.md keeps the figures
+bench: ## measure, with asynq for comparison; docs/benchmarks.md keeps the figures
 	scripts/install-tools git python3 redis-server
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 20m ./bench
 

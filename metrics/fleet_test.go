@@ -46,8 +46,8 @@ runqy_tasks_recovered_total{queue="inference_default",reason="lapsed"} 0
 	}
 }
 
-// Who does not check says nothing about the workers.
-func TestFleetIsSilentWithoutTheRole(t *testing.T) {
+// A process that is not the leader exports nothing about the workers.
+func TestNoFleetSeriesWithoutLeading(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	src := fleetSources()
 	src.States = func() map[string]int { return nil }
@@ -55,7 +55,7 @@ func TestFleetIsSilentWithoutTheRole(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n, err := testutil.GatherAndCount(reg, "runqy_fleet_workers"); n != 0 || err != nil {
-		t.Errorf("%d series, %v", n, err)
+		t.Errorf("%d series of runqy_fleet_workers and error %v, want none of either", n, err)
 	}
 	want := "# HELP runqy_fleet_checker 1 while this process is the health checker of the fleet, else 0; the sum over all processes should be 1.\n" +
 		"# TYPE runqy_fleet_checker gauge\nrunqy_fleet_checker 0\n"
@@ -80,7 +80,7 @@ func TestFleetWantsItsSources(t *testing.T) {
 	}
 }
 
-// A process without tasks still tells of the queues.
+// A process without tasks still exports the queues.
 func TestQueuesAlone(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	read := func(context.Context) map[string]status.Depth { return map[string]status.Depth{"q": {Pending: 4}} }

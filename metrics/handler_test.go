@@ -34,7 +34,7 @@ func scrape(t *testing.T, g prometheus.Gatherer, accept, encoding string) *http.
 	metrics.Handler(g, slog.New(slog.DiscardHandler)).ServeHTTP(rec, req)
 	res := rec.Result()
 	if res.StatusCode != http.StatusOK {
-		t.Fatalf("status %s: %s", res.Status, rec.Body)
+		t.Fatalf("status %s, want 200 OK: %s", res.Status, rec.Body)
 	}
 	return res
 }
@@ -61,7 +61,7 @@ func TestOpenMetricsCarriesTheTaskAsExemplar(t *testing.T) {
 	set.TaskFinished("low", "task-1", 30*time.Millisecond, false)
 	res := scrape(t, reg, acceptOpenMetrics, "")
 	if ct := res.Header.Get("Content-Type"); !strings.HasPrefix(ct, "application/openmetrics-text") {
-		t.Errorf("Content-Type %q", ct)
+		t.Errorf("Content-Type is %q, want OpenMetrics", ct)
 	}
 	text := body(t, res.Body)
 	if want := `runqy_task_duration_seconds_bucket{queue="low",le="0.05"} 1 # {task_id="task-1"} 0.03`; !strings.Contains(text, want) {
@@ -76,7 +76,7 @@ func TestGzip(t *testing.T) {
 	_, reg := newSet(t, fullSources())
 	res := scrape(t, reg, "", "gzip")
 	if got := res.Header.Get("Content-Encoding"); got != "gzip" {
-		t.Fatalf("Content-Encoding %q", got)
+		t.Fatalf("Content-Encoding is %q, want gzip", got)
 	}
 	zr, err := gzip.NewReader(res.Body)
 	if err != nil {
@@ -117,8 +117,8 @@ func TestProtobufCarriesClassicAndNativeHistogram(t *testing.T) {
 	}
 }
 
-// A task of every length that the classic buckets tell apart fits the native
-// ones at full resolution, with no reset and no widening.
+// A task of every length that the classic buckets tell apart fits the native ones at full resolution, with no reset and
+// no widening.
 func TestNativeBucketsHoldTheWholeRange(t *testing.T) {
 	set, reg := newSet(t, fullSources())
 	n := uint64(0)
@@ -126,11 +126,11 @@ func TestNativeBucketsHoldTheWholeRange(t *testing.T) {
 		set.TaskFinished("low", "", time.Duration(s*float64(time.Second)), false)
 		n++
 	}
-	families, err := reg.Gather()
+	found, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range families {
+	for _, f := range found {
 		if f.GetName() != "runqy_task_duration_seconds" {
 			continue
 		}

@@ -81,12 +81,12 @@ func fleetSources() metrics.FleetSources {
 func exported(t testing.TB) map[string]bool {
 	t.Helper()
 	_, reg := newSet(t, fullSources())
-	families, err := reg.Gather()
+	found, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := make(map[string]bool, len(families))
-	for _, f := range families {
+	names := make(map[string]bool, len(found))
+	for _, f := range found {
 		names[f.GetName()] = true
 	}
 	return names
@@ -101,8 +101,8 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// tool finds a program that not every machine has. Where RUNQY_TEST_REQUIRE is
-// 1 every program must be there, so that no check is skipped unseen.
+// tool finds a program that not every machine has. Where RUNQY_TEST_REQUIRE is 1 every program must be there, so that
+// no check is skipped unseen.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)

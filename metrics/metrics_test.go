@@ -46,12 +46,12 @@ func golden(t *testing.T, name string, got []byte) {
 
 func TestNamesTypesAndHelp(t *testing.T) {
 	_, reg := newSet(t, fullSources())
-	families, err := reg.Gather()
+	found, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	for _, f := range families {
+	for _, f := range found {
 		name := f.GetName()
 		if strings.HasPrefix(name, "go_") || strings.HasPrefix(name, "process_") {
 			continue // these change with the Go release
@@ -96,12 +96,12 @@ func TestLint(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range problems {
-		t.Errorf("%s: %s", p.Metric, p.Text)
+		t.Errorf("the lint of client_golang says of %s: %s", p.Metric, p.Text)
 	}
 }
 
-// Every series whose labels are known stands at zero before anything happened;
-// otherwise rate() would miss the first event of each.
+// Every series whose labels are known exists, at zero, before the first event; otherwise rate() would miss the first
+// event of each.
 func TestSeriesStartAtZero(t *testing.T) {
 	src := fullSources()
 	_, reg := newSet(t, src)
@@ -124,8 +124,7 @@ func TestSeriesStartAtZero(t *testing.T) {
 	}
 }
 
-// Whatever ids pass through, they become no label: the number of series does
-// not grow with tasks.
+// Whatever ids pass through, they become no label: the number of series does not grow with tasks.
 func TestTaskIDsAreNoLabels(t *testing.T) {
 	set, reg := newSet(t, fullSources())
 	before, err := testutil.GatherAndCount(reg)
@@ -142,11 +141,11 @@ func TestTaskIDsAreNoLabels(t *testing.T) {
 	if after != before {
 		t.Errorf("a thousand tasks took the number of series from %d to %d", before, after)
 	}
-	families, err := reg.Gather()
+	found, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range families {
+	for _, f := range found {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
 				if strings.HasPrefix(l.GetValue(), "task-") {
@@ -162,12 +161,12 @@ func TestTaskIDsAreNoLabels(t *testing.T) {
 
 func gathered(t *testing.T, reg prometheus.Gatherer, prefix string) []string {
 	t.Helper()
-	families, err := reg.Gather()
+	found, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var names []string
-	for _, f := range families {
+	for _, f := range found {
 		if strings.HasPrefix(f.GetName(), prefix) {
 			names = append(names, f.GetName())
 		}
@@ -275,6 +274,9 @@ func TestNewRefuses(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v, want one that names %s", err, test.want)
 			}
+			if err != nil && strings.Contains(err.Error(), "metrics:") {
+				t.Errorf("error %q, want one without a prefix: callers add their own", err)
+			}
 		})
 	}
 }
@@ -290,7 +292,7 @@ func TestNewRegistersAllOrNothing(t *testing.T) {
 	}
 }
 
-// FuzzTaskFinished shows that no task id, whoever chose it, panics or is lost.
+// FuzzTaskFinished shows that no task id, of any client, panics or is lost.
 func FuzzTaskFinished(f *testing.F) {
 	f.Add("6f1c", int64(time.Second))
 	f.Add("", int64(-1))
@@ -303,11 +305,11 @@ func FuzzTaskFinished(f *testing.F) {
 	f.Fuzz(func(t *testing.T, id string, d int64) {
 		set.TaskFinished("low", id, time.Duration(d), false)
 		n++
-		families, err := reg.Gather()
+		found, err := reg.Gather()
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, mf := range families {
+		for _, mf := range found {
 			if mf.GetName() != "runqy_task_duration_seconds" {
 				continue
 			}

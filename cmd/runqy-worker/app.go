@@ -54,7 +54,7 @@ func (a *app) loadElsewhere(flags map[string]string) (*config.Config, error) {
 func (a *app) loadWith(o config.Options) (*config.Config, error) {
 	c, warnings, err := config.Load(o)
 	for _, w := range warnings {
-		a.log.Warn(w)
+		a.log.Warn("configuration warning", "component", "config", "warning", w)
 	}
 	if err != nil {
 		return nil, usageError(err)

@@ -45,6 +45,9 @@ func (r result) expect(t *testing.T, code int, out, err string) {
 }
 
 func TestUsageErrorsExitWith2(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing")
+	noDir := filepath.Join(t.TempDir(), "worker.yaml")
+	write(t, noDir, "python: {dir: "+missing+"}\n")
 	for want, args := range map[string][]string{
 		`unknown command "fly"`:          {"fly"},
 		"unknown flag: --fast":           {"version", "--fast"},
@@ -56,7 +59,7 @@ func TestUsageErrorsExitWith2(t *testing.T) {
 		"--any-free and --from-file do not go together":                                 {"enqueue", "q", "--any-free", "--from-file", "x"},
 		"--live and --ready do not go together":                                         {"healthcheck", "--live", "--ready"},
 		"give the file with -c: runqy-worker check-config -c worker.yaml":               {"check-config", "worker.yaml"},
-		`python.dir: "/nonexistent" is not a directory`:                                 {"check-config", "-c", "../../internal/config/testdata/bad/dir.yaml"},
+		`python.dir: "` + missing + `" is not a directory`:                              {"check-config", "-c", noDir},
 		"do not go with --from-file":                                                    {"enqueue", "q", "--from-file", "x", "--wait"},
 		`queue name "workers" is reserved`:                                              {"enqueue", "workers", "t"},
 		"timeout 5ms is less than 1s":                                                   {"enqueue", "q", "t", "--timeout", "5ms"},
@@ -64,7 +67,7 @@ func TestUsageErrorsExitWith2(t *testing.T) {
 		`--log-level (or RUNQY_LOG_LEVEL) "loud"`:                                       {"version", "--log-level", "loud"},
 		`--log-format (or RUNQY_LOG_FORMAT) "xml"`:                                      {"version", "--log-format", "xml"},
 		`--redis: redis.url: "http://h" is not`:                                         {"workers", "--redis", "http://h"},
-		"/no/such/file: cannot be read":                                                 {"workers", "-c", "/no/such/file"},
+		missing + ": cannot be read":                                                    {"workers", "-c", missing},
 	} {
 		command(t, nil, "", args...).expect(t, exitUsage, "", want)
 	}
@@ -153,7 +156,8 @@ func TestEnqueueFile(t *testing.T) {
 	if n := s.Client.LLen(t.Context(), "asynq:{q}:pending").Val(); n != 4 {
 		t.Errorf("%d pending tasks", n)
 	}
-	command(t, env, "", "enqueue", "q", "--from-file", "/no/such/file").expect(t, exitUsage, "", "--from-file: open /no/such/file")
+	missing := file + ".missing"
+	command(t, env, "", "enqueue", "q", "--from-file", missing).expect(t, exitUsage, "", "--from-file: open "+missing)
 }
 
 func TestWorkers(t *testing.T) {

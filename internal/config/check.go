@@ -10,26 +10,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/runqy/runqy-worker/internal/redisclient"
 )
 
-// MaxQueueWeight bounds a queue's weight: asynq keeps a list as long as the
-// sum of all weights.
+// MaxQueueWeight bounds a queue's weight: asynq keeps a list as long as the sum of all weights.
 const MaxQueueWeight = 1000
 
-// maxName bounds the length in bytes of a queue's and a worker's name.
+// maxName bounds the length in bytes of the name of a queue or a worker.
 const maxName = 128
 
-// reservedQueues would collide with keys of asynq or of the worker once the
-// view asynq:<queue>:pending is written.
+// reservedQueues would collide with keys of asynq or of the worker once the view asynq:<queue>:pending is written.
 var reservedQueues = []string{"t", "result", "workers", "queues", "servers", "schedulers", "scheduler_history"}
 
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// CheckQueueName tells why a name cannot be a queue's, or nil.
+// CheckQueueName returns why a name cannot be that of a queue, or nil.
 func CheckQueueName(name string) error {
 	switch {
 	case name == "":
@@ -61,8 +58,8 @@ func checkWeight(name string, weight int) string {
 	return ""
 }
 
-func checkID(id string) string {
-	if len(id) > maxName || !idPattern.MatchString(id) {
+func checkID(c *Config) string {
+	if id := c.Worker.ID; len(id) > maxName || !idPattern.MatchString(id) {
 		return fmt.Sprintf("is not a worker id: use letters, digits, . _ and -, at most %d, a letter or digit first", maxName)
 	}
 	return ""
@@ -101,8 +98,8 @@ func checkDir(c *Config) string {
 
 var errNoDirectory = errors.New("is not a directory")
 
-// checkDirExists looks where the process will be started. A directory that
-// cannot be looked at is left to the start of the process, which says why.
+// checkDirExists checks the directory in which the process will be started. One that cannot be read is left to the
+// start of the process, whose error says why.
 func checkDirExists(dir string) error {
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
@@ -197,25 +194,4 @@ func checkDatabase(c *Config) string {
 		return ""
 	}
 	return "is not a PostgreSQL URL: write postgres://user:password@host:5432/name"
-}
-
-func between(n, low, high int) string {
-	if n < low || n > high {
-		return fmt.Sprintf("is not from %d to %d", low, high)
-	}
-	return ""
-}
-
-func positive(d time.Duration) string {
-	if d <= 0 {
-		return "is not more than 0: write a duration like 30s or 5m"
-	}
-	return ""
-}
-
-func atLeast(d, low time.Duration) string {
-	if d < low {
-		return "is less than " + showDuration(low)
-	}
-	return ""
 }

@@ -1,9 +1,8 @@
-// Package config loads the worker's configuration from a YAML file, the
-// environment and flags, and lists every fault of all three at once.
+// Package config loads the worker's configuration from a YAML file, the environment and flags, and lists every fault of
+// all three at once.
 //
-// Flags beat environment, environment beats file, file beats defaults. Every
-// key a.b.c is also the variable RUNQY_A_B_C. The values of the file may
-// contain ${VAR} and ${VAR:-default}; $$ is a plain dollar sign.
+// Flags beat environment, environment beats file, file beats defaults. Every key a.b.c is also the variable
+// RUNQY_A_B_C. The values of the file may contain ${VAR} and ${VAR:-default}; $$ is a plain dollar sign.
 package config
 
 import (
@@ -12,8 +11,8 @@ import (
 	"time"
 )
 
-// Config is a complete, valid configuration. Load makes it; nobody changes it
-// afterwards, so it may be read from any goroutine.
+// Config is a complete, valid configuration. Load makes it; it never changes afterwards and may be read from any
+// goroutine.
 type Config struct {
 	Environment string
 	Redis       Redis
@@ -29,7 +28,7 @@ type Config struct {
 	runtimeDir string            // where SocketPath puts the socket
 }
 
-// Redis says where the queue is.
+// Redis is the server that holds the queues.
 type Redis struct {
 	URL string // as redisclient.Parse reads it; carries the password
 }
@@ -69,18 +68,18 @@ type Restart struct {
 	MaxDelay     time.Duration
 }
 
-// Heartbeat is the rhythm of the worker's hash in Redis.
+// Heartbeat says how often the worker's hash in Redis is written, and how long it stays.
 type Heartbeat struct {
 	Interval, TTL time.Duration
 }
 
-// Results says what is kept in Redis for readers.
+// Results is what is kept in Redis for readers.
 type Results struct {
 	TTL           time.Duration
 	RedisCLIViews bool
 }
 
-// Health is the HTTP server and what it judges.
+// Health is the HTTP server and what it checks.
 type Health struct {
 	Listen                  string // host:port; empty: no HTTP server
 	Advertise               string // host:port; empty: derived from Listen
@@ -99,16 +98,15 @@ type Fleet struct {
 
 // Dashboard is the page at / of the HTTP server.
 type Dashboard struct {
-	ShowPayloads bool // to who may see what tasks carry
+	ShowPayloads bool // to visitors who may see what tasks carry
 }
 
-// FleetClient is how the checker speaks to workers behind TLS and passwords.
+// FleetClient is how the leader reaches workers behind TLS and passwords.
 type FleetClient struct {
 	CAFile, Username, PasswordFile string
 }
 
-// Default returns the configuration of a worker that is told nothing, with a
-// fresh random worker id.
+// Default returns the configuration of a worker that is told nothing, with a fresh random worker id.
 func Default() *Config {
 	return &Config{
 		Environment: "development",

@@ -28,7 +28,7 @@ func TestBadFiles(t *testing.T) {
 			c, _, err := Parse("runqy.yaml", data, Options{Env: []string{"EMPTY="}})
 			var faults *Error
 			if c != nil || !errors.As(err, &faults) {
-				t.Fatalf("got %v, %v; want an *Error", c, err)
+				t.Fatalf("got the configuration %v and the error %v, want none and an *Error", c, err)
 			}
 			golden := strings.TrimSuffix(file, ".yaml") + ".txt"
 			if *update {
@@ -102,11 +102,11 @@ dashboard: {show_payloads: true}
 	origins := c.origins
 	c.origins, c.runtimeDir = nil, ""
 	if !reflect.DeepEqual(c, want) {
-		t.Errorf("got  %+v\nwant %+v", c, want)
+		t.Errorf("the file loads as\n%+v\nwant\n%+v", c, want)
 	}
 	for _, f := range fields() {
 		if origins[f.key].Name != "runqy.yaml" || origins[f.key].Line == 0 {
-			t.Errorf("%s comes from %v", f.key, origins[f.key])
+			t.Errorf("%s comes from %v, want a line of runqy.yaml", f.key, origins[f.key])
 		}
 	}
 }
@@ -114,20 +114,21 @@ dashboard: {show_payloads: true}
 func TestDefaultsAreValid(t *testing.T) {
 	c := load(t, "", nil, nil)
 	if c.Worker.IDSet || !idPattern.MatchString(c.Worker.ID) || len(c.Worker.ID) != len("worker-3f9c2a") {
-		t.Errorf("id %q, set %v", c.Worker.ID, c.Worker.IDSet)
+		t.Errorf("the default id is %q and set %v, want worker-<6 hex digits> and not set", c.Worker.ID, c.Worker.IDSet)
 	}
 	if other := load(t, "worker:\nredis: ~\n", nil, nil); other.Worker.ID == c.Worker.ID {
 		t.Errorf("two workers are called %s", c.Worker.ID)
 	}
 	if !reflect.DeepEqual(c.Worker.Queues, map[string]int{"inference_default": 1}) {
-		t.Errorf("queues %v", c.Worker.Queues)
+		t.Errorf("the default queues are %v, want inference_default alone", c.Worker.Queues)
 	}
 }
 
 func TestPythonDirNeedNotExistElsewhere(t *testing.T) {
-	c, _, err := Parse("runqy.yaml", []byte("python: {dir: /nonexistent}"), Options{Elsewhere: true})
-	if err != nil || c.Python.Dir != "/nonexistent" {
-		t.Errorf("%+v, %v", c, err)
+	missing := filepath.Join(t.TempDir(), "missing")
+	c, _, err := Parse("runqy.yaml", []byte("python: {dir: "+missing+"}"), Options{Elsewhere: true})
+	if err != nil || c.Python.Dir != missing {
+		t.Errorf("got the configuration %+v and the error %v, want python.dir %s and none", c, err, missing)
 	}
 }
 
@@ -162,19 +163,19 @@ func TestEveryKeyIsAVariable(t *testing.T) {
 	}, nil)
 	if c.Environment != "staging" || c.Redis.URL != "redis://r" || !c.Worker.StrictPriority || c.Python.MaxMemory != 512_000_000 ||
 		c.Python.Restart.Max != 9 || c.Fleet.Client.CAFile != "ca" || c.Health.Listen != "" || c.Python.MaxTasks != 0 {
-		t.Errorf("%+v", c)
+		t.Errorf("the variables give %+v, want the values of each", c)
 	}
 	if !reflect.DeepEqual(c.Worker.Queues, map[string]int{"a": 3, "b": 1}) {
-		t.Errorf("queues %v", c.Worker.Queues)
+		t.Errorf("RUNQY_WORKER_QUEUES gives %v, want a with weight 3 and b with 1", c.Worker.Queues)
 	}
 	if !reflect.DeepEqual(c.Python.Command, []string{"python3", "a b"}) {
-		t.Errorf("command %q", c.Python.Command)
+		t.Errorf("RUNQY_PYTHON_COMMAND gives %q, want python3 and \"a b\"", c.Python.Command)
 	}
 	if !reflect.DeepEqual(c.Python.Env, map[string]string{"A": "x,y", "N": "1.50"}) {
-		t.Errorf("env %v", c.Python.Env)
+		t.Errorf("RUNQY_PYTHON_ENV gives %v, want A and N", c.Python.Env)
 	}
 	if got := strings.Join(c.Worker.QueueNames(), ","); got != "a,b" {
-		t.Errorf("QueueNames() = %s", got)
+		t.Errorf("QueueNames() = %s, want a,b", got)
 	}
 }
 
@@ -186,10 +187,10 @@ func TestShortVariables(t *testing.T) {
 	}, nil)
 	if c.Environment != "production" || c.Worker.Concurrency != 4 || c.Worker.ShutdownTimeout != 7*time.Second ||
 		c.Health.Listen != ":9000" || c.Health.EventLoopBlockThreshold != 2500*time.Millisecond {
-		t.Errorf("%+v", c)
+		t.Errorf("the other variables give %+v, want the values of each", c)
 	}
 	if !reflect.DeepEqual(c.Worker.Queues, map[string]int{"a": 1, "b": 1}) {
-		t.Errorf("queues %v", c.Worker.Queues)
+		t.Errorf("RUNQY_QUEUES gives %v, want equal weights", c.Worker.Queues)
 	}
 }
 
@@ -214,6 +215,7 @@ func TestHealthVariables(t *testing.T) {
 }
 
 func TestFaultsOutsideTheFile(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing.yaml")
 	for _, tc := range []struct {
 		env   []string
 		flags map[string]string
@@ -233,8 +235,8 @@ func TestFaultsOutsideTheFile(t *testing.T) {
 			`configuration: RUNQY_PYTHON_ENV: python.env: is not NAME=value,NAME=value; a value with commas needs JSON: {"NAME":"value"}`},
 		{nil, map[string]string{"redis.url": "redis://:hunter2@h/x"},
 			`configuration: --redis: redis.url: "redis://:***@h/x" is not a Redis URL: database "x" is not a number: write host:port/0`},
-		{[]string{"RUNQY_CONFIG=/does/not/exist.yaml"}, nil,
-			`configuration: /does/not/exist.yaml: cannot be read: stat /does/not/exist.yaml: no such file or directory`},
+		{[]string{"RUNQY_CONFIG=" + missing}, nil,
+			`configuration: ` + missing + `: cannot be read: stat ` + missing + `: no such file or directory`},
 	} {
 		_, _, err := Load(Options{Env: tc.env, Flags: tc.flags, FlagNames: map[string]string{"redis.url": "--redis"}})
 		if err == nil || err.Error() != tc.want {
@@ -251,7 +253,7 @@ func TestUnknownVariablesAreWarnings(t *testing.T) {
 	text := strings.Join(warnings, "\n")
 	if len(warnings) != 2 || !strings.Contains(text, "RUNQY_CONCURENCY is not known and is ignored; did you mean RUNQY_CONCURRENCY?") ||
 		!strings.Contains(text, "RUNQY_PORT_8001_TCP") || strings.Contains(text, "hunter2") {
-		t.Errorf("warnings %q", warnings)
+		t.Errorf("warnings %q, want one for RUNQY_CONCURENCY with the nearest name, one for RUNQY_PORT_8001_TCP, and no value", warnings)
 	}
 }
 
@@ -268,16 +270,16 @@ python:
   env: {A: "${INJECT}"}
 `, env, nil)
 	if c.Redis.URL != "redis://r.example:6380/0" || c.Worker.Concurrency != 3 || c.Environment != "${HOST} costs 5$ $x$" {
-		t.Errorf("%+v", c)
+		t.Errorf("expanded to %+v, want the values of the variables", c)
 	}
 	if !reflect.DeepEqual(c.Python.Command, []string{"python3", "${HOST} costs 5$ $x$", "[]"}) {
-		t.Errorf("command %q", c.Python.Command)
+		t.Errorf("the command expands to %q, want python3, the anchor's text and []", c.Python.Command)
 	}
 	if c.Worker.IDSet || c.Python.Env["A"] != "x\nworker: {id: evil}" {
 		t.Errorf("a value changed the structure: id %q env %q", c.Worker.ID, c.Python.Env)
 	}
 	if !reflect.DeepEqual(c.Worker.Queues, map[string]int{"a": 2, "b": 1}) {
-		t.Errorf("queues %v", c.Worker.Queues)
+		t.Errorf("the queues expand to %v, want a with weight 2 and b with 1", c.Worker.Queues)
 	}
 }
 
@@ -288,7 +290,7 @@ func TestAliasBombEnds(t *testing.T) {
 		fmt.Fprintf(&b, "    - &b%d [*b%d,*b%d]\n", i, i-1, i-1)
 	}
 	if _, _, err := Parse("bomb.yaml", []byte(b.String()), Options{}); err == nil || len(err.Error()) > 10_000 {
-		t.Fatalf("error %v", err)
+		t.Fatalf("got %v, want a short error", err)
 	}
 }
 
@@ -306,21 +308,21 @@ health: {database_url: "postgres://u:hunter2@h/d"}
 		t.Errorf("a secret is shown: %s", text)
 	}
 	if tree["python"].(map[string]any)["env"].(map[string]string)["MODEL"] != "small" {
-		t.Errorf("tree %v", tree)
+		t.Errorf("python.env.MODEL is not shown as small: %v", tree)
 	}
 	for _, s := range c.Settings() {
 		switch s.Key {
 		case "redis.url":
 			if s.Value != "redis://u:***@r:1" || s.Origin.String() != "runqy.yaml:2" {
-				t.Errorf("%+v", s)
+				t.Errorf("redis.url is shown as %+v, want redis://u:***@r:1 from runqy.yaml:2", s)
 			}
 		case "python.max_message":
 			if s.Value != "64MiB" || s.Origin.String() != "default" {
-				t.Errorf("%+v", s)
+				t.Errorf("python.max_message is shown as %+v, want 64MiB from default", s)
 			}
 		case "python.startup_timeout":
 			if s.Value != "1m" {
-				t.Errorf("%+v", s)
+				t.Errorf("python.startup_timeout is shown as %+v, want 1m", s)
 			}
 		}
 	}
@@ -336,7 +338,7 @@ func TestSizes(t *testing.T) {
 	}
 	for _, text := range []string{"", "x", "-1", "1XB", "1e", "NaN", "1.2.3", "99999999TiB", "MiB"} {
 		if got, err := parseSize(text); err == nil {
-			t.Errorf("parseSize(%q) = %d", text, got)
+			t.Errorf("parseSize(%q) = %d, want an error", text, got)
 		}
 	}
 }
@@ -370,7 +372,7 @@ func FuzzParse(f *testing.F) {
 		}
 		c, _, err := Parse("fuzz.yaml", []byte(file), Options{Env: []string{"RUNQY_QUEUES=" + queues, "V=v"}, Elsewhere: true})
 		if (c == nil) == (err == nil) {
-			t.Fatalf("config %v, error %v", c, err)
+			t.Fatalf("got the configuration %v and the error %v, want exactly one of them", c, err)
 		}
 		if err != nil {
 			return

@@ -13,8 +13,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// input is a value as it was given: a node of the file, with aliases resolved
-// and variables expanded, or the text of a variable or a flag.
+// input is a value as it was given: a node of the file, with aliases resolved and variables expanded, or the text of a
+// variable or a flag.
 type input struct {
 	origin  Origin
 	node    *yaml.Node // nil for a text
@@ -26,7 +26,7 @@ type input struct {
 type problem struct {
 	line  int // 0: the input's own
 	text  string
-	whole bool // the text says it all: the input is not shown in front of it
+	whole bool // the text is complete: the input is not shown in front of it
 }
 
 // scalar is the input as one text.
@@ -37,7 +37,7 @@ func (in input) scalar() (string, bool) {
 	return in.node.Value, in.node.Kind == yaml.ScalarNode
 }
 
-// decode stores the input where place points to, or tells what is wrong.
+// decode stores the input where place points to, or returns what is wrong.
 func (in input) decode(place any) []problem {
 	switch p := place.(type) {
 	case *map[string]int:
@@ -64,7 +64,7 @@ func (in input) decode(place any) []problem {
 	case *time.Duration:
 		*p, err = parseDuration(text, in.seconds)
 	default:
-		err = fmt.Errorf("has a place of type %T, which nobody decodes", place)
+		err = fmt.Errorf("has a place of type %T, which cannot be decoded", place)
 	}
 	if err != nil {
 		return []problem{{text: err.Error()}}
@@ -128,8 +128,7 @@ func (in input) decodeQueues(p *map[string]int) (problems []problem) {
 	return problems
 }
 
-// decodeEnv reads {NAME: value}, a JSON object, or "NAME=value,NAME=value". No
-// problem shows a value.
+// decodeEnv reads {NAME: value}, a JSON object, or "NAME=value,NAME=value". No problem shows a value.
 func (in input) decodeEnv(p *map[string]string) (problems []problem) {
 	env := make(map[string]string)
 	text, scalar := in.scalar()
@@ -181,8 +180,8 @@ func (in input) decodeEnv(p *map[string]string) (problems []problem) {
 	return problems
 }
 
-// decodeCommand reads a list of words, or a text that is split as a shell
-// splits words (a text that begins with [ is a JSON list).
+// decodeCommand reads a list of words, or a text that is split as a shell splits words (a text that begins with [ is a
+// JSON list).
 func (in input) decodeCommand(p *[]string) []problem {
 	text, scalar := in.scalar()
 	switch {
@@ -271,7 +270,7 @@ func parseSize(text string) (size, error) {
 	return size(math.Round(n)), nil
 }
 
-// showDuration is 1m where time.Duration says 1m0s.
+// showDuration is 1m where time.Duration prints 1m0s.
 func showDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -294,8 +293,7 @@ func showSize(n int64) string {
 	return strconv.FormatInt(n, 10) + names[i]
 }
 
-// QueueNames returns the names of the queues by falling weight, equal weights
-// in alphabetical order.
+// QueueNames returns the names of the queues by falling weight, equal weights in alphabetical order.
 func (w Worker) QueueNames() []string {
 	names := make([]string, 0, len(w.Queues))
 	for name := range w.Queues {

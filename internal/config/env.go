@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// synonyms are the short variables that are accepted beside RUNQY_A_B_C.
+// synonyms are the other variables that are accepted beside RUNQY_A_B_C.
 var synonyms = []struct {
 	variable, key string
 	seconds       bool
@@ -23,6 +23,7 @@ var synonyms = []struct {
 }
 
 const (
+	listenKey     = "health.listen"
 	healthEnabled = "RUNQY_WORKER_HEALTHCHECK_ENABLED"
 	healthPort    = "RUNQY_WORKER_HEALTHCHECK_PORT"
 )
@@ -30,7 +31,7 @@ const (
 // otherVariables are RUNQY_ variables that are not keys of the configuration.
 var otherVariables = []string{"RUNQY_CONFIG", "RUNQY_LOG_FORMAT", "RUNQY_LOG_LEVEL", healthEnabled, healthPort}
 
-// readEnvironment lays the environment over the file.
+// readEnvironment adds the variables as a layer above the file.
 func (l *loader) readEnvironment() {
 	known := slices.Clone(otherVariables)
 	for _, f := range l.fields {
@@ -49,7 +50,7 @@ func (l *loader) readEnvironment() {
 		f := l.byKey[s.key]
 		long, both := l.top(s.key)
 		if both && long.origin.Name == f.variable() {
-			// ENVIRONMENT is anybody's variable: ours, when it is set, wins.
+			// Other programs use ENVIRONMENT too: RUNQY_ENVIRONMENT, when it is set, wins.
 			if s.variable != "ENVIRONMENT" && l.differ(f, long, in) {
 				l.conflict(f, long, in)
 			}
@@ -70,8 +71,7 @@ func (l *loader) readEnvironment() {
 	}
 }
 
-// differ tells whether two inputs of a key mean different values. Inputs with
-// faults differ when their texts do.
+// differ reports whether two inputs of a key mean different values. Inputs with faults differ when their texts do.
 func (l *loader) differ(f field, a, b input) bool {
 	var one, two Config
 	if len(a.decode(f.place(&one))) > 0 || len(b.decode(f.place(&two))) > 0 {
@@ -86,11 +86,10 @@ func (l *loader) conflict(f field, a, b input) {
 	l.bad[f.key] = true
 }
 
-// readHealthVariables folds the two older variables of the health server into
-// health.listen: the port keeps the host that is configured elsewhere, and
-// false means no server.
+// readHealthVariables folds the two older variables of the health server into health.listen: the port keeps the host
+// that is configured elsewhere, and false means no server.
 func (l *loader) readHealthVariables() {
-	const key = "health.listen"
+	const key = listenKey
 	f := l.byKey[key]
 	variable := f.variable()
 	long, set := l.top(key)

@@ -11,9 +11,8 @@ import (
 
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// expand replaces ${VAR} and ${VAR:-default} in one value of the file; $$ is
-// a dollar sign. Any other dollar sign stands for itself. As in a shell, the
-// default also takes the place of an empty variable.
+// expand replaces ${VAR} and ${VAR:-default} in one value of the file; $$ is a dollar sign. Any other dollar sign
+// stands for itself. As in a shell, the default also takes the place of an empty variable.
 func expand(s string, lookup func(string) (string, bool)) (string, error) {
 	if !strings.Contains(s, "$") {
 		return s, nil
@@ -56,9 +55,8 @@ func expand(s string, lookup func(string) (string, bool)) (string, error) {
 	}
 }
 
-// resolver copies the nodes of one value: aliases become what they stand for,
-// variables in scalars are expanded. Copying keeps an anchored value from
-// being expanded twice.
+// resolver copies the nodes of one value: aliases become what they stand for, variables in scalars are expanded.
+// Copying keeps an anchored value from being expanded twice.
 type resolver struct {
 	lookup func(string) (string, bool)
 	fault  func(line int, text string)

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Origin tells where a value came from.
+// Origin is where a value came from.
 type Origin struct {
 	Name string // the file, the variable or the flag; empty: the default
 	Line int    // in the file, from 1; 0 elsewhere
@@ -48,8 +48,8 @@ func (f Fault) String() string {
 	return b.String()
 }
 
-// Error is what Load returns for a configuration that cannot be used: all its
-// faults, those of the file first and by line.
+// Error is what Load returns for a configuration that cannot be used: all its faults, those of the file first and by
+// line.
 type Error struct {
 	Faults []Fault
 }

@@ -1,17 +1,20 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
 
-// field ties a key to its place in the Config. The type of the place decides
-// how a text or a YAML node becomes a value (see decode).
+// field ties a key to its place in the Config, and to the words that describe it in docs/configuration.md. The type of
+// the place decides how a text or a YAML node becomes a value (see decode).
 type field struct {
-	key    string
-	place  func(*Config) any // a pointer
-	check  func(*Config) string
-	secret secrecy
+	key      string
+	place    func(*Config) any // a pointer
+	limit    limit             // what the key accepts beyond its type
+	secret   secrecy
+	fallback string // the words for a default that is no fixed value
+	doc      string // one or two sentences in Markdown
 }
 
 // secrecy says how much of a value may be shown.
@@ -20,7 +23,7 @@ type secrecy int
 const (
 	public   secrecy = iota
 	urlText          // credentials in it are masked
-	mapTexts         // values whose names speak of secrets are masked
+	mapTexts         // values whose names are those of secrets are masked
 )
 
 // variable is the environment variable of the key.
@@ -28,8 +31,22 @@ func (f field) variable() string {
 	return "RUNQY_" + strings.ToUpper(strings.ReplaceAll(f.key, ".", "_"))
 }
 
-// emptyMeansEmpty tells whether a variable that is set to nothing is a value.
-// For a number it can only be a variable that somebody left blank.
+// variables are all environment variables of the key, the one that is named after it first.
+func (f field) variables() []string {
+	names := []string{f.variable()}
+	for _, s := range synonyms {
+		if s.key == f.key {
+			names = append(names, s.variable)
+		}
+	}
+	if f.key == listenKey {
+		names = append(names, healthEnabled, healthPort)
+	}
+	return names
+}
+
+// emptyMeansEmpty reports whether a variable that is set to nothing is a value. For a number it can only be a variable
+// that somebody left blank.
 func (f field) emptyMeansEmpty() bool {
 	return strings.HasPrefix(f.key, "health.") || strings.HasPrefix(f.key, "fleet.client.")
 }
@@ -39,100 +56,158 @@ type size int64
 
 // fields lists every key, in the order in which they are documented.
 func fields() []field {
+	return slices.Concat(
+		environmentFields(), workerFields(), pythonFields(), restartFields(), recycleFields(),
+		heartbeatFields(), resultsFields(), healthFields(), fleetFields(), dashboardFields(),
+	)
+}
+
+func environmentFields() []field {
 	return []field{
-		{key: "environment", place: func(c *Config) any { return &c.Environment }, check: checkEnvironment},
-		{key: "redis.url", place: func(c *Config) any { return &c.Redis.URL }, check: checkRedis, secret: urlText},
-
-		{key: "worker.id", place: func(c *Config) any { return &c.Worker.ID }, check: func(c *Config) string { return checkID(c.Worker.ID) }},
-		{key: "worker.queues", place: func(c *Config) any { return &c.Worker.Queues }, check: checkQueues},
-		{key: "worker.strict_priority", place: func(c *Config) any { return &c.Worker.StrictPriority }},
-		{key: "worker.concurrency", place: func(c *Config) any { return &c.Worker.Concurrency },
-			check: func(c *Config) string { return between(c.Worker.Concurrency, 1, 10_000) }},
-		{key: "worker.shutdown_timeout", place: func(c *Config) any { return &c.Worker.ShutdownTimeout },
-			check: func(c *Config) string { return positive(c.Worker.ShutdownTimeout) }},
-
-		{key: "python.command", place: func(c *Config) any { return &c.Python.Command }, check: checkCommand},
-		{key: "python.dir", place: func(c *Config) any { return &c.Python.Dir }, check: checkDir},
-		{key: "python.env", place: func(c *Config) any { return &c.Python.Env }, check: checkEnv, secret: mapTexts},
-		{key: "python.startup_timeout", place: func(c *Config) any { return &c.Python.StartupTimeout },
-			check: func(c *Config) string { return positive(c.Python.StartupTimeout) }},
-		{key: "python.stop_timeout", place: func(c *Config) any { return &c.Python.StopTimeout },
-			check: func(c *Config) string { return positive(c.Python.StopTimeout) }},
-		{key: "python.on_crash", place: func(c *Config) any { return &c.Python.OnCrash }, check: checkOnCrash},
-		{key: "python.restart.max", place: func(c *Config) any { return &c.Python.Restart.Max },
-			check: func(c *Config) string { return between(c.Python.Restart.Max, 1, 1_000_000) }},
-		{key: "python.restart.window", place: func(c *Config) any { return &c.Python.Restart.Window },
-			check: func(c *Config) string { return positive(c.Python.Restart.Window) }},
-		{key: "python.restart.initial_delay", place: func(c *Config) any { return &c.Python.Restart.InitialDelay },
-			check: func(c *Config) string { return positive(c.Python.Restart.InitialDelay) }},
-		{key: "python.restart.max_delay", place: func(c *Config) any { return &c.Python.Restart.MaxDelay },
-			check: func(c *Config) string { return positive(c.Python.Restart.MaxDelay) }},
-		{key: "python.max_task_crashes", place: func(c *Config) any { return &c.Python.MaxTaskCrashes },
-			check: func(c *Config) string { return between(c.Python.MaxTaskCrashes, 1, 1_000_000) }},
-		{key: "python.max_tasks", place: func(c *Config) any { return &c.Python.MaxTasks },
-			check: func(c *Config) string { return between(c.Python.MaxTasks, 0, 1<<40) }},
-		{key: "python.max_memory", place: func(c *Config) any { return (*size)(&c.Python.MaxMemory) }, check: checkMaxMemory},
-		{key: "python.max_message", place: func(c *Config) any { return (*size)(&c.Python.MaxMessage) }, check: checkMaxMessage},
-		{key: "python.stall_timeout", place: func(c *Config) any { return &c.Python.StallTimeout },
-			check: func(c *Config) string { return atLeast(c.Python.StallTimeout, 0) }},
-
-		{key: "heartbeat.interval", place: func(c *Config) any { return &c.Heartbeat.Interval },
-			check: func(c *Config) string { return atLeast(c.Heartbeat.Interval, 100*time.Millisecond) }},
-		{key: "heartbeat.ttl", place: func(c *Config) any { return &c.Heartbeat.TTL },
-			check: func(c *Config) string { return positive(c.Heartbeat.TTL) }},
-
-		{key: "results.ttl", place: func(c *Config) any { return &c.Results.TTL },
-			check: func(c *Config) string { return atLeast(c.Results.TTL, time.Second) }},
-		{key: "results.redis_cli_views", place: func(c *Config) any { return &c.Results.RedisCLIViews }},
-
-		{key: "health.listen", place: func(c *Config) any { return &c.Health.Listen }, check: checkListen},
-		{key: "health.advertise", place: func(c *Config) any { return &c.Health.Advertise }, check: checkAdvertise},
-		{key: "health.socket", place: func(c *Config) any { return &c.Health.Socket }, check: checkSocket},
-		{key: "health.event_loop_block_threshold", place: func(c *Config) any { return &c.Health.EventLoopBlockThreshold },
-			check: func(c *Config) string { return atLeast(c.Health.EventLoopBlockThreshold, 100*time.Millisecond) }},
-		{key: "health.database_url", place: func(c *Config) any { return &c.Health.DatabaseURL }, check: checkDatabase, secret: urlText},
-		{key: "health.web_config", place: func(c *Config) any { return &c.Health.WebConfig }},
-
-		{key: "fleet.enabled", place: func(c *Config) any { return &c.Fleet.Enabled }},
-		{key: "fleet.interval", place: func(c *Config) any { return &c.Fleet.Interval },
-			check: func(c *Config) string { return atLeast(c.Fleet.Interval, 100*time.Millisecond) }},
-		{key: "fleet.ping_timeout", place: func(c *Config) any { return &c.Fleet.PingTimeout },
-			check: func(c *Config) string { return positive(c.Fleet.PingTimeout) }},
-		{key: "fleet.client.ca_file", place: func(c *Config) any { return &c.Fleet.Client.CAFile }},
-		{key: "fleet.client.username", place: func(c *Config) any { return &c.Fleet.Client.Username }},
-		{key: "fleet.client.password_file", place: func(c *Config) any { return &c.Fleet.Client.PasswordFile }},
-
-		{key: "dashboard.show_payloads", place: func(c *Config) any { return &c.Dashboard.ShowPayloads }},
+		{key: "environment", place: func(c *Config) any { return &c.Environment }, limit: rule("a name of at most 128 bytes", checkEnvironment),
+			doc: "A name for the deployment, for example `production`. The heartbeat, health answers and metrics show it."},
+		{key: "redis.url", place: func(c *Config) any { return &c.Redis.URL }, secret: urlText,
+			limit: rule("a URL with `redis://`, `rediss://`, `redis-socket://`, `redis-sentinel://`, `redis-cluster://` or `embedded://`", checkRedis),
+			doc:   "The Redis that holds the queues. [operations.md](operations.md#redis) shows each form and its options."},
 	}
 }
 
-// relation is a rule about two keys. It is not looked at while either of them
-// has a fault of its own.
-type relation struct {
-	key, other string // the fault is reported at key
-	check      func(*Config) string
+func workerFields() []field {
+	return []field{
+		{key: "worker.id", place: func(c *Config) any { return &c.Worker.ID },
+			limit:    rule("letters, digits, `.`, `_` and `-`, at most 128; a letter or digit first", checkID),
+			fallback: "`worker-<6 hex digits>`, new at each start",
+			doc:      "The name of this worker. A second live worker with the same id refuses to start."},
+		{key: "worker.queues", place: func(c *Config) any { return &c.Worker.Queues }, limit: rule("weights from 1 to 1000", checkQueues),
+			doc: "The queues to serve, with their weights. A plain list of names means equal weights."},
+		{key: "worker.strict_priority", place: func(c *Config) any { return &c.Worker.StrictPriority },
+			doc: "Take tasks from a queue only while all queues of greater weight are empty."},
+		{key: "worker.concurrency", place: func(c *Config) any { return &c.Worker.Concurrency }, limit: between(1, 10_000),
+			doc: "How many tasks the Python process is given at once. Synchronous handlers still run one at a time; the other tasks wait in the process."},
+		{key: "worker.shutdown_timeout", place: func(c *Config) any { return &c.Worker.ShutdownTimeout }, limit: positive(),
+			doc: "How long running tasks may take to end after SIGTERM. After it they are stopped and go back to pending."},
+	}
 }
 
-func relations() []relation {
-	return []relation{
-		{"heartbeat.ttl", "heartbeat.interval", func(c *Config) string {
-			if c.Heartbeat.TTL < 2*c.Heartbeat.Interval {
-				return "is less than two intervals of " + showDuration(c.Heartbeat.Interval) +
-					": one late beat would declare the worker dead; write at least " + showDuration(2*c.Heartbeat.Interval)
-			}
-			return ""
-		}},
-		{"python.restart.max_delay", "python.restart.initial_delay", func(c *Config) string {
-			if c.Python.Restart.MaxDelay < c.Python.Restart.InitialDelay {
-				return "is less than python.restart.initial_delay (" + showDuration(c.Python.Restart.InitialDelay) + ")"
-			}
-			return ""
-		}},
-		{"fleet.client.username", "fleet.client.password_file", func(c *Config) string {
-			if (c.Fleet.Client.Username == "") != (c.Fleet.Client.PasswordFile == "") {
-				return "belongs together with fleet.client.password_file: set both or neither"
-			}
-			return ""
-		}},
+func pythonFields() []field {
+	return []field{
+		{key: "python.command", place: func(c *Config) any { return &c.Python.Command }, limit: rule("at least the program", checkCommand),
+			doc: "The program and its arguments. A text is split as a shell splits words. It runs in `python.dir`."},
+		{key: "python.dir", place: func(c *Config) any { return &c.Python.Dir }, limit: rule("a directory that exists", checkDir),
+			doc: "The working directory of the Python process."},
+		{key: "python.env", place: func(c *Config) any { return &c.Python.Env }, limit: rule("names without `=`", checkEnv), secret: mapTexts,
+			doc: "Variables that are added to the environment of the Python process."},
+		{key: "python.startup_timeout", place: func(c *Config) any { return &c.Python.StartupTimeout }, limit: positive(),
+			doc: "How long the Python process may take from its start to its ready message."},
+		{key: "python.stop_timeout", place: func(c *Config) any { return &c.Python.StopTimeout }, limit: positive(),
+			doc: "How long the Python process may take to end, and a cancelled task to react, before the process is killed."},
+	}
+}
+
+func restartFields() []field {
+	return []field{
+		{key: "python.on_crash", place: func(c *Config) any { return &c.Python.OnCrash }, limit: rule("`degrade`, `restart` or `exit`", checkOnCrash),
+			doc: "What follows a crash of the Python process. `degrade`: wait for `runqy-worker restart`. `restart`: start it again. " +
+				"`exit`: end the worker with exit code 70."},
+		{key: "python.restart.max", place: func(c *Config) any { return &c.Python.Restart.Max }, limit: between(1, 1_000_000),
+			doc: "How many restarts within the window `on_crash: restart` allows. After them the worker is degraded."},
+		{key: "python.restart.window", place: func(c *Config) any { return &c.Python.Restart.Window }, limit: positive(),
+			doc: "How long a crash counts for `python.restart.max`."},
+		{key: "python.restart.initial_delay", place: func(c *Config) any { return &c.Python.Restart.InitialDelay }, limit: positive(),
+			doc: "The wait before the first restart. It doubles with each further one."},
+		{key: "python.restart.max_delay", place: func(c *Config) any { return &c.Python.Restart.MaxDelay },
+			limit: positive().also("at least `python.restart.initial_delay`"),
+			doc:   "The longest wait before a restart."},
+	}
+}
+
+func recycleFields() []field {
+	return []field{
+		{key: "python.max_task_crashes", place: func(c *Config) any { return &c.Python.MaxTaskCrashes }, limit: between(1, 1_000_000),
+			doc: "A task that crashed the Python process this often is archived."},
+		{key: "python.max_tasks", place: func(c *Config) any { return &c.Python.MaxTasks }, limit: between(0, 1<<40),
+			doc: "Replace the Python process after so many tasks. 0: never."},
+		{key: "python.max_memory", place: func(c *Config) any { return (*size)(&c.Python.MaxMemory) }, limit: rule("0, or at least 1MiB", checkMaxMemory),
+			doc: "Replace the Python process when its resident memory exceeds this size, for example `2GiB`. 0: never."},
+		{key: "python.max_message", place: func(c *Config) any { return (*size)(&c.Python.MaxMessage) }, limit: rule("1KiB to 2GiB", checkMaxMessage),
+			doc: "The longest line of the protocol. A task or a result that is longer fails."},
+		{key: "python.stall_timeout", place: func(c *Config) any { return &c.Python.StallTimeout }, limit: atLeast(0),
+			doc: "A Python process that is stalled for this long counts as crashed. 0: never."},
+	}
+}
+
+func heartbeatFields() []field {
+	return []field{
+		{key: "heartbeat.interval", place: func(c *Config) any { return &c.Heartbeat.Interval }, limit: atLeast(100 * time.Millisecond),
+			doc: "How often the heartbeat is written. A change of health is written at once."},
+		{key: "heartbeat.ttl", place: func(c *Config) any { return &c.Heartbeat.TTL },
+			limit: positive().also("at least two intervals"),
+			doc:   "How long the heartbeat stays in Redis after the last write. When it has expired, the worker counts as gone."},
+	}
+}
+
+func resultsFields() []field {
+	return []field{
+		{key: "results.ttl", place: func(c *Config) any { return &c.Results.TTL }, limit: atLeast(time.Second),
+			doc: "How long results and readable task hashes stay in Redis."},
+		{key: "results.redis_cli_views", place: func(c *Config) any { return &c.Results.RedisCLIViews },
+			doc: "Keep the readable copies of the queues' lists, `asynq:<queue>:pending` and `asynq:<queue>:active`. " +
+				"[operations.md](operations.md#redis) lists these keys."},
+	}
+}
+
+func healthFields() []field {
+	return []field{
+		{key: listenKey, place: func(c *Config) any { return &c.Health.Listen }, limit: rule("`host:port`, `:port` or empty", checkListen),
+			doc: "The address of the HTTP server. Empty: no server. Port 0 takes a free port, which is logged. " +
+				"`" + healthEnabled + "=false` turns the server off, and `" + healthPort + "` changes the port alone."},
+		{key: "health.advertise", place: func(c *Config) any { return &c.Health.Advertise }, limit: rule("`host:port` or empty", checkAdvertise),
+			fallback: "derived from `health.listen`",
+			doc:      "The host and the port at which other workers reach this one."},
+		{key: "health.socket", place: func(c *Config) any { return &c.Health.Socket }, limit: rule("a path of at most 103 bytes", checkSocket),
+			fallback: "a file in the run-time directory",
+			doc: "The unix socket through which `runqy-worker healthcheck` asks the worker. The run-time directory is `$RUNTIME_DIRECTORY`, " +
+				"else `$XDG_RUNTIME_DIR`, else `/run/runqy-worker` where it can be written, else one in the temporary directory."},
+		{key: "health.event_loop_block_threshold", place: func(c *Config) any { return &c.Health.EventLoopBlockThreshold },
+			limit: atLeast(100 * time.Millisecond),
+			doc: "A Python process that is silent, or whose event loop is blocked, for longer than this is stalled. " +
+				"The variable that ends in `_SECONDS` also takes a plain number of seconds."},
+		{key: "health.database_url", place: func(c *Config) any { return &c.Health.DatabaseURL }, secret: urlText,
+			limit: rule("a URL with `postgres://` or `postgresql://`", checkDatabase),
+			doc:   "A PostgreSQL database that the tasks need. It is checked with `SELECT 1`; while it does not answer, no task is taken."},
+		{key: "health.web_config", place: func(c *Config) any { return &c.Health.WebConfig },
+			limit: limit{text: "a file that exists"},
+			doc: "TLS and passwords for the HTTP server: an " +
+				"[exporter-toolkit file](https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md). " +
+				"[operations.md](operations.md#a-password-on-the-port) has an example."},
+	}
+}
+
+func fleetFields() []field {
+	return []field{
+		{key: "fleet.enabled", place: func(c *Config) any { return &c.Fleet.Enabled },
+			doc: "Take part in the election of the leader, which checks the health of all workers."},
+		{key: "fleet.interval", place: func(c *Config) any { return &c.Fleet.Interval }, limit: atLeast(100 * time.Millisecond),
+			doc: "How often the leader pings every worker."},
+		{key: "fleet.ping_timeout", place: func(c *Config) any { return &c.Fleet.PingTimeout }, limit: positive(),
+			doc: "How long a worker may take to answer a ping."},
+		{key: "fleet.client.ca_file", place: func(c *Config) any { return &c.Fleet.Client.CAFile },
+			limit: limit{text: "a PEM file that exists"},
+			doc: "The certificates of the authority that signed the workers' certificates. When it is set, pings use TLS " +
+				"([more](operations.md#remote-procedures))."},
+		{key: "fleet.client.username", place: func(c *Config) any { return &c.Fleet.Client.Username },
+			limit: limit{text: "together with `fleet.client.password_file`"},
+			doc:   "The user name that pings send, for workers whose `health.web_config` asks for one."},
+		{key: "fleet.client.password_file", place: func(c *Config) any { return &c.Fleet.Client.PasswordFile },
+			limit: limit{text: "a file that exists, together with `fleet.client.username`"},
+			doc:   "The file that holds the password for pings."},
+	}
+}
+
+func dashboardFields() []field {
+	return []field{
+		{key: "dashboard.show_payloads", place: func(c *Config) any { return &c.Dashboard.ShowPayloads },
+			doc: "The dashboard shows the payloads of tasks to visitors who may see what tasks carry " +
+				"([who that is](operations.md#security))."},
 	}
 }

@@ -26,7 +26,7 @@ func (l *loader) readFile(name string, data []byte) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document yaml.Node
 	if err := decoder.Decode(&document); err != nil {
-		if !errors.Is(err, io.EOF) { // an empty file says nothing
+		if !errors.Is(err, io.EOF) { // an empty file sets nothing
 			l.syntaxFault(name, err)
 		}
 		return

@@ -25,7 +25,8 @@ func ReadAuthorities(path string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// ReadPassword returns the password in a file, as fleet.client.password_file names one, without the white space around it.
+// ReadPassword returns the password in a file, as fleet.client.password_file names one, without the white space around
+// it.
 func ReadPassword(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -61,7 +62,7 @@ func fileRules() []fileRule {
 	}
 }
 
-// checkFiles reads the files that the configuration names, and warns of what they say about each other.
+// checkFiles reads the files that the configuration names, and warns where they contradict each other.
 func (l *loader) checkFiles(c *Config) {
 	for _, r := range fileRules() {
 		path := r.path(c)
@@ -92,14 +93,14 @@ func fileProblem(err error) string {
 	return "cannot be used: " + text
 }
 
-// hasUsers tells whether a web config file that web.Validate has found right asks for a name and a password.
+// hasUsers reports whether a web config file that web.Validate has found right asks for a name and a password.
 func hasUsers(webConfig string) bool {
 	if webConfig == "" {
 		return false
 	}
 	text, err := os.ReadFile(webConfig)
 	if err != nil {
-		return false // it has gone since: run will say so
+		return false // it was removed since: run reports that
 	}
 	var c struct {
 		Users map[string]string `yaml:"basic_auth_users"`

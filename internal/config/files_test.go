@@ -69,7 +69,7 @@ func TestFilesAreRead(t *testing.T) {
 		})
 	}
 	if _, _, err := Parse("runqy.yaml", []byte("health: {web_config: nosuch.yml}"), Options{Elsewhere: true}); err != nil {
-		t.Errorf("on a machine that starts no worker: %v", err)
+		t.Errorf("on a machine that starts no worker: got %v, want no error", err)
 	}
 }
 
@@ -96,10 +96,10 @@ func TestPasswordThatPingsDoNotKnow(t *testing.T) {
 	} {
 		_, warnings, err := Parse("runqy.yaml", []byte(tc.config), Options{})
 		if err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got the error %v, want none", name, err)
 		}
 		if warned := strings.Contains(strings.Join(warnings, "\n"), "fleet.client.username is not set"); warned != tc.warned {
-			t.Errorf("%s: warnings %q", name, warnings)
+			t.Errorf("%s: warnings %q, want one of the password: %v", name, warnings, tc.warned)
 		}
 	}
 }

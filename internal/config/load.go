@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Options says where Load looks.
+// Options says what Load reads.
 type Options struct {
 	// File is the YAML file; empty means the one that RUNQY_CONFIG names, or none.
 	File string
@@ -19,16 +19,15 @@ type Options struct {
 	Env []string
 	// Flags holds the values of flags by dotted key; only flags that were given.
 	Flags map[string]string
-	// Elsewhere says that this process does not start the worker, which may be
-	// on another machine: the files and the directory that the configuration
-	// names need not exist on this one, and are not looked at.
+	// Elsewhere says that this process does not start the worker, which may be on another machine: the files and the
+	// directory that the configuration names need not exist on this one, and are not read.
 	Elsewhere bool
 	// FlagNames are how errors call those flags, by the same keys ("--redis").
 	FlagNames map[string]string
 }
 
-// Load builds the configuration. The error is an *Error with every fault; then
-// the Config is nil. The warnings are for the user either way.
+// Load builds the configuration. The error is an *Error with every fault; then the Config is nil. The warnings are for
+// the user either way.
 func Load(o Options) (*Config, []string, error) {
 	l := newLoader(o.Env)
 	file := o.File
@@ -46,8 +45,7 @@ func Load(o Options) (*Config, []string, error) {
 	return l.finish(o)
 }
 
-// Parse is Load for the bytes of a file; name stands for it in errors and
-// o.File is not looked at.
+// Parse is Load for the bytes of a file. Errors call it name, and o.File is not used.
 func Parse(name string, data []byte, o Options) (*Config, []string, error) {
 	l := newLoader(o.Env)
 	l.file = name
@@ -145,7 +143,7 @@ func (l *loader) finish(o Options) (*Config, []string, error) {
 		}
 		if text := r.check(c); text != "" {
 			origin, value := c.origins[r.key], show(l.byKey[r.key], c)
-			if origin.Name == "" { // the default is at odds with what was configured
+			if origin.Name == "" { // the default does not fit what was configured
 				origin = c.origins[r.other]
 			}
 			l.fault(origin, r.key, fmt.Sprint(value), text)
@@ -178,8 +176,8 @@ func (l *loader) store(c *Config, f field, in input) {
 	}
 	saved := reflect.ValueOf(place).Elem().Interface()
 	problems := in.decode(place)
-	if len(problems) == 0 && f.check != nil && !(f.key == "worker.id" && c.Worker.ID == "") {
-		if text := f.check(c); text != "" {
+	if len(problems) == 0 && f.limit.check != nil && !(f.key == "worker.id" && c.Worker.ID == "") {
+		if text := f.limit.check(c, place); text != "" {
 			_, scalar := in.scalar()
 			problems = append(problems, problem{text: text, whole: !scalar})
 		}

@@ -17,8 +17,8 @@ type Setting struct {
 	Origin Origin
 }
 
-// Settings lists every key with its effective value, fit for showing: secrets
-// are masked, durations and sizes are texts as the file has them.
+// Settings lists every key with its effective value, fit for showing: secrets are masked, durations and sizes are texts
+// as the file has them.
 func (c *Config) Settings() []Setting {
 	all := fields()
 	settings := make([]Setting, len(all))
@@ -90,8 +90,7 @@ func redact(f field, text string) string {
 	return text
 }
 
-// redactVariable masks what the name of a variable calls a secret, and the
-// credentials of a URL.
+// redactVariable masks what the name of a variable calls a secret, and the credentials of a URL.
 func redactVariable(name, value string) string {
 	upper := strings.ToUpper(name)
 	for _, word := range []string{"PASS", "PWD", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "AUTH", "DSN", "PRIVATE"} {

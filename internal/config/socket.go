@@ -14,11 +14,9 @@ import (
 // maxSocketPath is what every system we know takes, without the closing NUL.
 const maxSocketPath = 103
 
-// SocketPath is the unix socket of the health server, which the worker listens
-// on and the healthcheck asks. Both derive it from the same configuration:
-// health.socket, or a file in the run-time directory that is named after the
-// configured worker id, else after the fixed port of health.listen, else
-// worker.sock.
+// SocketPath is the unix socket of the health server, which the worker listens on and the healthcheck asks. Both derive
+// it from the same configuration: health.socket, or a file in the run-time directory that is named after the configured
+// worker id, else after the fixed port of health.listen, else worker.sock.
 func (c *Config) SocketPath() string {
 	if c.Health.Socket != "" {
 		return c.Health.Socket
@@ -45,9 +43,8 @@ func (c *Config) SocketPath() string {
 	return filepath.Join(privateTempDir("/tmp"), short)
 }
 
-// runtimeDir is where a service keeps its sockets: what systemd or the login
-// session says, else /run/runqy-worker where it can be written, else a
-// directory of this user's in the temporary one.
+// runtimeDir is where a service keeps its sockets: what systemd or the login session says, else /run/runqy-worker where
+// it can be written, else a directory of this user's in the temporary one.
 func runtimeDir(lookup func(string) (string, bool)) string {
 	if dirs, _ := lookup("RUNTIME_DIRECTORY"); dirs != "" {
 		dir, _, _ := strings.Cut(dirs, ":")

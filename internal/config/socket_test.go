@@ -29,7 +29,7 @@ func TestSocketPath(t *testing.T) {
 			}
 		}
 		if got := load(t, tc.file, tc.env, nil).SocketPath(); got != tc.want {
-			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+			t.Errorf("%s: the socket is %s, want %s", tc.name, got, tc.want)
 		}
 	}
 	for _, dir := range []string{"/run/u", "/" + long} {
@@ -37,7 +37,7 @@ func TestSocketPath(t *testing.T) {
 		again := load(t, "worker: {id: "+long+"}", []string{"XDG_RUNTIME_DIR=" + dir}, nil).SocketPath()
 		other := load(t, "worker: {id: "+long+"y}", []string{"XDG_RUNTIME_DIR=" + dir}, nil).SocketPath()
 		if len(first) > 104 || first != again || first == other {
-			t.Errorf("long names: %q, %q, %q", first, again, other)
+			t.Errorf("long names give %q, %q again and %q for another id, want at most 104 bytes, the same and another", first, again, other)
 		}
 	}
 }

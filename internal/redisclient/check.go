@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Errors of CheckServer that waiting does not cure. Everything else it returns
-// (connection refused, still loading) may pass.
+// Errors of CheckServer that waiting does not cure. Everything else it returns (connection refused, still loading) may
+// pass.
 var (
 	// ErrTooOld: the server lacks commands that the worker is built on.
 	ErrTooOld = errors.New("server is older than Redis 6.2")
@@ -19,9 +19,8 @@ var (
 	ErrCredentials = errors.New("server refuses the credentials of redis.url")
 )
 
-// CheckServer asks the server for its version and refuses one before 6.2
-// (BLMOVE and LMOVE came then). A server that answers but hides its INFO is
-// taken as new enough. It blocks for at most the client's timeouts and ctx.
+// CheckServer asks the server for its version and refuses one before 6.2 (BLMOVE and LMOVE came then). A server that
+// answers but hides its INFO is taken as new enough. It blocks for at most the client's timeouts and ctx.
 func CheckServer(ctx context.Context, client redis.UniversalClient) error {
 	info, err := client.Info(ctx, "server").Result()
 	if err == nil {
@@ -45,8 +44,8 @@ func CheckServer(ctx context.Context, client redis.UniversalClient) error {
 	}
 }
 
-// IsCredentialsError tells whether a command failed because the server wants a
-// password or refuses the one it was given.
+// IsCredentialsError reports whether a command failed because the server wants a password or refuses the one it was
+// given.
 func IsCredentialsError(err error) bool {
 	var reply redis.Error
 	if !errors.As(err, &reply) {

@@ -8,23 +8,21 @@ import (
 	"github.com/alicebob/miniredis/v2"
 )
 
-// Embedded is a Redis work-alike inside this process, on a TCP port that
-// redis-cli can talk to. Nothing it holds survives Close.
+// Embedded is a Redis work-alike inside this process, on a TCP port that redis-cli can talk to. Nothing it holds
+// survives Close.
 type Embedded struct {
 	server *miniredis.Miniredis
 	target Target
 	once   sync.Once
 }
 
-// StartEmbedded starts an embedded Redis on listen, a host:port as
-// Target.Listen gives it; empty means a free port of 127.0.0.1. Time passes in
-// it as on the clock: keys with a TTL expire. The caller closes it.
+// StartEmbedded starts an embedded Redis on listen, a host:port as Target.Listen gives it; empty means a free port of
+// 127.0.0.1. Time passes in it as on the clock: keys with a TTL expire. The caller closes it.
 func StartEmbedded(listen string) (*Embedded, error) {
 	return startEmbedded(listen, "")
 }
 
-// StartEmbeddedTarget is StartEmbedded for the address and the password of an
-// embedded:// target.
+// StartEmbeddedTarget is StartEmbedded for the address and the password of an embedded:// target.
 func StartEmbeddedTarget(t Target) (*Embedded, error) {
 	if !t.Embedded() {
 		return nil, fmt.Errorf("start an embedded Redis for %s: not an embedded:// URL", t)
@@ -40,7 +38,7 @@ func startEmbedded(listen, password string) (*Embedded, error) {
 	if password != "" {
 		server.RequireAuth(password)
 	}
-	// Without it a TTL would stand still for ever.
+	// Without it a TTL would never end.
 	server.ClockTTL(true)
 	if err := server.StartAddr(listen); err != nil {
 		return nil, fmt.Errorf("start the embedded Redis on %s: %w", listen, err)
@@ -63,6 +61,5 @@ func (e *Embedded) Target() Target { return e.target }
 // Addr is the bound host:port.
 func (e *Embedded) Addr() string { return e.server.Addr() }
 
-// Close ends the server, its connections and its goroutines. Everything in it
-// is lost. Closing twice does nothing.
+// Close ends the server, its connections and its goroutines. Everything in it is lost. Closing twice does nothing.
 func (e *Embedded) Close() { e.once.Do(e.server.Close) }

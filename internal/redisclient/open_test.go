@@ -24,13 +24,13 @@ func use(t *testing.T, url string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if err := CheckServer(ctx, client); err != nil {
-		t.Fatalf("CheckServer: %v", err)
+		t.Fatalf("CheckServer: got %v, want no error", err)
 	}
 	if err := client.Set(ctx, "k", "v", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := client.Get(ctx, "k").Result(); err != nil || got != "v" {
-		t.Fatalf("GET k = %q, %v", got, err)
+		t.Fatalf("GET k = %q and error %v, want what was set", got, err)
 	}
 }
 
@@ -111,7 +111,7 @@ func TestCheckVersion(t *testing.T) {
 	} {
 		err := checkVersion("# Server\r\nredis_version:" + version + "\r\nos:Linux\r\n")
 		if errors.Is(err, ErrTooOld) != tooOld {
-			t.Errorf("version %q: %v", version, err)
+			t.Errorf("version %q: got the error %v, want ErrTooOld: %v", version, err, tooOld)
 		}
 	}
 }
@@ -123,13 +123,13 @@ func TestEmbedded(t *testing.T) {
 	}
 	defer e.Close()
 	if !e.Target().Embedded() || !strings.HasPrefix(e.Addr(), "127.0.0.1:") {
-		t.Fatalf("target %s at %s", e.Target(), e.Addr())
+		t.Fatalf("the target is %s and the address %s, want an embedded one on 127.0.0.1", e.Target(), e.Addr())
 	}
 	client := e.Target().Open()
 	defer client.Close()
 	ctx := t.Context()
 	if err := CheckServer(ctx, client); err != nil {
-		t.Fatalf("CheckServer: %v", err)
+		t.Fatalf("CheckServer: got %v, want no error", err)
 	}
 	if err := client.Set(ctx, "k", "v", 50*time.Millisecond).Err(); err != nil {
 		t.Fatal(err)
@@ -160,7 +160,7 @@ func TestEmbeddedWithPassword(t *testing.T) {
 	stranger := redis.NewClient(&redis.Options{Addr: e.Addr()})
 	defer stranger.Close()
 	if err := CheckServer(t.Context(), stranger); !errors.Is(err, ErrCredentials) {
-		t.Fatalf("without the password: %v", err)
+		t.Fatalf("without the password: got %v, want NOAUTH", err)
 	}
 }
 
@@ -172,7 +172,7 @@ func TestEmbeddedNotStartedSaysSo(t *testing.T) {
 	client := target.Open()
 	defer client.Close()
 	if err := client.Ping(t.Context()).Err(); err == nil || !strings.Contains(err.Error(), "lives in the process that started it") {
-		t.Fatalf("error %v", err)
+		t.Fatalf("got %v, want an error that says where this Redis lives", err)
 	}
 }
 
@@ -216,6 +216,6 @@ func TestClusterClientFollowsFailover(t *testing.T) {
 	}
 	t.Logf("a new master after %v, found %v later", elected.Sub(died), time.Since(elected))
 	if time.Since(elected) > 30*time.Second {
-		t.Error("the client waited for its next routine look")
+		t.Error("the client waited for its next regular reload of the slots")
 	}
 }

@@ -107,8 +107,7 @@ type tlsSettings struct {
 }
 
 func (s tlsSettings) config() (*tls.Config, error) {
-	// An empty ServerName is filled with the dialled host, which is what a
-	// cluster and a set of sentinels need.
+	// An empty ServerName is filled with the dialled host, which is what a cluster and a set of sentinels need.
 	c := &tls.Config{ServerName: s.serverName, InsecureSkipVerify: s.skipVerify, MinVersion: tls.VersionTLS12} //nolint:gosec // the user's explicit choice
 	if s.ca != "" {
 		data, err := os.ReadFile(s.ca)

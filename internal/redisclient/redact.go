@@ -7,13 +7,12 @@ import (
 	"strings"
 )
 
-// mask stands where a secret was.
+// mask replaces a secret.
 const mask = "***"
 
-// Redact takes the secrets out of any URL, also one that does not parse: what
-// stands between the scheme and the last @, but for a plain user name, and the
-// value of every query option whose name speaks of a password, a secret or a
-// token. Text without a URL in it is returned as it is.
+// Redact takes the secrets out of any URL, also one that does not parse: the part between the scheme and the last @,
+// but for a plain user name, and the value of every query option whose name is that of a password, a secret or a token.
+// Text without a URL in it is returned as it is.
 func Redact(rawURL string) string {
 	scheme, rest, ok := strings.Cut(rawURL, "://")
 	if !ok {

@@ -43,7 +43,7 @@ func (r reloader) outcome(ctx context.Context, err error) {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, redis.ErrClosed) {
 		return
 	}
-	// A node that finds itself without a majority says so; the majority may have a new master by now.
+	// A node without a majority answers with CLUSTERDOWN; the majority may have a new master by now.
 	var reply redis.Error
 	if !errors.As(err, &reply) || redis.IsClusterDownError(err) {
 		r.cluster.ReloadState(ctx)

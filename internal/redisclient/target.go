@@ -1,5 +1,5 @@
-// Package redisclient turns a Redis URL into the right client: standalone,
-// TLS, unix socket, Sentinel, Cluster, or a miniredis inside this process.
+// Package redisclient turns a Redis URL into the right client: standalone, TLS, unix socket, Sentinel, Cluster, or a
+// miniredis inside this process.
 //
 // The forms, with every bracketed part optional:
 //
@@ -10,12 +10,10 @@
 //	redis-cluster://[[user]:password@]host[:6379],host2…
 //	embedded://[:password@][host:port]          default 127.0.0.1 and a free port
 //
-// The credentials are those of the data servers; a Sentinel that wants some of
-// its own gets sentinel_username and sentinel_password from the query. Special
-// characters in a password are percent-encoded. Query options are those of
-// go-redis (dial_timeout, read_timeout, pool_size, client_name, …) and for TLS
-// ca_file, cert_file, key_file, server_name, insecure_skip_verify (or
-// skip_verify) and, where the scheme does not say it, tls=true.
+// The credentials are those of the data servers; a Sentinel that wants some of its own gets sentinel_username and
+// sentinel_password from the query. Special characters in a password are percent-encoded. Query options are those of
+// go-redis (dial_timeout, read_timeout, pool_size, client_name, …) and for TLS ca_file, cert_file, key_file,
+// server_name, insecure_skip_verify (or skip_verify) and, where the scheme does not say it, tls=true.
 package redisclient
 
 import (
@@ -33,8 +31,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Target is a parsed Redis URL. The zero value is of no use. A Target may be
-// copied and used from any goroutine.
+// Target is a parsed Redis URL. The zero value is of no use. A Target may be copied and used from any goroutine.
 type Target struct {
 	scheme string
 	hosts  []string // host:port each; for a unix socket its path
@@ -55,8 +52,8 @@ const (
 	schemeEmbedded = "embedded"
 )
 
-// Parse reads a Redis URL and the certificate files that it names. Its errors
-// name the part that is wrong and never contain a password.
+// Parse reads a Redis URL and the certificate files that it names. Its errors name the part that is wrong and never
+// contain a password.
 func Parse(rawURL string) (Target, error) {
 	scheme, rest, ok := strings.Cut(rawURL, "://")
 	if !ok {
@@ -186,7 +183,7 @@ func hostPort(s, defaultPort string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// validPort tells whether every host of the authority ends in a plausible port.
+// validPort reports whether every host of the authority ends in a plausible port.
 func validPort(authority string) bool {
 	for host := range strings.SplitSeq(authority, ",") {
 		if _, err := hostPort(host, "0"); err != nil {
@@ -221,13 +218,11 @@ func (t *Target) setDB(path string) error {
 	return nil
 }
 
-// Open returns a new client; it does not connect yet. The mods run last and
-// may change any option: timeouts, pool size, hooks of the dialer. The caller
-// closes the client.
+// Open returns a new client; it does not connect yet. The mods run last and may change any option: timeouts, pool size,
+// hooks of the dialer. The caller closes the client.
 //
-// Defaults that matter: a dial takes at most 3 s and is tried twice, a read or
-// a write at most 5 s, and a context's deadline is respected. A cluster client
-// finds the new master within moments of a failover.
+// Defaults that matter: a dial takes at most 3 s and is tried twice, a read or a write at most 5 s, and a context's
+// deadline is respected. A cluster client finds the new master within moments of a failover.
 func (t Target) Open(mods ...func(*redis.UniversalOptions)) redis.UniversalClient {
 	opts := t.opts
 	opts.Addrs = slices.Clone(t.opts.Addrs)
@@ -244,17 +239,15 @@ func (t Target) Open(mods ...func(*redis.UniversalOptions)) redis.UniversalClien
 	return client
 }
 
-// Cluster tells whether the target is a Redis Cluster, where a command's keys
-// must lie in one slot.
+// Cluster reports whether the target is a Redis Cluster, where a command's keys must lie in one slot.
 func (t Target) Cluster() bool { return t.scheme == schemeCluster }
 
-// Embedded tells whether the target is a miniredis that this process runs
-// itself (StartEmbedded), and that holds nothing durable.
+// Embedded reports whether the target is a miniredis that this process runs itself (StartEmbedded), and that holds
+// nothing durable.
 func (t Target) Embedded() bool { return t.scheme == schemeEmbedded }
 
-// Listen is the host:port that an embedded target names for StartEmbedded.
-// Its port is 0 when the URL leaves the choice to the system. It is empty for
-// every other target.
+// Listen is the host:port that an embedded target names for StartEmbedded. Its port is 0 when the URL leaves the choice
+// to the system. It is empty for every other target.
 func (t Target) Listen() string {
 	if !t.Embedded() {
 		return ""
@@ -297,8 +290,7 @@ func (t *Target) setOptions() error {
 		WriteTimeout:          5 * time.Second,
 		ContextTimeoutEnabled: true,
 
-		// Neither is of use here, and each costs a round trip per connection
-		// that older servers answer with an error.
+		// Neither is of use here, and each costs a round trip per connection that older servers answer with an error.
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}

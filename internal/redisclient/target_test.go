@@ -61,6 +61,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestParseRefuses(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing.pem")
 	for _, tc := range []struct{ url, want string }{
 		{"", "no scheme"},
 		{"localhost:6379", "no scheme"},
@@ -80,7 +81,7 @@ func TestParseRefuses(t *testing.T) {
 		{"redis://h?read_timeout=fast", "not a duration"},
 		{"redis://h?pool_fifo=maybe", "neither true nor false"},
 		{"redis://h?ca_file=/x", "needs TLS"},
-		{"rediss://h?ca_file=/does/not/exist", "option ca_file"},
+		{"rediss://h?ca_file=" + missing, "option ca_file"},
 		{"rediss://h?cert_file=/x", "belong together"},
 		{"redis://ann@h", "a user without a password"},
 		{"redis://:pw%zz@h", "percent-encoding"},
@@ -91,7 +92,7 @@ func TestParseRefuses(t *testing.T) {
 		{"redis-cluster://h/1", "database 0 only"},
 		{"redis-cluster://h,,k", "an empty host"},
 	} {
-		t.Run(tc.url, func(t *testing.T) {
+		t.Run(strings.ReplaceAll(tc.url, missing, "missing.pem"), func(t *testing.T) {
 			_, err := Parse(tc.url)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Fatalf("error %v, want one with %q", err, tc.want)
@@ -110,7 +111,7 @@ func TestQueryOptions(t *testing.T) {
 	}
 	o := target.opts
 	if o.PoolSize != 7 || o.ReadTimeout != 250*time.Millisecond || o.DialTimeout != 2*time.Second || o.ClientName != "me" || o.MaxRetries != -1 {
-		t.Fatalf("options %+v", o)
+		t.Fatalf("the options are %+v, want those of the query", o)
 	}
 	if !o.ContextTimeoutEnabled {
 		t.Fatal("a context's deadline is not respected")
@@ -123,7 +124,7 @@ func TestNotACertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Parse("rediss://h?ca_file=" + file); err == nil || !strings.Contains(err.Error(), "holds no PEM certificate") {
-		t.Fatalf("error %v", err)
+		t.Fatalf("got %v, want an error that says that the file holds no certificate", err)
 	}
 }
 
@@ -135,11 +136,11 @@ func TestModsDoNotLeakIntoTheNextClient(t *testing.T) {
 	first := target.Open(func(o *redis.UniversalOptions) { o.Addrs[0] = "changed:1"; o.PoolSize = 1 })
 	defer first.Close()
 	if _, ok := first.(*redis.ClusterClient); !ok {
-		t.Fatalf("client is %T", first)
+		t.Fatalf("the client is a %T, want a *redis.ClusterClient", first)
 	}
 	second := target.Open(func(o *redis.UniversalOptions) {
 		if o.Addrs[0] != "a:1" || o.PoolSize != 0 {
-			t.Errorf("options of the second client: %v, pool %d", o.Addrs, o.PoolSize)
+			t.Errorf("the second client has the addresses %v and a pool of %d, want its own", o.Addrs, o.PoolSize)
 		}
 	})
 	defer second.Close()

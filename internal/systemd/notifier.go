@@ -1,5 +1,5 @@
-// Package systemd tells the service manager how the worker is, by the protocol of sd_notify(3): ready, stopping, a line
-// of status, and the watchdog. Without $NOTIFY_SOCKET it does nothing.
+// Package systemd reports the state of the worker to the service manager by the protocol of sd_notify(3): ready,
+// stopping, a line of status, and the watchdog. Without $NOTIFY_SOCKET it does nothing.
 package systemd
 
 import (
@@ -16,17 +16,18 @@ import (
 )
 
 const (
-	// maxTick is how often the service manager hears of us at least.
+	// maxTick is the longest time between two messages to the service manager.
 	maxTick = 5 * time.Second
 	// sendTimeout bounds the wait for a service manager that does not read.
 	sendTimeout = 2 * time.Second
-	// maxText is how many bytes of the status are sent; a datagram has little room, and systemctl shows one line.
+	// maxText is how many bytes of the status are sent; a datagram is small, and systemctl shows one line.
 	maxText = 400
 )
 
-// State is what the service manager is told.
+// State is what is reported to the service manager.
 type State struct {
-	// Starting holds back READY=1, and with it whoever waits for the start. Once that has been sent it means nothing.
+	// Starting holds back READY=1, and with it everything that waits for the start. It means nothing after that
+	// message.
 	Starting bool
 	// Stopping sends STOPPING=1.
 	Stopping bool
@@ -34,16 +35,16 @@ type State struct {
 	Text string
 }
 
-// Options are what a Notifier tells of. All but Logger are required; the functions must not block.
+// Options are what a Notifier reports. All but Logger are required; the functions must not block.
 type Options struct {
 	State func() State
 	// Changed returns a channel that is closed when State may have changed; it is taken before State is called.
 	Changed func() <-chan struct{}
-	// Live says whether the process still does its work, and why not. While it does not, the watchdog is not fed and
+	// Live reports whether the process still does its work, and why not. While it does not, the watchdog is not fed and
 	// the start gets no more time.
 	Live func() (ok bool, reason string)
-	// StopTimeout is how long the process may take from Stopping to its end. The service manager is asked for that
-	// much where its own timeout is shorter.
+	// StopTimeout is how long the process may take from Stopping to its end. The service manager is asked for that much
+	// where its own timeout is shorter.
 	StopTimeout time.Duration
 	Logger      *slog.Logger
 }
@@ -51,7 +52,7 @@ type Options struct {
 // Notifier follows the state of one process. Run is called once.
 type Notifier struct {
 	opts     Options
-	send     func(message string) error // nil: there is nobody to tell
+	send     func(message string) error // nil: there is no service manager
 	watchdog time.Duration              // 0: there is none
 
 	ready, stopping bool
@@ -77,7 +78,7 @@ func NewNotifier(opts Options) (*Notifier, error) {
 	return n, nil
 }
 
-// sendTo is daemon.SdNotify with a bound: that one waits for ever when the service manager does not read.
+// sendTo is daemon.SdNotify with a timeout: that one waits for ever when the service manager does not read.
 func sendTo(socket, message string) error {
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
@@ -85,29 +86,29 @@ func sendTo(socket, message string) error {
 	}
 	defer conn.Close()
 	if err := conn.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
-		return fmt.Errorf("bound the message to the service manager: %w", err)
+		return fmt.Errorf("set the timeout of a message to the service manager: %w", err)
 	}
 	if _, err := conn.Write([]byte(message)); err != nil {
-		return fmt.Errorf("tell the service manager: %w", err)
+		return fmt.Errorf("write to the service manager: %w", err)
 	}
 	return nil
 }
 
-// Run tells until ctx is over, and says then that the process stops. The error is always nil: a worker goes on without
-// its service manager, and a message that cannot be sent is logged once.
+// Run reports until ctx is over, and then reports that the process stops. It blocks until then. The error is always
+// nil: a worker runs on without its service manager, and a message that cannot be sent is logged once.
 func (n *Notifier) Run(ctx context.Context) error {
 	if n.send == nil {
 		return nil
 	}
 	every := maxTick
 	if n.watchdog > 0 {
-		every = min(every, n.watchdog/3) // so that one that comes late does not count as missing
+		every = min(every, n.watchdog/3) // so that a late one does not count as missing
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for regular := true; ; {
 		changed := n.opts.Changed()
-		n.tell(n.message(regular))
+		n.notify(n.message(regular))
 		regular = false
 		select {
 		case <-changed:
@@ -115,14 +116,14 @@ func (n *Notifier) Run(ctx context.Context) error {
 			regular = true
 		case <-ctx.Done():
 			if !n.stopping {
-				n.tell([]string{daemon.SdNotifyStopping})
+				n.notify([]string{daemon.SdNotifyStopping})
 			}
 			return nil
 		}
 	}
 }
 
-// message is what there is to say now; empty when nothing is. A regular one also feeds the watchdog.
+// message is what there is to report now; empty when nothing is. A regular one also feeds the watchdog.
 func (n *Notifier) message(regular bool) []string {
 	state := n.opts.State()
 	live, reason := n.opts.Live()
@@ -156,7 +157,7 @@ func (n *Notifier) message(regular bool) []string {
 
 func extend(d time.Duration) string { return fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds()) }
 
-// oneLine keeps a text that may carry the last words of a Python process from being read as more assignments.
+// oneLine keeps a text that may have lines of stderr in it from being read as more assignments.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == unicode.ReplacementChar {
@@ -171,16 +172,16 @@ func oneLine(text string) string {
 	return strings.ToValidUTF8(text[:maxText], "") + "…"
 }
 
-func (n *Notifier) tell(lines []string) {
+func (n *Notifier) notify(lines []string) {
 	if len(lines) == 0 {
 		return
 	}
 	err := n.send(strings.Join(lines, "\n"))
 	switch {
 	case err != nil && !n.failing:
-		n.opts.Logger.Warn("the service manager is not told how the worker is", "error", err)
+		n.opts.Logger.Warn("service manager notification failed", "error", err)
 	case err == nil && n.failing:
-		n.opts.Logger.Info("the service manager is told again how the worker is")
+		n.opts.Logger.Info("service manager notification works again")
 	}
 	n.failing = err != nil
 	if err != nil {
@@ -188,7 +189,7 @@ func (n *Notifier) tell(lines []string) {
 	}
 }
 
-// forget has what was not sent said again at the next tick.
+// forget makes the next tick send again what was not sent.
 func (n *Notifier) forget(lines []string) {
 	for _, line := range lines {
 		switch {

@@ -119,7 +119,7 @@ func follow(t *testing.T, s *source, m *manager, watchdog time.Duration, log *sl
 	return func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("Run: %v", err)
+			t.Errorf("Run returns %v, want nil", err)
 		}
 	}
 }
@@ -131,33 +131,33 @@ func TestFollowsAWorker(t *testing.T) {
 		stop := follow(t, s, m, 0, slog.New(slog.DiscardHandler))
 		want := []string{"STATUS=Starting: imports", "EXTEND_TIMEOUT_USEC=15000000"}
 		if got := m.take(); !slices.Equal(got, want) {
-			t.Errorf("at first: %q, want %q", got, want)
+			t.Errorf("sent at first: %q, want %q", got, want)
 		}
 		time.Sleep(time.Minute)
 		if got := m.take(); count(got, "EXTEND_TIMEOUT_USEC=15000000") < 11 || count(got, "READY=1") > 0 {
-			t.Errorf("in a minute of starting: %q", got)
+			t.Errorf("sent in a minute of starting: %q, want only more time", got)
 		}
 		s.set(func(s *source) { s.state = State{Text: "Running"} })
 		if got, want := m.take(), []string{"READY=1", "STATUS=Running"}; !slices.Equal(got, want) {
-			t.Errorf("when it runs: %q, want %q", got, want)
+			t.Errorf("sent when it runs: %q, want %q", got, want)
 		}
 		time.Sleep(time.Minute)
 		if got := m.take(); len(got) > 0 {
-			t.Errorf("without a watchdog nothing is to be said, but %q", got)
+			t.Errorf("sent without a watchdog: %q, want nothing", got)
 		}
 		s.set(func(s *source) { s.state = State{Text: "Degraded: it died"} })
 		s.set(func(s *source) { s.state = State{Starting: true, Text: "Degraded: it died"} })
 		if got, want := m.take(), []string{"STATUS=Degraded: it died"}; !slices.Equal(got, want) {
-			t.Errorf("when degraded: %q, want %q", got, want)
+			t.Errorf("sent when degraded: %q, want %q", got, want)
 		}
 		s.set(func(s *source) { s.state = State{Stopping: true, Text: "Draining"} })
 		want = []string{"STOPPING=1", "EXTEND_TIMEOUT_USEC=50000000", "STATUS=Draining"}
 		if got := m.take(); !slices.Equal(got, want) {
-			t.Errorf("when it stops: %q, want %q", got, want)
+			t.Errorf("sent when it stops: %q, want %q", got, want)
 		}
 		stop()
 		if got := m.take(); len(got) > 0 {
-			t.Errorf("at the end: %q", got)
+			t.Errorf("sent at the end: %q, want nothing", got)
 		}
 	})
 }
@@ -180,11 +180,11 @@ func TestWatchdog(t *testing.T) {
 		}
 		s.set(func(s *source) { s.wedged = "The supervisor's loop has not turned for 11s." })
 		if got, want := m.take(), []string{"STATUS=The supervisor's loop has not turned for 11s."}; !slices.Equal(got, want) {
-			t.Errorf("wedged: %q, want %q", got, want)
+			t.Errorf("sent when wedged: %q, want %q", got, want)
 		}
 		time.Sleep(time.Minute)
 		if got := m.take(); len(got) > 0 {
-			t.Errorf("wedged for a minute, yet %q", got)
+			t.Errorf("sent while wedged for a minute: %q, want nothing", got)
 		}
 		s.set(func(s *source) { s.wedged = "" })
 		time.Sleep(6 * time.Second)
@@ -203,17 +203,17 @@ func TestAWedgedStartGetsNoMoreTime(t *testing.T) {
 		stop := follow(t, s, m, 6*time.Second, slog.New(slog.DiscardHandler))
 		time.Sleep(time.Minute)
 		if got, want := m.take(), []string{"STATUS=It hangs."}; !slices.Equal(got, want) {
-			t.Errorf("%q, want %q", got, want)
+			t.Errorf("sent %q, want %q", got, want)
 		}
 		stop()
 		if got := m.take(); !slices.Equal(got, []string{"STOPPING=1"}) {
-			t.Errorf("at the end: %q", got)
+			t.Errorf("sent at the end: %q, want STOPPING=1", got)
 		}
 	})
 }
 
-// What could not be sent is sent when it can be, and told of once.
-func TestSaysAgainWhatWasNotHeard(t *testing.T) {
+// What could not be sent is sent later, and the failure is logged once.
+func TestUnsentMessagesAreSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSource(State{Text: "Running"})
 		var log bytes.Buffer
@@ -221,16 +221,16 @@ func TestSaysAgainWhatWasNotHeard(t *testing.T) {
 		stop := follow(t, s, m, 6*time.Second, slog.New(slog.NewTextHandler(&log, nil)))
 		time.Sleep(time.Minute)
 		if got := m.take(); len(got) > 0 {
-			t.Errorf("heard %q", got)
+			t.Errorf("sent %q, want nothing", got)
 		}
 		m.refuse(nil)
 		time.Sleep(2 * time.Second)
 		if got, want := m.take(), []string{"READY=1", "STATUS=Running", "WATCHDOG=1"}; !slices.Equal(got, want) {
-			t.Errorf("%q, want %q", got, want)
+			t.Errorf("sent %q, want %q", got, want)
 		}
 		stop()
 		if n := strings.Count(log.String(), "no buffer space"); n != 1 {
-			t.Errorf("the failure is logged %d times:\n%s", n, log.String())
+			t.Errorf("the failure is logged %d times, want once:\n%s", n, log.String())
 		}
 	})
 }
@@ -245,7 +245,7 @@ func TestTheStatusStaysOneLine(t *testing.T) {
 		"x" + strings.Repeat("é", 300):       "x" + strings.Repeat("é", 199) + "…",
 	} {
 		if got := oneLine(text); got != want {
-			t.Errorf("%q becomes %q, want %q", text, got, want)
+			t.Errorf("%q is shown as %q, want %q", text, got, want)
 		}
 	}
 }
@@ -275,11 +275,11 @@ func TestSendsDatagrams(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() { ended <- n.Run(ctx) }()
 			if got, want := receive(t, conn), "READY=1\nSTATUS=Running\nWATCHDOG=1"; got != want {
-				t.Errorf("first %q, want %q", got, want)
+				t.Errorf("first sent %q, want %q", got, want)
 			}
 			cancel()
 			if got := receive(t, conn); got != "STOPPING=1" {
-				t.Errorf("then %q, want STOPPING=1", got)
+				t.Errorf("then sent %q, want STOPPING=1", got)
 			}
 			if err := <-ended; err != nil {
 				t.Error(err)
@@ -320,10 +320,10 @@ func TestEnvironment(t *testing.T) {
 		t.Setenv("WATCHDOG_PID", c.pid)
 		n, err := NewNotifier(newSource(State{}).options())
 		if (err != nil) != c.fails {
-			t.Errorf("%+v: %v", c, err)
+			t.Errorf("%+v: got the error %v, want one: %v", c, err, c.fails)
 		}
 		if err == nil && (n.watchdog != c.watchdog || (n.send != nil) != c.tells) {
-			t.Errorf("%+v: watchdog %v, tells %v", c, n.watchdog, n.send != nil)
+			t.Errorf("%+v: the watchdog is %v and messages are sent: %v, want %v and %v", c, n.watchdog, n.send != nil, c.watchdog, c.tells)
 		}
 	}
 }

@@ -80,20 +80,20 @@ func TestShippedUnit(t *testing.T) {
 	duration := func(name string) time.Duration {
 		d, err := time.ParseDuration(strings.Join(have[name], ""))
 		if err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s is no duration: %v", name, err)
 		}
 		return d
 	}
 	defaults := config.Default()
 	if stop, drain := duration("Service.TimeoutStopSec"), defaults.Worker.ShutdownTimeout+defaults.Python.StopTimeout; stop <= drain {
-		t.Errorf("TimeoutStopSec is %v, and a drain may take %v", stop, drain)
+		t.Errorf("TimeoutStopSec is %v, want more than the %v that a drain may take", stop, drain)
 	}
 	if start := duration("Service.TimeoutStartSec"); start <= 2*maxTick {
 		t.Errorf("TimeoutStartSec is %v, and more time is asked for every %v only", start, maxTick)
 	}
-	// /livez calls a loop wedged after ten seconds; a watchdog with less patience would tell another truth.
+	// /livez reports a blocked loop after ten seconds; a shorter watchdog would contradict it.
 	if watchdog := duration("Service.WatchdogSec"); watchdog <= 10*time.Second {
-		t.Errorf("WatchdogSec is %v", watchdog)
+		t.Errorf("WatchdogSec is %v, want more than the ten seconds of /livez", watchdog)
 	}
 }
 
@@ -143,7 +143,7 @@ func TestSystemdAnalyzeSecurity(t *testing.T) {
 		t.Skip("this systemd is older than 250 and rates no files")
 	}
 	if err != nil {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("systemd-analyze fails: %v\n%s", err, out)
 	}
 	t.Logf("%s", out[max(0, len(out)-100):])
 }

@@ -138,11 +138,12 @@ func TestCheckerAlone(t *testing.T) {
 
 func TestCheckerAloneRefusesWhatCannotBe(t *testing.T) {
 	s := redistest.Start(t)
+	missing := filepath.Join(t.TempDir(), "missing")
 	for want, change := range map[string]func(*config.Config){
 		"embedded://":       func(c *config.Config) { c.Redis.URL = "embedded://" },
-		"/no/such/ca":       func(c *config.Config) { c.Fleet.Client.CAFile = "/no/such/ca" },
+		missing:             func(c *config.Config) { c.Fleet.Client.CAFile = missing },
 		"health.listen":     func(c *config.Config) { c.Health.Listen = s.Addr },
-		"health.web_config": func(c *config.Config) { c.Health.WebConfig = "/no/such/file" },
+		"health.web_config": func(c *config.Config) { c.Health.WebConfig = missing },
 	} {
 		cfg := settings(t, s.URL)
 		change(cfg)

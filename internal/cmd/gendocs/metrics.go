@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"text/template"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,12 +22,28 @@ import (
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-// families are the metrics of a worker by name; a table takes those that it shows.
-type families map[string]*dto.MetricFamily
+func metricsFunctions(root string) (template.FuncMap, func() error, error) {
+	all, err := declared()
+	if err != nil {
+		return nil, nil, err
+	}
+	rules, err := readRules(filepath.Join(root, "metrics", "rules"))
+	if err != nil {
+		return nil, nil, err
+	}
+	return template.FuncMap{
+		"metrics":    all.table,
+		"alerts":     func() (string, error) { return alerts(rules) },
+		"recordings": func() string { return recordings(rules) },
+	}, all.complete, nil
+}
 
-// declared gathers what a worker exports that has a Python process, one queue and the role of the checker. What Go
-// itself and client_golang tell of the worker's own process is left out: it changes with their releases.
-func declared() (families, error) {
+// metricSet holds the metrics of a worker by name; a table takes those that it shows.
+type metricSet map[string]*dto.MetricFamily
+
+// declared gathers what the leader of a fleet exports that has a Python process and one queue. The metrics of the Go
+// runtime and of the worker's own process are left out: they change with the releases of Go and client_golang.
+func declared() (metricSet, error) {
 	reg := prometheus.NewPedanticRegistry()
 	now := time.Now()
 	queues := []string{"q"}
@@ -55,7 +73,7 @@ func declared() (families, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gather the metrics: %w", err)
 	}
-	all := make(families, len(gathered))
+	all := make(metricSet, len(gathered))
 	for _, f := range gathered {
 		if name := f.GetName(); !strings.HasPrefix(name, "go_") && !strings.HasPrefix(name, "process_") {
 			all[name] = f
@@ -65,13 +83,13 @@ func declared() (families, error) {
 }
 
 // table shows the named metrics in that order and takes them out of all.
-func (all families) table(names ...string) (string, error) {
+func (all metricSet) table(names ...string) (string, error) {
 	var b strings.Builder
 	b.WriteString("| metric | type | labels | meaning |\n|---|---|---|---|")
 	for _, name := range names {
 		f, ok := all[name]
 		if !ok {
-			return "", fmt.Errorf("%s is not exported, or stands in another table already", name)
+			return "", fmt.Errorf("%s is not exported, or another table has shown it already", name)
 		}
 		delete(all, name)
 		kind := strings.ToLower(f.GetType().String())
@@ -83,8 +101,8 @@ func (all families) table(names ...string) (string, error) {
 	return b.String(), nil
 }
 
-// complete tells of metrics that no table has taken.
-func (all families) complete() error {
+// complete returns an error that names the metrics which no table has shown.
+func (all metricSet) complete() error {
 	if len(all) == 0 {
 		return nil
 	}
@@ -131,7 +149,7 @@ func labels(f *dto.MetricFamily) string {
 	return strings.Join(names, between)
 }
 
-// ownName finds the names of metrics in a help text, where they stand without marks.
+// ownName finds the names of metrics in a help text, where they have no marks.
 var ownName = regexp.MustCompile(`\b(?:runqy|python)_[a-z_]+`)
 
 // meaning is the help of f, and for a histogram what its buckets span.

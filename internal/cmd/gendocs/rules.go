@@ -114,7 +114,7 @@ func recordings(rules []rule) string {
 	return strings.TrimSpace(b.String())
 }
 
-// paragraph sets text apart from what stands above it.
+// paragraph puts empty lines around text.
 func paragraph(text string) string {
 	if text == "" {
 		return ""
@@ -122,7 +122,7 @@ func paragraph(text string) string {
 	return "\n" + text + "\n"
 }
 
-// summary fills Prometheus' template with words that stand for what an alert would bring.
+// summary fills Prometheus' template with words in place of the values of an alert.
 func summary(text string) (string, error) {
 	value := func(any) string { return "*N*" }
 	t, err := template.New("summary").Option("missingkey=error").Funcs(template.FuncMap{
