@@ -48,7 +48,7 @@ test: ## run every test under the race detector; installs what they need with ap
 e2e: ## test what is seen and told: dashboard, alerts and Grafana's queries, in Chromium, Prometheus and Alertmanager
 	scripts/install-tools $(E2E_PROGRAMS)
 	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py -- \
-		-race -timeout $(TEST_TIMEOUT) -run '^Test(Dashboard|Alert|Grafana)' ./test
+		-race -timeout $(TEST_TIMEOUT) ./test/dashboard ./test/alerting
 
 .PHONY: docker-test
 docker-test: ## build the image and run deploy/compose.yaml on real containers; skipped where no Docker engine answers
@@ -78,7 +78,7 @@ fuzz: ## fuzz each target for FUZZ_TIME (20s)
 .PHONY: screenshots
 screenshots: ## take the pictures of docs/dashboard.md, of real workers under load, after 15 minutes of it
 	scripts/install-tools python3 redis-server chromium
-	RUNQY_TEST_REQUIRE=1 RUNQY_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -run '^TestDashboardScreenshots$$' -v -timeout 40m ./test
+	RUNQY_TEST_REQUIRE=1 RUNQY_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -run '^TestDashboardScreenshots$$' -v -timeout 40m ./test/dashboard
 
 .PHONY: bench
 bench: ## measure beside peers; docs/benchmarks.md keeps the figures

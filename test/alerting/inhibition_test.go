@@ -1,0 +1,109 @@
+package alerting
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/runqy/runqy-worker/internal/redistest"
+	"github.com/runqy/runqy-worker/test/harness"
+)
+
+// Where no healthy worker is left somebody is told that, at once, and not that the queue grows because of it.
+func TestAlertAllWorkersDownSilencesTheBacklog(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	q := harness.NewQueue(t, redis.Client)
+	queue := harness.Settings{"worker.queues": []string{harness.QueueName}}
+	killed := watched(t, redis.URL, "killed", queue)
+	degraded := watched(t, redis.URL, "degraded", queue)
+	// It goes on telling of the queues when the workers are gone.
+	fleet := harness.NewWorker(t, redis.URL, harness.Settings{"worker.id": "fleet", "fleet.interval": "1s"})
+	fleet.Start("fleet", "-c", fleet.Config)
+	q.PythonPID(killed.ID)
+	python := q.PythonPID(degraded.ID)
+	fleet.AwaitMetric(`runqy_queue_pending_tasks{queue="`+harness.QueueName+`"}`, "0")
+	watch := newWatch(t, []string{killed.Addr(), degraded.Addr(), fleet.Addr()})
+	watch.prometheus.answers(t, `sum(runqy_worker_healthy) == 2 and count(up == 1) == 3 and sum(runqy_fleet_checker) == 1`)
+
+	began := time.Now()
+	harness.KillWorkers(t, killed)
+	harness.Kill(t, python, syscall.SIGKILL)
+	for range 30 {
+		q.Enqueue("echo", nil)
+	}
+	n := watch.firing(t, began.Add(alertPatience), "RunqyAllWorkersDown", "job=runqy-worker")
+	fault{
+		alert: "RunqyAllWorkersDown", receiver: "someone-now", summary: "No healthy worker is left in job runqy-worker", tells: "Tasks stay pending in Redis.",
+	}.check(t, n)
+	for _, inhibited := range [][]string{
+		{"RunqyQueueBacklog", "queue=" + harness.QueueName},
+		{"RunqyQueueLatencyHigh", "queue=" + harness.QueueName},
+		{"RunqyWorkerDown", "instance=" + killed.Addr()},
+		{"RunqyWorkerUnhealthy", "instance=" + degraded.Addr()},
+	} {
+		watch.suppressed(t, inhibited[0], inhibited[1:]...)
+	}
+
+	// The same alert of a job that still has workers arrives. It came later and waited as long as the other, whose turn has
+	// then come and gone.
+	other := map[string]string{"alertname": "RunqyQueueBacklog", "job": "another", "queue": harness.QueueName, "severity": "warning"}
+	watch.post(t, other)
+	watch.firing(t, time.Now().Add(alertPatience), "RunqyQueueBacklog", "job=another")
+	for _, alert := range []string{"RunqyQueueBacklog", "RunqyQueueLatencyHigh"} {
+		if told := watch.hook.about(t, alert, "job=runqy-worker"); len(told) > 0 {
+			t.Errorf("all workers are down, and yet somebody is told of the queue: %v", told)
+		}
+	}
+
+	mended := time.Now()
+	if out := degraded.Command("restart", degraded.ID); out.Code != 0 {
+		t.Fatalf("restart: %+v", out)
+	}
+	q.AwaitEmpty()
+	watch.resolved(t, mended.Add(alertPatience), "RunqyAllWorkersDown", "job=runqy-worker")
+	// One worker is still down, which nothing explains any more.
+	watch.firing(t, mended.Add(alertPatience), "RunqyWorkerDown", "instance="+killed.Addr())
+}
+
+// suppressed waits until Alertmanager holds an alert back because of another.
+func (w *watch) suppressed(t *testing.T, alert string, labels ...string) {
+	t.Helper()
+	limit := time.Now().Add(alertPatience)
+	for time.Now().Before(limit) {
+		held, err := w.alerts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range held {
+			if (notification{Labels: a.Labels}).is(alert, labels...) && a.Status.State == "suppressed" && len(a.Status.InhibitedBy) > 0 {
+				return
+			}
+		}
+		time.Sleep(harness.PollInterval)
+	}
+	t.Fatalf("Alertmanager does not hold %s %v back:\n%s", alert, labels, w)
+}
+
+// post gives Alertmanager an alert as Prometheus would.
+func (w *watch) post(t *testing.T, labels map[string]string) {
+	t.Helper()
+	body, err := json.Marshal([]map[string]any{{"labels": maps.Clone(labels), "annotations": map[string]string{"summary": "posted by the test"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Timeout: harness.Timeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Post("http://"+w.alertmanager.addr+"/api/v2/alerts", "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatal(fmt.Errorf("post an alert: %s", resp.Status))
+	}
+}

@@ -1,0 +1,91 @@
+package failover
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/runqy/runqy-worker/internal/redistest"
+	"github.com/runqy/runqy-worker/test/harness"
+)
+
+// Redis, the checker and two workers on a host each. First one worker can be reached by nobody but Redis, which costs
+// it nothing; then its cable is pulled in the middle of a task, without a word to any connection, until the other has
+// done the task.
+func TestHostsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	network := newNetwork(t)
+	store, watch, near, far := network.host(), network.host(), network.host(), network.host()
+	server := redistest.StartOn(t, store.by(), store.Addr)
+	f := harness.NewFleetOn(t, server)
+	everywhere := harness.Settings{"health.listen": ":0"} // as on real hosts: others find out which address leads to it
+	on := func(h *host, w *harness.Worker, command string) *harness.Worker {
+		w.RunBy = h.by()
+		w.Start(command, "-c", w.Config)
+		return w
+	}
+	checker := on(watch, f.NewWorker("checker", everywhere), "fleet")
+	f.AwaitLeader("checker")
+	late := on(far, f.NewWorker("late", everywhere.With("fleet.enabled", false)), "run")
+	f.AwaitRunning("late")
+	task := f.Hold()
+	f.AwaitStart(task, "late")
+	on(near, f.NewWorker("other", everywhere.With("fleet.enabled", false)), "run")
+	f.AwaitRunning("other")
+	for id, h := range map[string]*host{"late": far, "other": near} {
+		if at := f.Heartbeat(id)["address"]; !strings.HasPrefix(at, h.Addr+":") {
+			t.Errorf("worker %s on %s says that it is at %q", id, h.Addr, at)
+		}
+	}
+	checker.AwaitListed("late", "BUSY", "")
+	checker.AwaitListed("other", "FREE", "")
+
+	far.knowsOnly(store.Addr)
+	checker.AwaitListed("late", "DEAD", "timeout")
+	out := checker.Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--worker", "late")
+	if out.Code != 1 || !strings.Contains(out.ErrOut, "DEAD") {
+		t.Errorf("enqueue --worker to one that nobody reaches: %+v", out)
+	}
+	harness.Consistently(t, 4*time.Second, func() error { // twice two of its intervals
+		if owner := f.Owners()[task]; owner != "late" || f.Heartbeat("late")["healthy"] != "true" {
+			return fmt.Errorf("the task is held by %q, the heartbeat is %q", owner, f.Heartbeat("late"))
+		}
+		return nil
+	})
+	far.knowsAll()
+	checker.AwaitListed("late", "BUSY", "")
+
+	unplugged := time.Now()
+	far.unplug()
+	again := f.AwaitStart(task, "other")
+	t.Logf("the task ran again %v after the cable was pulled (45 s promised)", again.At.Sub(unplugged).Round(time.Millisecond))
+	if f.Crashes(task) != 1 {
+		t.Errorf("%d crashes are counted", f.Crashes(task))
+	}
+	f.OpenGate()
+	if got := f.Result(task); got != `"other"` {
+		t.Fatalf("the result is %s", got)
+	}
+	far.plug()
+	f.AwaitRunning("late")
+	checker.AwaitListed("late", "FREE", "")
+	harness.Eventually(t, "the late acknowledgement is refused and counted", func() error {
+		now := harness.Samples(t, f.Heartbeat("late")["address"])
+		if n := now[`runqy_tasks_fenced_total{queue="`+harness.QueueName+`"}`]; n != 1 {
+			return fmt.Errorf("%v are", n)
+		}
+		return nil
+	})
+	if got := f.Result(task); got != `"other"` || len(f.Starts()[task]) != 2 {
+		t.Errorf("the result is %s now, and it has run so: %v", got, f.Starts()[task])
+	}
+	for _, id := range []string{"late", "other"} { // both go on working
+		out := checker.Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--worker", id, "--wait")
+		if out.Code != 0 || !strings.Contains(out.Out, `"`+id+`"`) {
+			t.Errorf("enqueue --worker %s: %+v", id, out)
+		}
+	}
+	f.AwaitEmpty()
+	late.Stop()
+}

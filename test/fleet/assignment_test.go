@@ -1,0 +1,139 @@
+package fleet
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/runqy/runqy-worker/test/harness"
+)
+
+// Tasks that wait for one worker go back to all when that worker dies or degrades, and run elsewhere.
+func TestTasksForOneWorkerGoBack(t *testing.T) {
+	t.Parallel()
+	const each = 5
+	f := harness.NewFleet(t)
+	checker := f.StartChecker("checker", nil)
+	noRole := harness.Settings{"fleet.enabled": false}
+	dying, sick := f.StartWorker("dying", noRole), f.StartWorker("sick", noRole)
+	f.AwaitRunning("dying", "sick")
+	waiting := map[string][]string{}
+	for _, id := range []string{"dying", "sick"} {
+		// The first keeps the worker busy; a busy worker may have more.
+		for n := range each {
+			task := fmt.Sprintf("%s-%d", id, n)
+			out := checker.Command("enqueue", harness.QueueName, "hold", f.PayloadText(), "--worker", id, "--id", task, "--retention", "1h")
+			if out.Code != 0 || !strings.Contains(out.Out, id) {
+				t.Fatalf("enqueue --worker %s: %+v", id, out)
+			}
+			if n == 0 {
+				f.AwaitStart(task, id)
+			}
+			waiting[id] = append(waiting[id], task)
+		}
+	}
+	other := f.StartWorker("other", noRole)
+	f.AwaitRunning("other")
+	prefix := "runqy:{" + harness.QueueName + "}:direct:"
+	harness.Consistently(t, 3*time.Second, func() error {
+		for id := range waiting {
+			if n := f.Redis.LLen(t.Context(), prefix+id).Val(); n != each-1 {
+				return fmt.Errorf("%d tasks wait for %s", n, id)
+			}
+		}
+		return nil
+	})
+
+	python := f.PythonPID("sick")
+	harness.KillWorkers(t, dying)
+	harness.Kill(t, python, syscall.SIGKILL)
+	f.AwaitHeartbeat("sick", "status=degraded")
+	f.OpenGate()
+	// What ran there failed, as any task that takes the process down. Its next try is not waited for.
+	f.AwaitState(waiting["sick"][0], asynq.TaskStateRetry)
+	if err := f.Inspector.RunTask(harness.QueueName, waiting["sick"][0]); err != nil {
+		t.Error(err)
+	}
+	if out := checker.Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--worker", "sick"); out.Code != 1 || !strings.Contains(out.ErrOut, "degraded") {
+		t.Errorf("a task for a degraded worker: %+v", out)
+	}
+	for id, tasks := range waiting {
+		for n, task := range tasks {
+			crashes := 0
+			if n == 0 {
+				crashes = 1
+			}
+			if got := f.Result(task); got != `"other"` {
+				t.Errorf("task %s for %s was done by %s", task, id, got)
+			}
+			f.AwaitState(task, asynq.TaskStateCompleted)
+			if got := f.Crashes(task); got != crashes || len(f.Starts()[task]) != 1+crashes {
+				t.Errorf("task %s for %s: %d crashes, and has run so: %v", task, id, got, f.Starts()[task])
+			}
+		}
+		if n := f.Redis.Exists(t.Context(), prefix+id).Val(); n != 0 {
+			t.Errorf("the list of %s is still there", id)
+		}
+	}
+	f.AwaitEmpty()
+	if out := sick.Command("restart", "sick"); out.Code != 0 {
+		t.Errorf("restart: %+v", out)
+	}
+	checker.AwaitListed("sick", "FREE", "")
+	other.Stop()
+}
+
+// Tasks for any free worker, while workers die one after the other: never one for a dead worker, and none lost.
+func TestAnyFreeNeverPicksTheDead(t *testing.T) {
+	t.Parallel()
+	const workers, tasks = 5, 24
+	f := harness.NewFleet(t)
+	checker := f.StartChecker("checker", nil)
+	all := map[string]*harness.Worker{}
+	var living []string
+	for i := range workers {
+		id := fmt.Sprintf("any-%d", i)
+		all[id] = f.StartWorker(id, harness.Settings{"fleet.enabled": false, "worker.concurrency": 2})
+		living = append(living, id)
+	}
+	f.AwaitRunning(living...)
+	f.OpenGate()
+	var ids, gone []string
+	chosen := map[string]int{}
+	for n := range tasks {
+		for range 3 { // work for everybody beside
+			ids = append(ids, f.Enqueue("hold", f.Payload()))
+		}
+		if n%8 == 4 {
+			harness.KillWorkers(t, all[living[0]])
+			gone, living = append(gone, living[0]), living[1:]
+		}
+		task := fmt.Sprintf("any-task-%d", n)
+		out := checker.Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--any-free", "--id", task)
+		if out.Code != 0 {
+			t.Fatalf("enqueue --any-free: %+v", out)
+		}
+		ids = append(ids, task)
+		words := strings.Fields(out.Out)
+		worker := words[len(words)-1]
+		if !slices.Contains(living, worker) {
+			t.Errorf("with %v dead, a task was given to %s: %s", gone, worker, out.Out)
+		}
+		chosen[worker]++
+	}
+	t.Logf("chosen: %v, dead in the end: %v", chosen, gone)
+	for _, id := range ids {
+		f.Result(id)
+	}
+	f.AwaitEmpty()
+	for task, runs := range f.Starts() {
+		if len(runs) > 2 || len(runs) == 2 && !slices.Contains(gone, runs[0].Worker) {
+			t.Errorf("task %s has run so: %v", task, runs)
+		}
+	}
+}
