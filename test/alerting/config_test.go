@@ -49,10 +49,10 @@ func writeTree(t *testing.T, path string, doc tree) {
 	t.Helper()
 	text, err := yaml.Marshal(doc)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("marshal %s: %v", path, err)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		t.Fatal(err)
+		t.Fatalf("make the folder of %s: %v", path, err)
 	}
 	harness.WriteFile(t, path, string(text))
 }

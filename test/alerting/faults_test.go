@@ -76,17 +76,17 @@ func TestAlertsReachSomebody(t *testing.T) {
 	}
 	drop := func(queue string) {
 		if _, err := q.Inspector.DeleteAllPendingTasks(queue); err != nil {
-			t.Fatal(err)
+			t.Fatalf("delete the pending tasks of %s: %v", queue, err)
 		}
 	}
 	try := func(err error) {
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("a step of a fault: %v", err)
 		}
 	}
 	restarted := func(w *harness.Worker) {
 		if out := w.Command("restart", w.ID); out.Code != 0 {
-			t.Fatalf("restart: %+v", out)
+			t.Fatalf("restart: %+v, want exit code 0", out)
 		}
 	}
 	gate := filepath.Join(dir, "gate")

@@ -105,7 +105,7 @@ func TestGrafanaDashboardIsWellFormed(t *testing.T) {
 			for y := range p.GridPos.H {
 				at := [2]int{p.GridPos.X + x, p.GridPos.Y + y}
 				if other := taken[at]; other != "" {
-					t.Fatalf("%s lies over %s", p.Title, other)
+					t.Fatalf("panel %s lies over panel %s", p.Title, other)
 				}
 				taken[at] = p.Title
 			}

@@ -63,7 +63,7 @@ func TestAlertAllWorkersDownSilencesTheBacklog(t *testing.T) {
 
 	mended := time.Now()
 	if out := degraded.Command("restart", degraded.ID); out.Code != 0 {
-		t.Fatalf("restart: %+v", out)
+		t.Fatalf("restart: %+v, want exit code 0", out)
 	}
 	q.AwaitEmpty()
 	watch.resolved(t, mended.Add(alertPatience), "RunqyAllWorkersDown", "job=runqy-worker")
@@ -78,7 +78,7 @@ func (w *watch) suppressed(t *testing.T, alert string, labels ...string) {
 	for time.Now().Before(limit) {
 		held, err := w.alerts()
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("list the alerts: %v", err)
 		}
 		for _, a := range held {
 			if (notification{Labels: a.Labels}).is(alert, labels...) && a.Status.State == "suppressed" && len(a.Status.InhibitedBy) > 0 {
@@ -95,12 +95,12 @@ func (w *watch) post(t *testing.T, labels map[string]string) {
 	t.Helper()
 	body, err := json.Marshal([]map[string]any{{"labels": maps.Clone(labels), "annotations": map[string]string{"summary": "posted by the test"}}})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("marshal an alert: %v", err)
 	}
 	client := &http.Client{Timeout: harness.Timeout, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Post("http://"+w.alertmanager.addr+"/api/v2/alerts", "application/json", bytes.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("post an alert: %v", err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -150,7 +150,7 @@ func (h *webhook) about(t *testing.T, alert string, labels ...string) []notifica
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.bad != nil {
-		t.Error(h.bad)
+		t.Errorf("the webhook was sent: %v", h.bad)
 	}
 	var found []notification
 	for _, n := range h.told {
@@ -281,7 +281,7 @@ func startServer(t *testing.T, name string, args func(addr string) []string) *se
 			}
 		}()
 		if err := <-started; err != nil {
-			t.Fatal(err)
+			t.Fatalf("start %s: %v", name, err)
 		}
 		t.Cleanup(func() {
 			_ = cmd.Process.Kill()

@@ -82,7 +82,7 @@ func TestAlertOnNativeHistograms(t *testing.T) {
 
 	mended := time.Now()
 	if _, err := q.Inspector.DeleteAllPendingTasks(harness.QueueName); err != nil {
-		t.Fatal(err)
+		t.Fatalf("delete the pending tasks: %v", err)
 	}
 	for range 600 {
 		q.Enqueue("echo", nil, asynq.MaxRetry(0))

@@ -72,7 +72,7 @@ func startBrowser(t *testing.T, w *harness.Worker) *browser {
 	b := &browser{t: t, ctx: ctx, host: w.Addr()}
 	b.do(chromedp.EmulateViewport(1280, 900)) // starts it
 	if err := chromedp.Listen(ctx, b.note); err != nil {
-		t.Fatal(err)
+		t.Fatalf("listen to the page: %v", err)
 	}
 	for _, enable := range []func() error{
 		func() error { _, err := chromedp.Call(ctx, log.Enable, cdp.Empty{}); return err },
@@ -81,7 +81,7 @@ func startBrowser(t *testing.T, w *harness.Worker) *browser {
 		func() error { _, err := chromedp.Call(ctx, runtime.Enable, cdp.Empty{}); return err },
 	} {
 		if err := enable(); err != nil {
-			t.Fatal(err)
+			t.Fatalf("switch on the events of the page: %v", err)
 		}
 	}
 	return b
@@ -154,7 +154,7 @@ func (b *browser) press(key string) { b.t.Helper(); b.do(chromedp.KeyEvent(key))
 func (b *browser) scripts(on bool) {
 	b.t.Helper()
 	if _, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on}); err != nil {
-		b.t.Fatal(err)
+		b.t.Fatalf("switch JavaScript: %v", err)
 	}
 }
 
@@ -162,7 +162,7 @@ func (b *browser) scheme(name string) {
 	b.t.Helper()
 	features := []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}
 	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features}); err != nil {
-		b.t.Fatal(err)
+		b.t.Fatalf("set the colour scheme: %v", err)
 	}
 }
 
@@ -171,7 +171,7 @@ func (b *browser) header(name, value string) {
 	b.t.Helper()
 	headers := net.Headers{name: value}
 	if _, err := chromedp.Call(b.ctx, net.SetExtraHTTPHeaders, net.SetExtraHTTPHeadersParams{Headers: headers}); err != nil {
-		b.t.Fatal(err)
+		b.t.Fatalf("set a header: %v", err)
 	}
 }
 

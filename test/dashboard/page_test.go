@@ -268,11 +268,11 @@ func TestDashboardWithPassword(t *testing.T) {
 	t.Parallel()
 	hash, err := bcrypt.GenerateFromPassword([]byte("port-password"), bcrypt.MinCost)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("hash the password: %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "web.yaml")
 	if err := os.WriteFile(file, []byte("basic_auth_users: {operator: '"+string(hash)+"'}\n"), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("write the web_config: %v", err)
 	}
 	server := redistest.Start(t)
 	q := harness.NewQueue(t, server.Client)
@@ -283,14 +283,14 @@ func TestDashboardWithPassword(t *testing.T) {
 		for _, path := range []string{"/", "/assets/app.js"} {
 			req, err := http.NewRequest(http.MethodGet, "http://"+w.Addr()+path, nil)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("make a request: %v", err)
 			}
 			if header != "" {
 				req.Header.Set("Authorization", header)
 			}
 			resp, err := http.DefaultClient.Do(req)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("ask for %s: %v", path, err)
 			}
 			resp.Body.Close()
 			if resp.StatusCode != want {

@@ -33,14 +33,14 @@ func TestDashboardScreenshots(t *testing.T) {
 	}
 	minutes, err := strconv.ParseFloat(cmp.Or(os.Getenv("RUNQY_SCREENSHOTS_MINUTES"), "15"), 64)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("RUNQY_SCREENSHOTS_MINUTES: %v", err)
 	}
 	server := redistest.Start(t)
 	q := harness.NewQueue(t, server.Client)
 	const emails = "emails"
 	handlers, err := os.ReadFile(harness.TaskFile(t, "dashboard.py"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("read the handlers: %v", err)
 	}
 	set := func(id string) harness.Settings {
 		home := t.TempDir()
@@ -77,11 +77,11 @@ func TestDashboardScreenshots(t *testing.T) {
 		defer done()
 		picture, err := chromedp.Run(limited, chromedp.CaptureScreenshot())
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("take a picture: %v", err)
 		}
 		picture = fewerColours(t, picture)
 		if err := os.WriteFile(filepath.Join(dir, "dashboard-"+name+".png"), picture, 0o644); err != nil {
-			t.Fatal(err)
+			t.Fatalf("write a picture: %v", err)
 		}
 		t.Logf("%s: %d kB", name, len(picture)/1000)
 		if len(picture) > 200_000 {
@@ -107,7 +107,7 @@ func TestDashboardScreenshots(t *testing.T) {
 	third.WaitExit()
 	b.shows("#fleet", "DEAD")
 	if _, err := q.Client.Enqueue(asynq.NewTask("exhaust", []byte(`{}`)), asynq.Queue(emails), asynq.MaxRetry(0)); err != nil {
-		t.Fatal(err)
+		t.Fatalf("enqueue a task that exhausts the memory: %v", err)
 	}
 	// Whoever takes it dies; the pictures are of this worker, so it is sent on until this one has died.
 	harness.Eventually(t, "this worker is degraded", func() error {
@@ -157,7 +157,7 @@ func fewerColours(t *testing.T, picture []byte) []byte {
 	t.Helper()
 	full, err := png.Decode(bytes.NewReader(picture))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("decode a picture: %v", err)
 	}
 	count := map[color.RGBA]int{}
 	at := func(x, y int) color.RGBA { return color.RGBAModel.Convert(full.At(x, y)).(color.RGBA) }
@@ -184,7 +184,7 @@ func fewerColours(t *testing.T, picture []byte) []byte {
 	}
 	var out bytes.Buffer
 	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&out, small); err != nil {
-		t.Fatal(err)
+		t.Fatalf("encode a picture: %v", err)
 	}
 	return out.Bytes()
 }

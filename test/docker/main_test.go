@@ -121,7 +121,7 @@ func run(t *testing.T, limit time.Duration, name string, args ...string) string 
 	t.Helper()
 	out, err := tryRun(limit, name, args...)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("run %s: %v", name, err)
 	}
 	return out
 }

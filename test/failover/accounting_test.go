@@ -157,11 +157,11 @@ func wellAgain(t *testing.T, client redis.UniversalClient, w *harness.Worker, qu
 	w.AwaitAnswer("/health", 200, harness.HealthyBody)
 	w.AwaitAnswer("/readyz", 200, "")
 	if out := w.Command("healthcheck"); out.Code != 0 || !strings.Contains(out.Out, `"broker":"healthy"`) {
-		t.Errorf("healthcheck: %+v", out)
+		t.Errorf("healthcheck: %+v, want exit code 0 and \"broker\":\"healthy\" on stdout", out)
 	}
 	out := w.Command("enqueue", queue, "echo", `{"well": "again"}`, "--wait")
 	if out.Code != 0 || strings.TrimSpace(out.Out) != `{"well":"again"}` {
-		t.Errorf("enqueue --wait: %+v", out)
+		t.Errorf("enqueue --wait: %+v, want exit code 0", out)
 	}
 	// Its heartbeat may have expired meanwhile. It is tried again once a second.
 	harness.Eventually(t, "the worker is alive in the registry", func() error {

@@ -34,7 +34,7 @@ func TestClusterMovesAndFailsOver(t *testing.T) {
 	ctx := t.Context()
 	target, err := redisclient.Parse(cluster.URL)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("parse %s: %v", cluster.URL, err)
 	}
 	open := func() redis.UniversalClient {
 		return target.Open(func(o *redis.UniversalOptions) { o.PoolSize = 1 })

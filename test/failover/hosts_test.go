@@ -45,7 +45,7 @@ func TestHostsOfTheirOwn(t *testing.T) {
 	checker.AwaitListed("late", "DEAD", "timeout")
 	out := checker.Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--worker", "late")
 	if out.Code != 1 || !strings.Contains(out.ErrOut, "DEAD") {
-		t.Errorf("enqueue --worker to one that nobody reaches: %+v", out)
+		t.Errorf("enqueue --worker to one that nobody reaches: %+v, want exit code 1 and \"DEAD\" on stderr", out)
 	}
 	harness.Consistently(t, 4*time.Second, func() error { // twice two of its intervals
 		if owner := f.Owners()[task]; owner != "late" || f.Heartbeat("late")["healthy"] != "true" {
@@ -65,7 +65,7 @@ func TestHostsOfTheirOwn(t *testing.T) {
 	}
 	f.OpenGate()
 	if got := f.Result(task); got != `"other"` {
-		t.Fatalf("the result is %s", got)
+		t.Fatalf("the result is %s, want %s", got, `"other"`)
 	}
 	far.plug()
 	f.AwaitRunning("late")
@@ -83,7 +83,7 @@ func TestHostsOfTheirOwn(t *testing.T) {
 	for _, id := range []string{"late", "other"} { // both go on working
 		out := checker.Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--worker", id, "--wait")
 		if out.Code != 0 || !strings.Contains(out.Out, `"`+id+`"`) {
-			t.Errorf("enqueue --worker %s: %+v", id, out)
+			t.Errorf("enqueue --worker %s: %+v, want exit code 0", id, out)
 		}
 	}
 	f.AwaitEmpty()

@@ -29,7 +29,7 @@ func TestTasksForOneWorkerGoBack(t *testing.T) {
 			task := fmt.Sprintf("%s-%d", id, n)
 			out := checker.Command("enqueue", harness.QueueName, "hold", f.PayloadText(), "--worker", id, "--id", task, "--retention", "1h")
 			if out.Code != 0 || !strings.Contains(out.Out, id) {
-				t.Fatalf("enqueue --worker %s: %+v", id, out)
+				t.Fatalf("enqueue --worker %s: %+v, want exit code 0", id, out)
 			}
 			if n == 0 {
 				f.AwaitStart(task, id)
@@ -57,10 +57,10 @@ func TestTasksForOneWorkerGoBack(t *testing.T) {
 	// What ran there failed, as any task that takes the process down. Its next try is not waited for.
 	f.AwaitState(waiting["sick"][0], asynq.TaskStateRetry)
 	if err := f.Inspector.RunTask(harness.QueueName, waiting["sick"][0]); err != nil {
-		t.Error(err)
+		t.Errorf("run the task again: %v", err)
 	}
 	if out := checker.Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--worker", "sick"); out.Code != 1 || !strings.Contains(out.ErrOut, "degraded") {
-		t.Errorf("a task for a degraded worker: %+v", out)
+		t.Errorf("a task for a degraded worker: %+v, want exit code 1 and \"degraded\" on stderr", out)
 	}
 	for id, tasks := range waiting {
 		for n, task := range tasks {
@@ -69,7 +69,7 @@ func TestTasksForOneWorkerGoBack(t *testing.T) {
 				crashes = 1
 			}
 			if got := f.Result(task); got != `"other"` {
-				t.Errorf("task %s for %s was done by %s", task, id, got)
+				t.Errorf("task %s for %s was done by %s, want %s", task, id, got, `"other"`)
 			}
 			f.AwaitState(task, asynq.TaskStateCompleted)
 			if got := f.Crashes(task); got != crashes || len(f.Starts()[task]) != 1+crashes {
@@ -82,7 +82,7 @@ func TestTasksForOneWorkerGoBack(t *testing.T) {
 	}
 	f.AwaitEmpty()
 	if out := sick.Command("restart", "sick"); out.Code != 0 {
-		t.Errorf("restart: %+v", out)
+		t.Errorf("restart: %+v, want exit code 0", out)
 	}
 	checker.AwaitListed("sick", "FREE", "")
 	other.Stop()
@@ -116,7 +116,7 @@ func TestAnyFreeNeverPicksTheDead(t *testing.T) {
 		task := fmt.Sprintf("any-task-%d", n)
 		out := checker.Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--any-free", "--id", task)
 		if out.Code != 0 {
-			t.Fatalf("enqueue --any-free: %+v", out)
+			t.Fatalf("enqueue --any-free: %+v, want exit code 0", out)
 		}
 		ids = append(ids, task)
 		words := strings.Fields(out.Out)

@@ -57,7 +57,7 @@ func TestCheckerAlone(t *testing.T) {
 	checker.AwaitAnswer("/health", 200, harness.HealthyBody)
 	checker.AwaitAnswer("/readyz", 200, "")
 	if out := checker.Command("healthcheck"); out.Code != 0 || !strings.Contains(out.Out, `"broker":"healthy"`) {
-		t.Errorf("healthcheck: %+v", out)
+		t.Errorf("healthcheck: %+v, want exit code 0 and \"broker\":\"healthy\" on stdout", out)
 	}
 	if code, body := harness.Get(t, "http://"+checker.Addr()+"/health/v2/queues"); code != 200 || !strings.Contains(body, harness.QueueName) {
 		t.Errorf("/health/v2/queues: %d %s", code, body)

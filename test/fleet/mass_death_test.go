@@ -77,11 +77,11 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 	}
 	t.Logf("listed %v after the kill", time.Since(killed).Round(time.Millisecond))
 	if out := all[holder].Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--worker", dead[0]); out.Code != 1 || !strings.Contains(out.ErrOut, "DEAD") {
-		t.Errorf("a task for a dead worker: %+v", out)
+		t.Errorf("a task for a dead worker: %+v, want exit code 1 and \"DEAD\" on stderr", out)
 	}
 	out := all[holder].Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--any-free")
 	if out.Code != 0 || slices.ContainsFunc(dead, func(id string) bool { return strings.Contains(out.Out, id) }) {
-		t.Errorf("a task for any free worker: %+v", out)
+		t.Errorf("a task for any free worker: %+v, want exit code 0", out)
 	}
 	most := 0.0
 	harness.EventuallyWithin(t, harness.Timeout, "the checker counts the dead", func() error {

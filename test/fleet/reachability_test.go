@@ -42,7 +42,7 @@ func newPort(t *testing.T) *port {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("listen: %v", err)
 	}
 	p := &port{t: t, addr: l.Addr().String(), done: make(chan struct{}), listener: l, conns: map[net.Conn]bool{}}
 	p.wg.Go(func() { p.accept(l) })
@@ -149,7 +149,7 @@ func TestUnreachableWorkersAreRobbedOfNothing(t *testing.T) {
 		tasks[id] = "task-for-" + id
 		out := checker.Command("enqueue", harness.QueueName, "hold", f.PayloadText(), "--worker", id, "--id", tasks[id], "--retention", "1h")
 		if out.Code != 0 || !strings.Contains(out.Out, id) {
-			t.Fatalf("enqueue --worker %s: %+v", id, out)
+			t.Fatalf("enqueue --worker %s: %+v, want exit code 0", id, out)
 		}
 		f.AwaitStart(tasks[id], id)
 		checker.AwaitListed(id, "BUSY", "")
@@ -161,7 +161,7 @@ func TestUnreachableWorkersAreRobbedOfNothing(t *testing.T) {
 		checker.AwaitListed(id, "DEAD", how.cause)
 		out := checker.Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--worker", id)
 		if out.Code != 1 || !strings.Contains(out.ErrOut, "DEAD") || !strings.Contains(out.ErrOut, id) {
-			t.Errorf("enqueue --worker %s: %+v", id, out)
+			t.Errorf("enqueue --worker %s: %+v, want exit code 1 and \"DEAD\" on stderr", id, out)
 		}
 	}
 	// Beyond two of their intervals.
@@ -242,7 +242,7 @@ func TestWorkersThatComeBackLate(t *testing.T) {
 			}
 			f.OpenGate()
 			if got := f.Result(task); got != `"other"` {
-				t.Fatalf("the result is %s", got)
+				t.Fatalf("the result is %s, want %s", got, `"other"`)
 			}
 			f.AwaitState(task, asynq.TaskStateCompleted)
 
@@ -268,7 +268,7 @@ func TestWorkersThatComeBackLate(t *testing.T) {
 			harness.KillWorkers(t, other)
 			next := f.Hold()
 			if got := f.Result(next); got != `"late"` {
-				t.Errorf("the next task was done by %s", got)
+				t.Errorf("the next task was done by %s, want %s", got, `"late"`)
 			}
 			checker.AwaitListed("late", "FREE", "")
 			f.AwaitEmpty()

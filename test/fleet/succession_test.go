@@ -290,7 +290,7 @@ func exactly(t *testing.T, f *harness.Fleet, ids []string, crashes int) {
 	prefix := "asynq:{" + harness.QueueName + "}:"
 	pending, err := f.Redis.LRange(ctx, prefix+"pending", 0, -1).Result()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("list the pending tasks: %v", err)
 	}
 	times := map[string]int{}
 	for _, id := range pending {

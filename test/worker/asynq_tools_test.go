@@ -84,10 +84,10 @@ func TestInspector(t *testing.T) {
 
 	// A paused queue hands out nothing, an unpaused one goes on.
 	if err := q.Inspector.PauseQueue(harness.QueueName); err != nil {
-		t.Fatal(err)
+		t.Fatalf("pause the queue: %v", err)
 	}
 	if err := q.Inspector.CancelProcessing(ids["active"]); err != nil {
-		t.Error(err)
+		t.Errorf("cancel the active task: %v", err)
 	}
 	harness.Eventually(t, "the cancelled task is over", func() error {
 		if info, err := q.Inspector.GetTaskInfo(harness.QueueName, ids["active"]); err != nil || info.State != asynq.TaskStateRetry {
@@ -97,19 +97,19 @@ func TestInspector(t *testing.T) {
 	})
 	q.AwaitState(ids["pending"], asynq.TaskStatePending)
 	if err := q.Inspector.UnpauseQueue(harness.QueueName); err != nil {
-		t.Fatal(err)
+		t.Fatalf("unpause the queue: %v", err)
 	}
 	if got := q.Result(ids["pending"]); got != "3" {
-		t.Errorf("result %s", got)
+		t.Errorf("result %s, want %s", got, "3")
 	}
 	if err := q.Inspector.RunTask(harness.QueueName, ids["scheduled"]); err != nil {
-		t.Error(err)
+		t.Errorf("run the scheduled task: %v", err)
 	}
 	if got := q.Result(ids["scheduled"]); got != "2" {
-		t.Errorf("result %s", got)
+		t.Errorf("result %s, want %s", got, "2")
 	}
 	if err := q.Inspector.DeleteTask(harness.QueueName, ids["archived"]); err != nil {
-		t.Error(err)
+		t.Errorf("delete the archived task: %v", err)
 	}
 	again := q.Enqueue("sleep", map[string]any{"seconds": 600})
 	q.AwaitHeartbeat(w.ID, "active_task="+again)
@@ -131,7 +131,7 @@ func TestAsynqCLI(t *testing.T) {
 		t.Helper()
 		out := harness.Execute(t, append(harness.Environ(), "HOME="+w.Dir), cli, append([]string{"--uri", server.Addr}, args...)...)
 		if out.Code != 0 || strings.Contains(strings.ToLower(out.ErrOut), "error") {
-			t.Errorf("asynq %q: %+v", args, out)
+			t.Errorf("asynq %q: %+v, want exit code 0", args, out)
 		}
 		return out.Out
 	}

@@ -27,23 +27,23 @@ func TestEnqueueCommand(t *testing.T) {
 	server.Client.Set(t.Context(), "asynq:result:mine", `"old"`, time.Hour)
 	out := w.Command("enqueue", harness.QueueName, "echo", `{"n": [1, null, "ä"]}`, "--wait", "--id", "mine")
 	if out.Code != 0 || out.Out != `{"n":[1,null,"ä"]}`+"\n" {
-		t.Errorf("enqueue --wait: %+v", out)
+		t.Errorf("enqueue --wait: %+v, want exit code 0", out)
 	}
 	out = w.Command("enqueue", harness.QueueName, "boom", `{"text": "from a test"}`, "--wait", "--max-retry", "0")
 	if out.Code != 1 || out.Out != "" || !strings.Contains(out.ErrOut, "boom: from a test") {
-		t.Errorf("enqueue --wait of what fails: %+v", out)
+		t.Errorf("enqueue --wait of what fails: %+v, want exit code 1, \"boom: from a test\" on stderr and nothing on stdout", out)
 	}
 	out = w.Command("enqueue", harness.QueueName, "later", `{"delay": 1}`, "--wait", "--max-retry", "2")
 	if out.Code != 0 || out.Out != "\"now\"\n" || !strings.Contains(out.ErrOut, "trying again") {
-		t.Errorf("enqueue --wait of what is retried: %+v", out)
+		t.Errorf("enqueue --wait of what is retried: %+v, want exit code 0 and \"trying again\" on stderr", out)
 	}
 	out = w.Command("enqueue", harness.QueueName, "echo", `5`, "-o", "json", "--id", "five", "--retention", "1h")
 	if out.Code != 0 || !json.Valid([]byte(out.Out)) || !strings.Contains(out.Out, `"five"`) {
-		t.Errorf("enqueue -o json: %+v", out)
+		t.Errorf("enqueue -o json: %+v, want exit code 0 and \"five\" on stdout", out)
 	}
 	q.AwaitState("five", asynq.TaskStateCompleted)
 	if out = w.Command("enqueue", harness.QueueName, "echo", `{broken`); out.Code != 2 {
-		t.Errorf("enqueue of what is not JSON: %+v", out)
+		t.Errorf("enqueue of what is not JSON: %+v, want exit code 2", out)
 	}
 
 	// A file of tasks: they run in the order of the lines, and a bad line is named.
@@ -57,10 +57,10 @@ func TestEnqueueCommand(t *testing.T) {
 	harness.WriteFile(t, file, lines.String())
 	out = w.Command("enqueue", harness.QueueName, "--from-file", file)
 	if out.Code != 1 || !strings.Contains(out.Out, "300 tasks enqueued, 1 bad") || !strings.Contains(out.ErrOut, "line 301") {
-		t.Errorf("enqueue --from-file: %+v", out)
+		t.Errorf("enqueue --from-file: %+v, want exit code 1, \"300 tasks enqueued, 1 bad\" on stdout and \"line 301\" on stderr", out)
 	}
 	if got := q.Result("line-299"); got != "299" {
-		t.Errorf("the last line has the result %s", got)
+		t.Errorf("the last line has the result %s, want %s", got, "299")
 	}
 	q.AwaitEmpty()
 	got := harness.ReadLines(t, ran)
@@ -153,7 +153,7 @@ func TestDemo(t *testing.T) {
 	t.Parallel()
 	out := harness.Execute(t, harness.Environ(), harness.Program(), "demo", "--tasks", "50", "--exit-when-done", "--listen", "127.0.0.1:0")
 	if out.Code != 0 {
-		t.Errorf("demo: %+v", out)
+		t.Errorf("demo: %+v, want exit code 0", out)
 	}
 	t.Logf("demo of 50 tasks took %v", out.Took)
 }

@@ -77,7 +77,7 @@ func TestKilledPythonDegrades(t *testing.T) {
 
 	out := w.Command("restart", w.ID)
 	if out.Code != 0 || !strings.Contains(out.Out, w.ID) {
-		t.Fatalf("restart: %+v", out)
+		t.Fatalf("restart: %+v, want exit code 0", out)
 	}
 	for n, id := range waiting {
 		if got := q.Result(id); got != strconv.Itoa(n) {
@@ -116,20 +116,20 @@ func TestRestartOfNobody(t *testing.T) {
 	refused := func(id string) {
 		t.Helper()
 		if out := w.Command("restart", id); out.Code != 1 || !strings.Contains(out.ErrOut, id) || !strings.Contains(out.ErrOut, "no such worker") {
-			t.Errorf("restart %s: %+v", id, out)
+			t.Errorf("restart %s: %+v, want exit code 1 and \"no such worker\" on stderr", id, out)
 		}
 	}
 	refused("worker-unknown")
 	if out := w.Command("restart"); out.Code != 2 {
-		t.Errorf("restart of nothing named: %+v", out)
+		t.Errorf("restart of nothing named: %+v, want exit code 2", out)
 	}
 	if out := w.Command("restart", "--degraded"); out.Code != 0 || !strings.Contains(out.Out, "No worker to restart") {
-		t.Errorf("restart --degraded with none: %+v", out)
+		t.Errorf("restart --degraded with none: %+v, want exit code 0 and \"No worker to restart\" on stdout", out)
 	}
 	harness.Kill(t, q.PythonPID(w.ID), syscall.SIGKILL)
 	q.AwaitHeartbeat(w.ID, "status=degraded")
 	if out := w.Command("restart", "--degraded"); out.Code != 0 {
-		t.Errorf("restart --degraded: %+v", out)
+		t.Errorf("restart --degraded: %+v, want exit code 0", out)
 	}
 	q.AwaitHeartbeat(w.ID, "status=running", "healthy=true")
 	w.Stop()
@@ -141,7 +141,7 @@ func TestRestartOfNobody(t *testing.T) {
 	out := again.Command("restart", again.ID, "--timeout", "1s")
 	again.Signal(syscall.SIGCONT)
 	if out.Code != 1 || out.ErrOut == "" {
-		t.Errorf("restart of a frozen worker: %+v", out)
+		t.Errorf("restart of a frozen worker: %+v, want exit code 1", out)
 	}
 	again.Stop()
 }
@@ -163,7 +163,7 @@ func TestRestartPolicyAndPoisonTask(t *testing.T) {
 	q.Result(q.Enqueue("echo", 1))
 	// asynq's own backoff is long; a user presses "run now".
 	if err := q.Inspector.RunTask(harness.QueueName, poison); err != nil {
-		t.Fatal(err)
+		t.Fatalf("run the poison task again: %v", err)
 	}
 	info = q.AwaitState(poison, asynq.TaskStateArchived)
 	if !strings.Contains(info.LastErr, "2 times") || !strings.Contains(info.LastErr, "max_task_crashes") {
@@ -215,7 +215,7 @@ func TestProcessThatCannotStart(t *testing.T) {
 		q.AwaitHeartbeat(w.ID, "status=degraded", "healthy=false")
 		q.AwaitReason(w.ID, test.reason)
 		if out := w.Command("restart", w.ID); out.Code != 1 || !strings.Contains(out.ErrOut, test.reason) {
-			t.Errorf("%s: restart of what cannot start: %+v", name, out)
+			t.Errorf("%s: restart of what cannot start: %+v, want exit code 1", name, out)
 		}
 		w.Stop()
 	}

@@ -32,7 +32,7 @@ func TestDrainLetsTheTaskEnd(t *testing.T) {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	if got := q.Result(task); got != `"slept"` {
-		t.Errorf("result %s", got)
+		t.Errorf("result %s, want %s", got, `"slept"`)
 	}
 	q.AwaitGone(task)
 	if info := q.AwaitState(behind, asynq.TaskStatePending); info.Retried != 0 {
@@ -128,7 +128,7 @@ func checkGivenBack(t *testing.T, q *harness.Queue, task string, maxRetry int) {
 	t.Helper()
 	info, err := q.Inspector.GetTaskInfo(harness.QueueName, task)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("look up task %s: %v", task, err)
 	}
 	if info.State != asynq.TaskStatePending || info.Retried != 0 || info.MaxRetry != maxRetry || info.LastErr != "" {
 		t.Errorf("the task is %s, want pending and never retried", q.Describe(task))

@@ -38,20 +38,20 @@ func TestConfiguredByEnvironment(t *testing.T) {
 		t.Error("nothing is said about the unknown variable")
 	}
 	if got := q.Result(q.Enqueue("echo", 1, asynq.Queue("other"))); got != "1" {
-		t.Errorf("result %s", got)
+		t.Errorf("result %s, want %s", got, "1")
 	}
 	run := func(args ...string) harness.Outcome {
 		return harness.Execute(t, append(harness.Environ(), env...), harness.Program(), args...)
 	}
 	if out := run("healthcheck"); out.Code != 0 || !strings.Contains(out.Out, `"worker":"healthy"`) {
-		t.Errorf("healthcheck: %+v", out)
+		t.Errorf("healthcheck: %+v, want exit code 0 and \"worker\":\"healthy\" on stdout", out)
 	}
 	if out := run("restart", "worker-env"); out.Code != 0 {
-		t.Errorf("restart: %+v", out)
+		t.Errorf("restart: %+v, want exit code 0", out)
 	}
 	w.Stop()
 	if out := run("healthcheck"); out.Code != 1 {
-		t.Errorf("healthcheck of nobody: %+v", out)
+		t.Errorf("healthcheck of nobody: %+v, want exit code 1", out)
 	}
 }
 
@@ -68,7 +68,7 @@ func TestHealthServerSwitchedOff(t *testing.T) {
 		t.Error("it serves all the same")
 	}
 	if out := w.Command("healthcheck"); out.Code != 0 {
-		t.Errorf("healthcheck: %+v", out)
+		t.Errorf("healthcheck: %+v, want exit code 0", out)
 	}
 	w.Stop()
 }

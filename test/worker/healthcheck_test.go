@@ -112,7 +112,7 @@ func TestHealthcheckCommand(t *testing.T) {
 
 	// With a wrong configuration it is not healthy, and says why in the same form.
 	if err := os.WriteFile(w.Config, []byte("worker:\n  concurrency: none\n"), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("write a wrong configuration: %v", err)
 	}
 	wrong := nobody
 	wrong.Database, wrong.Error = "unhealthy", "worker.concurrency" // nobody can tell whether there is one
@@ -126,20 +126,20 @@ func TestHealthBehindTLSAndPassword(t *testing.T) {
 	q := harness.NewQueue(t, server.Client)
 	hash, err := bcrypt.GenerateFromPassword([]byte("port-password"), bcrypt.MinCost)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("hash the password: %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "web.yaml")
 	text := "tls_server_config: {cert_file: " + server.CertFile + ", key_file: " + server.KeyFile + "}\n" +
 		"basic_auth_users: {probe: '" + string(hash) + "'}\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("write the web_config: %v", err)
 	}
 	w := harness.StartWorker(t, server.URL, harness.Settings{"health.web_config": file})
 	q.PythonPID(w.ID)
 
 	authority, err := os.ReadFile(server.CAFile)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("read the authority: %v", err)
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(authority)
@@ -149,14 +149,14 @@ func TestHealthBehindTLSAndPassword(t *testing.T) {
 		for password, want := range map[string]int{"": 401, "wrong": 401, "port-password": 200} {
 			req, err := http.NewRequest(http.MethodGet, "https://"+w.Addr()+path, nil)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("make a request: %v", err)
 			}
 			if password != "" {
 				req.SetBasicAuth("probe", password)
 			}
 			resp, err := client.Do(req)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("ask for %s: %v", path, err)
 			}
 			resp.Body.Close()
 			if resp.StatusCode != want {
@@ -168,7 +168,7 @@ func TestHealthBehindTLSAndPassword(t *testing.T) {
 		t.Errorf("/health without TLS answers %d %s", code, body)
 	}
 	if out := w.Command("healthcheck", "--ready"); out.Code != 0 {
-		t.Errorf("healthcheck: %+v", out)
+		t.Errorf("healthcheck: %+v, want exit code 0", out)
 	}
 	w.Stop()
 }
@@ -195,7 +195,7 @@ func TestDatabaseThatRefuses(t *testing.T) {
 	w.AwaitAnswer("/livez", 200, "")
 	out := w.Command("healthcheck")
 	if got := readCheckup(t, out); out.Code != 1 || got.Worker != "healthy" || got.Broker != "healthy" || got.Database != "unhealthy" || got.Error == "" {
-		t.Errorf("healthcheck: %+v", out)
+		t.Errorf("healthcheck: %+v, want exit code 1", out)
 	}
 	w.Stop()
 	if strings.Contains(w.Log.String(), "db-password") {

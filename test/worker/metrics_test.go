@@ -87,7 +87,7 @@ func TestMetrics(t *testing.T) {
 	lint.Stdout, lint.Stderr = &said, &said
 	var exit *exec.ExitError
 	if err := lint.Run(); err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
+		t.Fatalf("run promtool: %v", err)
 	}
 	if exit != nil || said.Len() > 0 {
 		t.Errorf("promtool check metrics: %v\n%s", exit, &said)

@@ -84,7 +84,7 @@ func TestKilledWorkerLeavesNothing(t *testing.T) {
 	}
 
 	if err := os.Remove(file); err != nil {
-		t.Fatal(err)
+		t.Fatalf("remove the list of processes: %v", err)
 	}
 	successor := harness.StartWorker(t, server.URL, nil)
 	took := q.AwaitHeartbeat(w.ID, "pid="+strconv.Itoa(successor.PID()), "healthy=true", "status=running")
@@ -159,7 +159,7 @@ func TestSecondWorkerWithTheSameID(t *testing.T) {
 		}
 	}
 	if got := q.Result(task); got != `"slept"` {
-		t.Errorf("result %s", got)
+		t.Errorf("result %s, want %s", got, `"slept"`)
 	}
 	q.Result(q.Enqueue("echo", 1))
 	q.AwaitHeartbeat(w.ID, "healthy=true", "failed=0")

@@ -41,7 +41,7 @@ func TestPing(t *testing.T) {
 	w := harness.StartWorker(t, server.URL, nil)
 	client, err := rpc.NewClient(rpc.ClientOptions{})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("make a client: %v", err)
 	}
 	t.Cleanup(client.Close)
 	pid := q.PythonPID(w.ID)
@@ -66,7 +66,7 @@ func TestPing(t *testing.T) {
 	q.AwaitGone(task)
 
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
+		t.Fatalf("kill the Python process: %v", err)
 	}
 	pings(t, w, "it is degraded", client, func(p rpc.Pong) error {
 		if p.State != rpc.Busy || p.Status != "degraded" || p.Healthy || !strings.Contains(p.Reason, "signal") {

@@ -39,10 +39,10 @@ func TestCrashChargesTheOldest(t *testing.T) {
 	}
 	q.AwaitHeartbeat(w.ID, "status=degraded", "processed=1", "failed=1")
 	if out := w.Command("restart", w.ID); out.Code != 0 {
-		t.Fatalf("restart: %+v", out)
+		t.Fatalf("restart: %+v, want exit code 0", out)
 	}
 	if got := q.Result(behind[0]) + q.Result(behind[1]); got != "12" {
-		t.Errorf("results %s", got)
+		t.Errorf("results %s, want %s", got, "12")
 	}
 	// Those behind are given back one by one, so their order may change; each ran once, as if for the first time.
 	lines := harness.ReadLines(t, file)
@@ -77,7 +77,7 @@ func checkUntouched(t *testing.T, q *harness.Queue, id string) {
 	t.Helper()
 	info, err := q.Inspector.GetTaskInfo(harness.QueueName, id)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("look up task %s: %v", id, err)
 	}
 	if info.Retried != 0 || info.LastErr != "" {
 		t.Errorf("task %s is not untouched: %s", id, q.Describe(id))

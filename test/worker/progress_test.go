@@ -54,7 +54,7 @@ func TestProgressAndLogs(t *testing.T) {
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(harness.Environ(), "TERM=xterm"), terminal, terminal
 	cmd.SysProcAttr = harness.DieWithParent()
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		t.Fatalf("start the enqueue command: %v", err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }() // ends with the command, which is killed at the latest now:

@@ -39,17 +39,17 @@ func TestKindsOfRedis(t *testing.T) {
 			q.PythonPID(w.ID)
 			out := w.Command("enqueue", harness.QueueName, "echo", `{"from": "`+name+`"}`, "--wait")
 			if out.Code != 0 || strings.TrimSpace(out.Out) != `{"from":"`+name+`"}` {
-				t.Errorf("enqueue --wait: %+v", out)
+				t.Errorf("enqueue --wait: %+v, want exit code 0", out)
 			}
 			// The cluster has one node, so plain asynq, which keeps to one slot, can look at it too.
 			id := q.Enqueue("echo", 7)
 			if got := q.Result(id); got != "7" {
-				t.Errorf("result %s", got)
+				t.Errorf("result %s, want %s", got, "7")
 			}
 			harness.Kill(t, q.PythonPID(w.ID), syscall.SIGKILL)
 			q.AwaitHeartbeat(w.ID, "status=degraded")
 			if out := w.Command("restart", w.ID); out.Code != 0 {
-				t.Errorf("restart: %+v", out)
+				t.Errorf("restart: %+v, want exit code 0", out)
 			}
 			q.Result(q.Enqueue("echo", 8))
 			w.AwaitMetric("runqy_worker_healthy", "1")
@@ -57,7 +57,7 @@ func TestKindsOfRedis(t *testing.T) {
 				t.Errorf("/health/v2/queues: %d %s", code, body)
 			}
 			if out := w.Command("workers"); out.Code != 0 || !strings.Contains(out.Out, w.ID) {
-				t.Errorf("workers: %+v", out)
+				t.Errorf("workers: %+v, want exit code 0", out)
 			}
 			if name == "cluster" {
 				if w.Log.Find("Redis Cluster") == nil {
@@ -92,11 +92,11 @@ func TestEmbeddedRedis(t *testing.T) {
 	q := harness.NewQueue(t, client)
 	q.PythonPID(w.ID)
 	if got := q.Result(q.Enqueue("echo", "embedded")); got != `"embedded"` {
-		t.Errorf("result %s", got)
+		t.Errorf("result %s, want %s", got, `"embedded"`)
 	}
 	out := w.Command("enqueue", harness.QueueName, "echo", `1`, "--wait", "--redis", "redis://127.0.0.1:"+port)
 	if out.Code != 0 || strings.TrimSpace(out.Out) != "1" {
-		t.Errorf("enqueue: %+v", out)
+		t.Errorf("enqueue: %+v, want exit code 0", out)
 	}
 	task := q.Enqueue("later", map[string]any{"delay": 1}, asynq.MaxRetry(1))
 	if got := q.Result(task); got != `"now"` { // time passes in it

@@ -33,10 +33,10 @@ func TestRedisComesLater(t *testing.T) {
 		return nil
 	})
 	if out := w.Command("healthcheck"); out.Code != 1 || !strings.Contains(out.Out, `"broker":"unhealthy"`) {
-		t.Errorf("healthcheck: %+v", out)
+		t.Errorf("healthcheck: %+v, want exit code 1 and \"broker\":\"unhealthy\" on stdout", out)
 	}
 	if out := w.Command("healthcheck", "--live"); out.Code != 0 {
-		t.Errorf("healthcheck --live: %+v", out)
+		t.Errorf("healthcheck --live: %+v, want exit code 0", out)
 	}
 	server.Restart()
 	q.PythonPID(w.ID)
@@ -60,7 +60,7 @@ func TestStartThatCannotWork(t *testing.T) {
 	server := redistest.Start(t, "--requirepass", "right-password")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("take a port: %v", err)
 	}
 	defer taken.Close()
 	for name, test := range map[string]struct {
@@ -103,7 +103,7 @@ func TestRedisRestarts(t *testing.T) {
 	}
 	// Commands reach it again.
 	if out := w.Command("restart", w.ID); out.Code != 0 {
-		t.Errorf("restart: %+v", out)
+		t.Errorf("restart: %+v, want exit code 0", out)
 	}
 	q.Result(q.Enqueue("echo", 9))
 	w.Stop()
@@ -198,7 +198,7 @@ func TestConnectionsBreak(t *testing.T) {
 		t.Errorf("a finished task left its hash behind")
 	}
 	if err := leftovers(t, q); err != nil {
-		t.Error(err)
+		t.Errorf("task hashes: %v", err)
 	}
 }
 

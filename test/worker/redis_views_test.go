@@ -26,7 +26,7 @@ func redisCLI(t *testing.T, server *redistest.Server, args ...string) []string {
 	}
 	_, port, err := net.SplitHostPort(server.Addr)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("split the address %s: %v", server.Addr, err)
 	}
 	out := harness.Execute(t, os.Environ(), "redis-cli", append([]string{"-p", port}, args...)...)
 	if out.Code != 0 {
@@ -87,7 +87,7 @@ func TestTruthInRedis(t *testing.T) {
 	pythonPID := q.PythonPID(w.ID)
 	host, err := os.Hostname()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("ask for the host name: %v", err)
 	}
 	const (
 		key     = "asynq:workers:worker-abc123"
@@ -211,13 +211,13 @@ func TestSeveralQueues(t *testing.T) {
 	q.Enqueue("note", map[string]any{"file": file}, asynq.Queue("critical"), asynq.TaskID("c"))
 	q.Result("l")
 	if got := strings.Join(harness.ReadLines(t, file), ","); got != "first 0,c 0,m 0,l 0" {
-		t.Errorf("ran in the order %s", got)
+		t.Errorf("ran in the order %s, want %s", got, "first 0,c 0,m 0,l 0")
 	}
 
 	task := asynq.NewTaskWithHeaders("headers", []byte("null"), map[string]string{"trace": "t1"})
 	info, err := q.Client.Enqueue(task, asynq.Queue("critical"), asynq.Deadline(time.Now().Add(time.Hour)))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("enqueue a task with headers: %v", err)
 	}
 	var got struct {
 		Headers  map[string]string

@@ -30,7 +30,7 @@ func manage(t *testing.T, w *harness.Worker, socket string, watchdog time.Durati
 	t.Helper()
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("listen on %s: %v", socket, err)
 	}
 	m := &serviceManager{t: t, conn: conn}
 	ended := make(chan struct{})
@@ -115,7 +115,7 @@ func TestTellsTheServiceManager(t *testing.T) {
 				at = m.await(at, "WATCHDOG=1")
 			}
 			if outcome := w.Command("restart", w.ID); outcome.Code != 0 {
-				t.Fatalf("restart: %+v", outcome)
+				t.Fatalf("restart: %+v, want exit code 0", outcome)
 			}
 			at = m.await(at, "STATUS=Running: ")
 
@@ -124,7 +124,7 @@ func TestTellsTheServiceManager(t *testing.T) {
 			m.await(stop, "EXTEND_TIMEOUT_USEC=")
 			m.await(stop, "STATUS=Draining")
 			if code := w.WaitExit(); code != 0 {
-				t.Errorf("exit code %d", code)
+				t.Errorf("exit code %d, want %d", code, 0)
 			}
 			for _, once := range []string{"READY=1", "STOPPING=1"} {
 				if n := len(slices.DeleteFunc(m.lines(), func(l string) bool { return l != once })); n != 1 {

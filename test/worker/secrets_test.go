@@ -55,7 +55,7 @@ func TestSecrets(t *testing.T) {
 	}
 	w.Stop()
 	if config.Code != 0 || configJSON.Code != 0 || check.Code != 0 || workers.Code != 0 {
-		t.Errorf("commands: %+v %+v %+v %+v", config, configJSON, check, workers)
+		t.Errorf("commands: %+v %+v %+v %+v, want exit code 0", config, configJSON, check, workers)
 	}
 	for where, text := range map[string]string{
 		"the log": w.Log.String(), "/metrics": metrics, "/health?verbose=1": verbose, "/health without Redis": away,

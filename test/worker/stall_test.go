@@ -35,7 +35,7 @@ func TestStoppedPython(t *testing.T) {
 	q.AwaitHeartbeat(w.ID, "healthy=true", "reason=")
 	w.AwaitAnswer("/health", 200, harness.HealthyBody)
 	if got := q.Result(task); got != `"slept"` {
-		t.Errorf("result %s", got)
+		t.Errorf("result %s, want %s", got, `"slept"`)
 	}
 	q.Result(waiting)
 	q.AwaitHeartbeat(w.ID, "crashes=0", "restarts=0", "failed=0")
@@ -84,7 +84,7 @@ func TestBlockedEventLoop(t *testing.T) {
 	})
 	q.AwaitHeartbeat(w.ID, "healthy=true")
 	if got := q.Result(task); got != `"blocked"` {
-		t.Errorf("result %s", got)
+		t.Errorf("result %s, want %s", got, `"blocked"`)
 	}
 	w.AwaitAnswer("/health", 200, harness.HealthyBody)
 	q.AwaitHeartbeat(w.ID, "crashes=0", "failed=0")

@@ -44,7 +44,7 @@ func TestOutcomes(t *testing.T) {
 		t.Errorf("Retry(delay=2) is tried again in %v", wait)
 	}
 	if got := q.Result(later); got != `"now"` {
-		t.Errorf("the retried task has the result %s", got)
+		t.Errorf("the retried task has the result %s, want %s", got, `"now"`)
 	}
 	nan := q.Enqueue("nan", nil, asynq.MaxRetry(0))
 	if info = q.AwaitState(nan, asynq.TaskStateArchived); !strings.Contains(strings.ToLower(info.LastErr), "nan") {
@@ -56,10 +56,10 @@ func TestOutcomes(t *testing.T) {
 	}
 	scheduled := q.Enqueue("echo", "scheduled", asynq.ProcessIn(time.Second))
 	if got := q.Result(scheduled); got != `"scheduled"` {
-		t.Errorf("scheduled: %s", got)
+		t.Errorf("scheduled: %s, want %s", got, `"scheduled"`)
 	}
 	if _, err := q.Client.Enqueue(asynq.NewTask("sleep", []byte(`{"seconds":1}`)), asynq.Queue(harness.QueueName), asynq.Unique(time.Hour)); err != nil {
-		t.Fatal(err)
+		t.Fatalf("enqueue a unique task: %v", err)
 	}
 	if _, err := q.Client.Enqueue(asynq.NewTask("sleep", []byte(`{"seconds":1}`)), asynq.Queue(harness.QueueName), asynq.Unique(time.Hour)); err == nil {
 		t.Error("a second unique task was accepted")
@@ -113,7 +113,7 @@ func TestLargeAnswer(t *testing.T) {
 		t.Errorf("100 kB: %s", q.Describe(large))
 	}
 	if got := q.Result(small); got != `"xxx"` {
-		t.Errorf("the next task has the result %s", got)
+		t.Errorf("the next task has the result %s, want %s", got, `"xxx"`)
 	}
 	q.AwaitHeartbeat(w.ID, "crashes=0", "healthy=true")
 	w.Stop()
@@ -165,7 +165,7 @@ func TestCancel(t *testing.T) {
 		t.Errorf("the cancelled task has no error")
 	}
 	if got := q.Result(neighbour); got != `"waited"` {
-		t.Errorf("the neighbour has the result %s", got)
+		t.Errorf("the neighbour has the result %s, want %s", got, `"waited"`)
 	}
 	if now := q.PythonPID(w.ID); now != pid {
 		t.Errorf("the process was replaced: %d, then %d", pid, now)
@@ -197,7 +197,7 @@ func TestOverdueTaskIsReplaced(t *testing.T) {
 				t.Errorf("the overdue task: %s", q.Describe(overdue))
 			}
 			if got := q.Result(next); got != `"next"` {
-				t.Errorf("the next task has the result %s", got)
+				t.Errorf("the next task has the result %s, want %s", got, `"next"`)
 			}
 			w.AwaitMetric(`runqy_worker_restarts_total{cause="deadline"}`, "1")
 			if now := q.PythonPID(w.ID); now == pid {
