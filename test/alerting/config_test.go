@@ -21,8 +21,8 @@ import (
 const (
 	forScale   = 60 // a minute that an alert or a message waits is a second
 	rangeScale = 20 // five minutes that an expression looks back are fifteen seconds
-	// longestFor is what remains of an hour's patience.
-	longestFor = 10 * time.Second
+	// maxFor bounds what remains of a long "for".
+	maxFor = 10 * time.Second
 )
 
 // testLimits are the limits that no short test would reach, or would reach by being slow.
@@ -67,7 +67,7 @@ func at[T any](t *testing.T, node any, path ...any) T {
 		case int:
 			list, _ := node.([]any)
 			if key >= len(list) {
-				t.Fatalf("%v: there are %d", path[:i+1], len(list))
+				t.Fatalf("%v: the list has %d items, want more", path[:i+1], len(list))
 			}
 			node = list[key]
 		}
@@ -107,14 +107,14 @@ func prometheusConfig(t *testing.T, targets []string, alertmanager string) strin
 	for _, name := range []string{"alerts.yaml", "recording.yaml"} {
 		shipped := filepath.Join("../../metrics/rules", name)
 		inTest := filepath.Join(dir, "metrics/rules", name)
-		writeTree(t, inTest, hurried(t, readTree(t, shipped)))
+		writeTree(t, inTest, shortened(t, readTree(t, shipped)))
 		sameRules(t, shipped, inTest)
 	}
 	return path
 }
 
-// hurried shortens the durations of rules, and lowers the limits in testLimits.
-func hurried(t *testing.T, doc tree) tree {
+// shortened shortens the durations of rules, and lowers the limits in testLimits.
+func shortened(t *testing.T, doc tree) tree {
 	t.Helper()
 	lookback := regexp.MustCompile(`\[(\w+)\]`)
 	for _, group := range items(t, doc, "groups") {
@@ -127,15 +127,15 @@ func hurried(t *testing.T, doc tree) tree {
 					continue
 				}
 				if strings.Count(expr, limit.shipped) != 1 {
-					t.Fatalf("%s: %q is not once in %s", limit.alert, limit.shipped, expr)
+					t.Fatalf("%s: want %q once in %s", limit.alert, limit.shipped, expr)
 				}
 				expr = strings.Replace(expr, limit.shipped, limit.test, 1)
 			}
 			rule["expr"] = expr
 			if held, ok := rule["for"].(string); ok {
 				d := scaled(t, held, forScale)
-				if parsed, err := time.ParseDuration(d); err == nil && parsed > longestFor {
-					d = longestFor.String()
+				if parsed, err := time.ParseDuration(d); err == nil && parsed > maxFor {
+					d = maxFor.String()
 				}
 				rule["for"] = d
 			}
@@ -180,7 +180,7 @@ func sameRules(t *testing.T, shipped, inTest string) {
 func alertmanagerConfig(t *testing.T, hook string) string {
 	t.Helper()
 	doc := readTree(t, "../../deploy/alertmanager/alertmanager.yml")
-	hurryRoute(t, at[tree](t, doc, "route"))
+	shortenRoute(t, at[tree](t, doc, "route"))
 	for _, receiver := range items(t, doc, "receivers") {
 		receiver["webhook_configs"] = []tree{{"url": hook + "/" + at[string](t, receiver, "name")}}
 	}
@@ -189,7 +189,7 @@ func alertmanagerConfig(t *testing.T, hook string) string {
 	return path
 }
 
-func hurryRoute(t *testing.T, route tree) {
+func shortenRoute(t *testing.T, route tree) {
 	t.Helper()
 	for _, key := range []string{"group_wait", "group_interval", "repeat_interval"} {
 		if d, ok := route[key].(string); ok {
@@ -200,6 +200,6 @@ func hurryRoute(t *testing.T, route tree) {
 		return
 	}
 	for _, r := range items(t, route, "routes") {
-		hurryRoute(t, r)
+		shortenRoute(t, r)
 	}
 }

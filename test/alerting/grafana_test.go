@@ -76,7 +76,7 @@ func readDashboard(t *testing.T) dashboard {
 		t.Fatalf("%s: %v", grafanaDashboard, err)
 	}
 	if len(d.Panels) < 20 || len(d.Templating.List) < 4 {
-		t.Fatalf("%s has %d panels and %d variables", grafanaDashboard, len(d.Panels), len(d.Templating.List))
+		t.Fatalf("%s has %d panels and %d variables, want 20 and 4 at least", grafanaDashboard, len(d.Panels), len(d.Templating.List))
 	}
 	return d
 }
@@ -89,13 +89,13 @@ func TestGrafanaDashboardIsWellFormed(t *testing.T) {
 		t.Errorf("deploy/grafana/dashboard.py writes another dashboard: make generate; it says %q", written.ErrOut)
 	}
 	if d.UID == "" || d.Title == "" || d.ID != nil || d.SchemaVersion < 36 {
-		t.Errorf("uid %q, title %q, id %v (Grafana gives it), schemaVersion %d", d.UID, d.Title, d.ID, d.SchemaVersion)
+		t.Errorf("uid %q, title %q, id %v, schemaVersion %d, want a uid, a title, no id (Grafana gives it) and 36 at least", d.UID, d.Title, d.ID, d.SchemaVersion)
 	}
 	limits := alertLimits(t)
 	ids, titles, taken := map[int]bool{}, map[string]bool{}, map[[2]int]string{}
 	for _, p := range d.Panels {
 		if ids[p.ID] || p.ID == 0 || titles[p.Title] || p.Title == "" {
-			t.Errorf("panel %d %q: no id or title of its own", p.ID, p.Title)
+			t.Errorf("panel %d %q, want an id and a title of its own", p.ID, p.Title)
 		}
 		ids[p.ID], titles[p.Title] = true, true
 		if p.GridPos.W < 1 || p.GridPos.H < 1 || p.GridPos.X < 0 || p.GridPos.X+p.GridPos.W > 24 {
@@ -116,7 +116,7 @@ func TestGrafanaDashboardIsWellFormed(t *testing.T) {
 	}
 	for _, v := range d.Templating.List {
 		if v.Type != "datasource" && v.Datasource.UID != "${datasource}" {
-			t.Errorf("variable %s asks %+v", v.Name, v.Datasource)
+			t.Errorf("variable %s asks %+v, want ${datasource}", v.Name, v.Datasource)
 		}
 	}
 }
@@ -125,15 +125,15 @@ func (p panel) check(t *testing.T, limits map[string]string) {
 	t.Helper()
 	defaults := p.FieldConfig.Defaults
 	if p.Description == "" || defaults.Unit == "" || len(defaults.Thresholds.Steps) == 0 {
-		t.Errorf("%s: description %q, unit %q, %d thresholds", p.Title, p.Description, defaults.Unit, len(defaults.Thresholds.Steps))
+		t.Errorf("%s: description %q, unit %q, %d thresholds, want all three", p.Title, p.Description, defaults.Unit, len(defaults.Thresholds.Steps))
 	}
 	if p.Datasource.UID != "${datasource}" || len(p.Targets) == 0 {
-		t.Errorf("%s: asks %+v, %d queries", p.Title, p.Datasource, len(p.Targets))
+		t.Errorf("%s: asks %+v with %d queries, want ${datasource} and one at least", p.Title, p.Datasource, len(p.Targets))
 	}
 	refs := map[string]bool{}
 	for _, q := range p.Targets {
 		if q.Expr == "" || q.RefID == "" || refs[q.RefID] || q.Datasource.UID != "${datasource}" {
-			t.Errorf("%s: query %+v", p.Title, q)
+			t.Errorf("%s: query %+v, want an expression, a refId of its own and ${datasource}", p.Title, q)
 		}
 		refs[q.RefID] = true
 		if strings.Contains(q.Expr, "{") && !strings.Contains(q.Expr, `"$job"`) && !strings.Contains(q.Expr, "ALERTS") {
@@ -183,15 +183,15 @@ func TestGrafanaProvisioning(t *testing.T) {
 	const dir = "../../deploy/grafana/provisioning"
 	provider := at[tree](t, readTree(t, filepath.Join(dir, "dashboards/runqy.yaml")), "providers", 0)
 	if provider["type"] != "file" || at[string](t, provider, "options", "path") == "" {
-		t.Errorf("provider %v", provider)
+		t.Errorf("the provider is %v, want a folder of files", provider)
 	}
 	source := at[tree](t, readTree(t, filepath.Join(dir, "datasources/prometheus.yaml")), "datasources", 0)
 	if source["type"] != "prometheus" || source["url"] == "" {
-		t.Errorf("datasource %v", source)
+		t.Errorf("the datasource is %v, want Prometheus and its URL", source)
 	}
 	scraped := at[string](t, readTree(t, "../../deploy/prometheus/prometheus.yml"), "global", "scrape_interval")
 	if got := at[string](t, source, "jsonData", "timeInterval"); got != scraped {
-		t.Errorf("timeInterval is %s, Prometheus scrapes every %s", got, scraped)
+		t.Errorf("timeInterval is %s, want Prometheus' scrape_interval, %s", got, scraped)
 	}
 }
 
@@ -286,7 +286,7 @@ func (s *server) choose(t *testing.T, d dashboard) *strings.Replacer {
 		}
 		parts := regexp.MustCompile(`^label_values\((.+), (\w+)\)$`).FindStringSubmatch(query.Query)
 		if parts == nil {
-			t.Fatalf("variable %s asks %q", v.Name, query.Query)
+			t.Fatalf("variable %s asks %q, want label_values(selector, label)", v.Name, query.Query)
 		}
 		selector := strings.NewReplacer(replace...).Replace(parts[1])
 		var values []string

@@ -3,7 +3,6 @@ package alerting
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"net/http"
 	"syscall"
@@ -15,7 +14,7 @@ import (
 )
 
 // Where no healthy worker is left somebody is told that, at once, and not that the queue grows because of it.
-func TestAlertAllWorkersDownSilencesTheBacklog(t *testing.T) {
+func TestAlertAllWorkersDownInhibitsBacklog(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
 	q := harness.NewQueue(t, redis.Client)
@@ -37,7 +36,7 @@ func TestAlertAllWorkersDownSilencesTheBacklog(t *testing.T) {
 	for range 30 {
 		q.Enqueue("echo", nil)
 	}
-	n := watch.firing(t, began.Add(alertPatience), "RunqyAllWorkersDown", "job=runqy-worker")
+	n := watch.firing(t, began.Add(alertTimeout), "RunqyAllWorkersDown", "job=runqy-worker")
 	fault{
 		alert: "RunqyAllWorkersDown", receiver: "someone-now", summary: "No healthy worker is left in job runqy-worker", tells: "Tasks stay pending in Redis.",
 	}.check(t, n)
@@ -54,10 +53,10 @@ func TestAlertAllWorkersDownSilencesTheBacklog(t *testing.T) {
 	// then come and gone.
 	other := map[string]string{"alertname": "RunqyQueueBacklog", "job": "another", "queue": harness.QueueName, "severity": "warning"}
 	watch.post(t, other)
-	watch.firing(t, time.Now().Add(alertPatience), "RunqyQueueBacklog", "job=another")
+	watch.firing(t, time.Now().Add(alertTimeout), "RunqyQueueBacklog", "job=another")
 	for _, alert := range []string{"RunqyQueueBacklog", "RunqyQueueLatencyHigh"} {
 		if told := watch.hook.about(t, alert, "job=runqy-worker"); len(told) > 0 {
-			t.Errorf("all workers are down, and yet somebody is told of the queue: %v", told)
+			t.Errorf("with all workers down there are notifications of %s: %v, want none", alert, told)
 		}
 	}
 
@@ -66,15 +65,15 @@ func TestAlertAllWorkersDownSilencesTheBacklog(t *testing.T) {
 		t.Fatalf("restart: %+v, want exit code 0", out)
 	}
 	q.AwaitEmpty()
-	watch.resolved(t, mended.Add(alertPatience), "RunqyAllWorkersDown", "job=runqy-worker")
+	watch.resolved(t, mended.Add(alertTimeout), "RunqyAllWorkersDown", "job=runqy-worker")
 	// One worker is still down, which nothing explains any more.
-	watch.firing(t, mended.Add(alertPatience), "RunqyWorkerDown", "instance="+killed.Addr())
+	watch.firing(t, mended.Add(alertTimeout), "RunqyWorkerDown", "instance="+killed.Addr())
 }
 
 // suppressed waits until Alertmanager holds an alert back because of another.
 func (w *watch) suppressed(t *testing.T, alert string, labels ...string) {
 	t.Helper()
-	limit := time.Now().Add(alertPatience)
+	limit := time.Now().Add(alertTimeout)
 	for time.Now().Before(limit) {
 		held, err := w.alerts()
 		if err != nil {
@@ -104,6 +103,6 @@ func (w *watch) post(t *testing.T, labels map[string]string) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		t.Fatal(fmt.Errorf("post an alert: %s", resp.Status))
+		t.Fatalf("post an alert: %s, want 200", resp.Status)
 	}
 }

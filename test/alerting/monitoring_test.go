@@ -19,8 +19,8 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-// alertPatience bounds the wait for a message, from the fault to the webhook.
-const alertPatience = 90 * time.Second
+// alertTimeout bounds the wait for a message, from the fault to the webhook.
+const alertTimeout = 90 * time.Second
 
 // watch is a real Prometheus that looks at workers, a real Alertmanager that it tells, and a webhook that is notified.
 type watch struct {

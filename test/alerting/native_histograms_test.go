@@ -32,7 +32,7 @@ func TestAlertOnNativeHistograms(t *testing.T) {
 	for range 60 {
 		q.Enqueue("sleep", map[string]any{"seconds": 1.5})
 	}
-	n := native.firing(t, began.Add(alertPatience), "RunqyTasksSlow", "queue="+harness.QueueName)
+	n := native.firing(t, began.Add(alertTimeout), "RunqyTasksSlow", "queue="+harness.QueueName)
 	fault{
 		alert: "RunqyTasksSlow", receiver: "someone-today", summary: "Tasks of queue " + harness.QueueName + " take ", tells: "the limit is one minute",
 	}.check(t, n)
@@ -87,7 +87,7 @@ func TestAlertOnNativeHistograms(t *testing.T) {
 	for range 600 {
 		q.Enqueue("echo", nil, asynq.MaxRetry(0))
 	}
-	native.resolved(t, mended.Add(alertPatience), "RunqyTasksSlow", "queue="+harness.QueueName)
+	native.resolved(t, mended.Add(alertTimeout), "RunqyTasksSlow", "queue="+harness.QueueName)
 }
 
 // value waits until an expression's result for a queue is as it should be.

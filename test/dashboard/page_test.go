@@ -118,10 +118,10 @@ func TestDashboardHostileText(t *testing.T) {
 	b.open() // also at first paint
 	b.shows("#failures", `<script>alert(2)</script>`)
 	if n := ask[int](b, `document.querySelectorAll("img, main script, main iframe").length`); n != 0 {
-		t.Errorf("%d elements came to life", n)
+		t.Errorf("%d elements of the text are live, want none", n)
 	}
 	if wide := ask[int](b, `document.documentElement.scrollWidth`); wide > 1280 {
-		t.Errorf("the page is %d pixels wide", wide)
+		t.Errorf("the page is %d pixels wide, want 1280 at most", wide)
 	}
 	// The queue with the strange name can be paused like any other.
 	b.click(`#queues tr:has([title^="<img"]) form button`)
@@ -141,8 +141,8 @@ func TestDashboardCrashTurnsRedAndRestartHeals(t *testing.T) {
 	b.shows("#state", "Healthy")
 	b.shows("#live", "Live")
 	ask[bool](b, `(() => {
-		window.said = [];
-		new MutationObserver(() => window.said.push(document.querySelector("#state").textContent)).observe(document.querySelector("#state"), {characterData: true, childList: true, subtree: true});
+		window.states = [];
+		new MutationObserver(() => window.states.push(document.querySelector("#state").textContent)).observe(document.querySelector("#state"), {characterData: true, childList: true, subtree: true});
 		const look = () => { if (!window.red && document.querySelector("#health").dataset.tone === "bad") window.red = Date.now() };
 		new MutationObserver(look).observe(document.querySelector("#health"), {attributes: true});
 		return true })()`)
@@ -152,13 +152,13 @@ func TestDashboardCrashTurnsRedAndRestartHeals(t *testing.T) {
 	took := time.UnixMilli(int64(ask[float64](b, `window.red`))).Sub(killed)
 	t.Logf("the page was red %v after kill -9", took)
 	if took > 10*time.Second {
-		t.Errorf("the page was red only %v after kill -9", took)
+		t.Errorf("the page was red %v after kill -9, want 10s at most", took)
 	}
 	b.shows("#state", "Degraded")
 	b.shows("#health .reasons", "SIGKILL")
 	b.shows("#health .checks", "Python process unhealthy")
 	if title, icon := ask[string](b, `document.title`), ask[string](b, `document.querySelector("#icon").href`); title != "✕ Degraded – "+w.ID || !strings.Contains(icon, "icon-bad.svg") {
-		t.Errorf("the title is %q and the icon %q", title, icon)
+		t.Errorf("the title is %q and the icon %q, want those of a degraded worker", title, icon)
 	}
 
 	b.click("#process form button")
@@ -168,10 +168,10 @@ func TestDashboardCrashTurnsRedAndRestartHeals(t *testing.T) {
 	b.shows("#state", "Healthy")
 	b.holds(`document.querySelector("#health").dataset.tone === "good" && document.title.startsWith("✓ Healthy")`)
 	if second := q.PythonPID(w.ID); second == first {
-		t.Error("the process is the same")
+		t.Error("the process is the same after a restart, want another")
 	}
-	if said := ask[[]string](b, `window.said`); !slices.Equal(said[:1], []string{"Degraded"}) || said[len(said)-1] != "Healthy" || len(said) > 4 {
-		t.Errorf("the live region said %q", said)
+	if states := ask[[]string](b, `window.states`); !slices.Equal(states[:1], []string{"Degraded"}) || states[len(states)-1] != "Healthy" || len(states) > 4 {
+		t.Errorf("the live region showed %q, want Degraded first, Healthy last and 4 at most", states)
 	}
 }
 
@@ -227,7 +227,7 @@ func TestDashboardActions(t *testing.T) {
 	q.Result(waits)
 }
 
-// Behind a proxy nobody is at home: no task data, and nothing to press.
+// Behind a proxy everybody is a stranger: no task data, and nothing to press.
 func TestDashboardForStrangers(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -259,7 +259,7 @@ func TestDashboardForStrangers(t *testing.T) {
 		})
 	}
 	if n := ask[int](b, `document.querySelectorAll("main button, main form").length`); n != 0 {
-		t.Errorf("a stranger has %d buttons", n)
+		t.Errorf("a stranger has %d buttons and forms, want none", n)
 	}
 }
 
@@ -374,7 +374,7 @@ func TestDashboardOnAPhone(t *testing.T) {
 		b.shows("#failures", "endless")
 		b.shows("#active", "idid")
 		if wide := ask[int](b, `document.documentElement.scrollWidth`); wide > 360 {
-			t.Errorf("%s: the page is %d pixels wide", scheme, wide)
+			t.Errorf("%s: the page is %d pixels wide, want 360 at most", scheme, wide)
 		}
 		// What is wrong must be seen without scrolling.
 		if below := ask[bool](b, `document.querySelector("#health .banner").getBoundingClientRect().bottom > innerHeight`); below {
@@ -384,7 +384,7 @@ func TestDashboardOnAPhone(t *testing.T) {
 }
 
 // A page that hears nothing more says so, and shows no green light that may be out of date.
-func TestDashboardSaysWhenItIsNotLive(t *testing.T) {
+func TestDashboardShowsThatItIsStale(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	q := harness.NewQueue(t, server.Client)

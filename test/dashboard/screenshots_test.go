@@ -85,7 +85,7 @@ func TestDashboardScreenshots(t *testing.T) {
 		}
 		t.Logf("%s: %d kB", name, len(picture)/1000)
 		if len(picture) > 200_000 {
-			t.Errorf("the picture %s has %d bytes", name, len(picture))
+			t.Errorf("the picture %s has %d bytes, want 200,000 at most", name, len(picture))
 		}
 	}
 	select { // nothing to wait for but the history

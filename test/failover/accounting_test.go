@@ -19,8 +19,8 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-// accounts follow every task of a test from its enqueue to its result, whatever happens to Redis meanwhile.
-type accounts struct {
+// accounting follows every task of a test from its enqueue to its result, whatever happens to Redis meanwhile.
+type accounting struct {
 	t      *testing.T
 	client redis.UniversalClient
 	file   string // where each run leaves a line
@@ -28,9 +28,9 @@ type accounts struct {
 	sent   atomic.Int64
 }
 
-func newAccounts(t *testing.T, client redis.UniversalClient) *accounts {
+func newAccounting(t *testing.T, client redis.UniversalClient) *accounting {
 	t.Helper()
-	return &accounts{t: t, client: client, file: filepath.Join(t.TempDir(), "ran")}
+	return &accounting{t: t, client: client, file: filepath.Join(t.TempDir(), "ran")}
 }
 
 const producers = 4
@@ -38,7 +38,7 @@ const producers = 4
 // produce enqueues n tasks from several goroutines, queue after queue in turn, and returns when each of them is known
 // to be in Redis and on a replica: replication is asynchronous, so what only a master that dies has seen is gone.
 // open returns a client of a producer's own with a single connection, and surely waits for a replica on it.
-func (a *accounts) produce(n int, queues []string, open func() redis.UniversalClient, surely func(context.Context, redis.UniversalClient, string) error) *sync.WaitGroup {
+func (a *accounting) produce(n int, queues []string, open func() redis.UniversalClient, surely func(context.Context, redis.UniversalClient, string) error) *sync.WaitGroup {
 	a.t.Helper()
 	from := len(a.ids)
 	for i := range n {
@@ -65,7 +65,7 @@ func (a *accounts) produce(n int, queues []string, open func() redis.UniversalCl
 }
 
 // enqueue tries until it is sure. A task that is there already is one whose answer was lost.
-func (a *accounts) enqueue(client redis.UniversalClient, producer *asynq.Client, queue, id string, n int, surely func(context.Context, redis.UniversalClient, string) error) error {
+func (a *accounting) enqueue(client redis.UniversalClient, producer *asynq.Client, queue, id string, n int, surely func(context.Context, redis.UniversalClient, string) error) error {
 	payload, err := json.Marshal(map[string]any{"file": a.file, "n": n, "seconds": 0.002})
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func (a *accounts) enqueue(client redis.UniversalClient, producer *asynq.Client,
 }
 
 // waitForResults waits until so many tasks have their result.
-func (a *accounts) waitForResults(n int) {
+func (a *accounting) waitForResults(n int) {
 	a.t.Helper()
 	harness.Eventually(a.t, fmt.Sprintf("%d tasks are done", n), func() error {
 		if done := len(harness.ReadLines(a.t, a.file)); done < n {
@@ -98,7 +98,7 @@ func (a *accounts) waitForResults(n int) {
 }
 
 // settle waits until nothing is left in the queues and then looks at every single task.
-func (a *accounts) settle(queues []string) {
+func (a *accounting) settle(queues []string) {
 	a.t.Helper()
 	ctx := a.t.Context()
 	harness.EventuallyWithin(a.t, 2*harness.Timeout, "nothing is left in the queues", func() error {
@@ -147,12 +147,12 @@ func (a *accounts) settle(queues []string) {
 	}
 	a.t.Logf("%d tasks, %d ran, %d runs repeated", len(a.ids), len(runs), again)
 	if lost > 0 || wrong > 0 || len(runs) != len(a.ids) {
-		a.t.Errorf("%d results are missing, %d wrong, %d of %d tasks ran", lost, wrong, len(runs), len(a.ids))
+		a.t.Errorf("%d results are missing, %d wrong, want none; %d of %d tasks ran, want all", lost, wrong, len(runs), len(a.ids))
 	}
 }
 
-// wellAgain runs every command that an operator would type at a worker whose Redis has just been through something.
-func wellAgain(t *testing.T, client redis.UniversalClient, w *harness.Worker, queue string) {
+// checkRecovered runs every command that an operator would type at a worker whose Redis has just been through something.
+func checkRecovered(t *testing.T, client redis.UniversalClient, w *harness.Worker, queue string) {
 	t.Helper()
 	w.AwaitAnswer("/health", 200, harness.HealthyBody)
 	w.AwaitAnswer("/readyz", 200, "")
@@ -187,6 +187,6 @@ func wellAgain(t *testing.T, client redis.UniversalClient, w *harness.Worker, qu
 		}
 	})
 	if after := client.HGet(t.Context(), "asynq:workers:"+w.ID, "python_pid").Val(); after == before {
-		t.Errorf("python_pid is still %q after a restart", before)
+		t.Errorf("python_pid is still %q after a restart, want another", before)
 	}
 }

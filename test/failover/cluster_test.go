@@ -28,7 +28,7 @@ func TestClusterMovesAndFailsOver(t *testing.T) {
 	for _, w := range []*harness.Worker{first, second} {
 		w.AwaitAnswer("/health", 200, harness.HealthyBody)
 		if w.Log.Find("Redis Cluster") == nil {
-			t.Error("nothing is said about the missing views")
+			t.Error("no log line about Redis Cluster, want one about the missing views")
 		}
 	}
 	ctx := t.Context()
@@ -41,7 +41,7 @@ func TestClusterMovesAndFailsOver(t *testing.T) {
 	}
 	client := target.Open()
 	defer client.Close()
-	a := newAccounts(t, client)
+	a := newAccounting(t, client)
 	moving := "asynq:{" + queues[0] + "}:pending"
 
 	running := a.produce(tasks, queues, open, func(context.Context, redis.UniversalClient, string) error { return nil })
@@ -55,11 +55,11 @@ func TestClusterMovesAndFailsOver(t *testing.T) {
 	a.settle(queues)
 	t.Logf("a slot of %d keys moved in %v, all done %v after it began", moved, took, time.Since(began))
 	if cluster.MasterOf(moving) != to {
-		t.Error("the slot has not moved")
+		t.Errorf("the slot is at %s, want %s", cluster.MasterOf(moving).Addr, to.Addr)
 	}
 
 	done := len(a.ids)
-	var promoted atomic.Bool // no replica is left where the master died, and nobody else dies
+	var promoted atomic.Bool // no replica is left where the master died, and no other dies
 	running = a.produce(tasks, queues, open, func(ctx context.Context, client redis.UniversalClient, queue string) error {
 		if promoted.Load() {
 			return nil
@@ -80,15 +80,15 @@ func TestClusterMovesAndFailsOver(t *testing.T) {
 	dead.Kill()
 	killed := time.Now()
 	if cluster.MasterOf(moving) == dead {
-		t.Fatal("a dead node is master")
+		t.Fatalf("the dead node %s is still the master, want its replica", dead.Addr)
 	}
 	promoted.Store(true)
 	t.Logf("a new master after %v", time.Since(killed))
 	running.Wait()
 	a.settle(queues)
 	t.Logf("all done after %v", time.Since(killed))
-	wellAgain(t, client, first, queues[0])
-	wellAgain(t, client, second, queues[1])
+	checkRecovered(t, client, first, queues[0])
+	checkRecovered(t, client, second, queues[1])
 	for _, queue := range queues {
 		if n := client.Exists(ctx, "asynq:"+queue+":pending").Val(); n != 0 {
 			t.Errorf("there is a plain list of %s on a cluster", queue)

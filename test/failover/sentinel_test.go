@@ -25,7 +25,7 @@ func TestSentinelFailsOver(t *testing.T) {
 	q.PythonPID(first.ID)
 	q.PythonPID(second.ID)
 
-	a := newAccounts(t, s.Client)
+	a := newAccounting(t, s.Client)
 	addrs := make([]string, len(s.Sentinels))
 	for i, sentinel := range s.Sentinels {
 		addrs[i] = sentinel.Addr
@@ -57,10 +57,10 @@ func TestSentinelFailsOver(t *testing.T) {
 	running.Wait()
 	a.settle([]string{harness.QueueName})
 	t.Logf("all done after %v", time.Since(killed))
-	wellAgain(t, s.Client, first, harness.QueueName)
-	wellAgain(t, s.Client, second, harness.QueueName)
+	checkRecovered(t, s.Client, first, harness.QueueName)
+	checkRecovered(t, s.Client, second, harness.QueueName)
 	if n := s.Client.Exists(t.Context(), fmt.Sprintf("asynq:workers:%s", first.ID)).Val(); n != 1 {
-		t.Error("the heartbeat is gone")
+		t.Errorf("%d heartbeats of %s, want 1", n, first.ID)
 	}
 	first.Stop()
 	second.Stop()

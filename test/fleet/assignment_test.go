@@ -14,16 +14,16 @@ import (
 )
 
 // Tasks that wait for one worker go back to all when that worker dies or degrades, and run elsewhere.
-func TestTasksForOneWorkerGoBack(t *testing.T) {
+func TestAssignedTasksAreRequeued(t *testing.T) {
 	t.Parallel()
 	const each = 5
 	f := harness.NewFleet(t)
 	checker := f.StartChecker("checker", nil)
-	noRole := harness.Settings{"fleet.enabled": false}
-	dying, sick := f.StartWorker("dying", noRole), f.StartWorker("sick", noRole)
-	f.AwaitRunning("dying", "sick")
+	noChecker := harness.Settings{"fleet.enabled": false}
+	dying, unhealthy := f.StartWorker("dying", noChecker), f.StartWorker("unhealthy", noChecker)
+	f.AwaitRunning("dying", "unhealthy")
 	waiting := map[string][]string{}
-	for _, id := range []string{"dying", "sick"} {
+	for _, id := range []string{"dying", "unhealthy"} {
 		// The first keeps the worker busy; a busy worker may have more.
 		for n := range each {
 			task := fmt.Sprintf("%s-%d", id, n)
@@ -37,29 +37,29 @@ func TestTasksForOneWorkerGoBack(t *testing.T) {
 			waiting[id] = append(waiting[id], task)
 		}
 	}
-	other := f.StartWorker("other", noRole)
+	other := f.StartWorker("other", noChecker)
 	f.AwaitRunning("other")
 	prefix := "runqy:{" + harness.QueueName + "}:direct:"
 	harness.Consistently(t, 3*time.Second, func() error {
 		for id := range waiting {
 			if n := f.Redis.LLen(t.Context(), prefix+id).Val(); n != each-1 {
-				return fmt.Errorf("%d tasks wait for %s", n, id)
+				return fmt.Errorf("%d tasks wait for %s, want %d", n, id, each-1)
 			}
 		}
 		return nil
 	})
 
-	python := f.PythonPID("sick")
+	python := f.PythonPID("unhealthy")
 	harness.KillWorkers(t, dying)
 	harness.Kill(t, python, syscall.SIGKILL)
-	f.AwaitHeartbeat("sick", "status=degraded")
+	f.AwaitHeartbeat("unhealthy", "status=degraded")
 	f.OpenGate()
 	// What ran there failed, as any task that takes the process down. Its next try is not waited for.
-	f.AwaitState(waiting["sick"][0], asynq.TaskStateRetry)
-	if err := f.Inspector.RunTask(harness.QueueName, waiting["sick"][0]); err != nil {
+	f.AwaitState(waiting["unhealthy"][0], asynq.TaskStateRetry)
+	if err := f.Inspector.RunTask(harness.QueueName, waiting["unhealthy"][0]); err != nil {
 		t.Errorf("run the task again: %v", err)
 	}
-	if out := checker.Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--worker", "sick"); out.Code != 1 || !strings.Contains(out.ErrOut, "degraded") {
+	if out := checker.Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--worker", "unhealthy"); out.Code != 1 || !strings.Contains(out.ErrOut, "degraded") {
 		t.Errorf("a task for a degraded worker: %+v, want exit code 1 and \"degraded\" on stderr", out)
 	}
 	for id, tasks := range waiting {
@@ -73,23 +73,23 @@ func TestTasksForOneWorkerGoBack(t *testing.T) {
 			}
 			f.AwaitState(task, asynq.TaskStateCompleted)
 			if got := f.Crashes(task); got != crashes || len(f.Starts()[task]) != 1+crashes {
-				t.Errorf("task %s for %s: %d crashes, and has run so: %v", task, id, got, f.Starts()[task])
+				t.Errorf("task %s for %s: %d crashes and the runs %v, want %d crashes and %d runs", task, id, got, f.Starts()[task], crashes, 1+crashes)
 			}
 		}
 		if n := f.Redis.Exists(t.Context(), prefix+id).Val(); n != 0 {
-			t.Errorf("the list of %s is still there", id)
+			t.Errorf("the list of tasks for %s is still there, want it deleted", id)
 		}
 	}
 	f.AwaitEmpty()
-	if out := sick.Command("restart", "sick"); out.Code != 0 {
+	if out := unhealthy.Command("restart", "unhealthy"); out.Code != 0 {
 		t.Errorf("restart: %+v, want exit code 0", out)
 	}
-	checker.AwaitListed("sick", "FREE", "")
+	checker.AwaitListed("unhealthy", "FREE", "")
 	other.Stop()
 }
 
 // Tasks for any free worker, while workers die one after the other: never one for a dead worker, and none lost.
-func TestAnyFreeNeverPicksTheDead(t *testing.T) {
+func TestAnyFreeNeverPicksDeadWorkers(t *testing.T) {
 	t.Parallel()
 	const workers, tasks = 5, 24
 	f := harness.NewFleet(t)
@@ -119,10 +119,10 @@ func TestAnyFreeNeverPicksTheDead(t *testing.T) {
 			t.Fatalf("enqueue --any-free: %+v, want exit code 0", out)
 		}
 		ids = append(ids, task)
-		words := strings.Fields(out.Out)
-		worker := words[len(words)-1]
+		fields := strings.Fields(out.Out)
+		worker := fields[len(fields)-1]
 		if !slices.Contains(living, worker) {
-			t.Errorf("with %v dead, a task was given to %s: %s", gone, worker, out.Out)
+			t.Errorf("with %v dead, a task was assigned to %s, want one of %v: %s", gone, worker, living, out.Out)
 		}
 		chosen[worker]++
 	}
@@ -133,7 +133,7 @@ func TestAnyFreeNeverPicksTheDead(t *testing.T) {
 	f.AwaitEmpty()
 	for task, runs := range f.Starts() {
 		if len(runs) > 2 || len(runs) == 2 && !slices.Contains(gone, runs[0].Worker) {
-			t.Errorf("task %s has run so: %v", task, runs)
+			t.Errorf("task %s has the runs %v, want one, or two if its first worker died", task, runs)
 		}
 	}
 }

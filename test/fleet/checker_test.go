@@ -18,7 +18,7 @@ func TestCheckerAlone(t *testing.T) {
 	f.AwaitRunning("clean")
 	harness.Eventually(t, "the worker is counted", func() error {
 		if now := harness.Samples(t, checker.Addr()); now[`runqy_fleet_workers{state="FREE"}`] != 1 {
-			return fmt.Errorf("%v", harness.SelectSamples(now, "fleet"))
+			return fmt.Errorf("the samples are %v, want one FREE worker", harness.SelectSamples(now, "fleet"))
 		}
 		return nil
 	})
@@ -31,13 +31,13 @@ func TestCheckerAlone(t *testing.T) {
 		f.Enqueue("who", f.Payload())
 	}
 	harness.KillWorkers(t, victim)
-	// The dead worker's task is pending again, with nobody there to take it.
+	// The dead worker's task is pending again, with no worker left to take it.
 	harness.Eventually(t, "the queue is told of", func() error {
 		now := harness.Samples(t, checker.Addr())
 		workers := now[`runqy_fleet_workers{state="FREE"}`] + now[`runqy_fleet_workers{state="BUSY"}`] + now[`runqy_fleet_workers{state="DEAD"}`]
 		pending := now[`runqy_queue_pending_tasks{queue="`+harness.QueueName+`"}`]
 		if other, there := now[`runqy_queue_pending_tasks{queue="other_queue"}`]; pending != 7 || workers != 0 || !there || other != 0 {
-			return fmt.Errorf("%v, %v", harness.SelectSamples(now, "fleet"), harness.SelectSamples(now, "pending"))
+			return fmt.Errorf("the samples are %v, %v, want no worker and 7 pending tasks", harness.SelectSamples(now, "fleet"), harness.SelectSamples(now, "pending"))
 		}
 		return nil
 	})
@@ -52,7 +52,7 @@ func TestCheckerAlone(t *testing.T) {
 	}
 	// The worker that stopped cleanly is not among the dead.
 	if n := harness.SumSamples(now, "runqy_fleet_dead_total"); n != 1 {
-		t.Errorf("%v workers are counted as dead: %v", n, harness.SelectSamples(now, "dead"))
+		t.Errorf("%v workers are counted as dead, want 1: %v", n, harness.SelectSamples(now, "dead"))
 	}
 	checker.AwaitAnswer("/health", 200, harness.HealthyBody)
 	checker.AwaitAnswer("/readyz", 200, "")
@@ -60,11 +60,11 @@ func TestCheckerAlone(t *testing.T) {
 		t.Errorf("healthcheck: %+v, want exit code 0 and \"broker\":\"healthy\" on stdout", out)
 	}
 	if code, body := harness.Get(t, "http://"+checker.Addr()+"/health/v2/queues"); code != 200 || !strings.Contains(body, harness.QueueName) {
-		t.Errorf("/health/v2/queues: %d %s", code, body)
+		t.Errorf("/health/v2/queues answers %d %s, want 200 and the queue", code, body)
 	}
 	checker.Stop()
 	if f.Redis.Exists(t.Context(), harness.LeaderKey).Val() != 0 {
-		t.Error("the role was not released")
+		t.Error("the leader's lease is still there after its end, want it released")
 	}
 	// Redis is gone and comes back.
 	again := f.StartChecker("again", nil)

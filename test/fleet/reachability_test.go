@@ -121,14 +121,14 @@ func (p *port) serve(c net.Conn, mode int, target string) {
 	}
 }
 
-// Workers that cannot be reached any more, each in its way, and that beat on: they are dead to who gives out tasks, and
-// keep what they have.
-func TestUnreachableWorkersAreRobbedOfNothing(t *testing.T) {
+// Workers that cannot be reached any more, each in its way, and that beat on: no task is assigned to them any
+// more, and they keep what they have.
+func TestUnreachableWorkersKeepTheirTasks(t *testing.T) {
 	t.Parallel()
 	f := harness.NewFleet(t)
 	checker := f.StartChecker("checker", nil)
-	noRole := harness.Settings{"fleet.enabled": false, "heartbeat.interval": "3s", "heartbeat.ttl": "12s"}
-	well := f.StartWorker("well", noRole)
+	noChecker := harness.Settings{"fleet.enabled": false, "heartbeat.interval": "3s", "heartbeat.ttl": "12s"}
+	well := f.StartWorker("well", noChecker)
 	f.AwaitRunning("well")
 	other := f.Hold() // so that well takes nothing else
 	f.AwaitStart(other, "well")
@@ -142,7 +142,7 @@ func TestUnreachableWorkersAreRobbedOfNothing(t *testing.T) {
 	ports, tasks := map[string]*port{}, map[string]string{}
 	for id := range cut {
 		ports[id] = newPort(t)
-		w := f.StartWorker(id, noRole.With("health.advertise", ports[id].addr))
+		w := f.StartWorker(id, noChecker.With("health.advertise", ports[id].addr))
 		ports[id].leadsTo(w.Addr())
 		f.AwaitRunning(id)
 		checker.AwaitListed(id, "FREE", "")
@@ -164,15 +164,15 @@ func TestUnreachableWorkersAreRobbedOfNothing(t *testing.T) {
 			t.Errorf("enqueue --worker %s: %+v, want exit code 1 and \"DEAD\" on stderr", id, out)
 		}
 	}
-	// Beyond two of their intervals.
+	// Longer than two of their intervals.
 	harness.Consistently(t, 8*time.Second, func() error {
 		now := f.Owners()
 		for id, task := range tasks {
 			if now[task] != id || before[task] != id {
-				return fmt.Errorf("task %s is held by %q", task, now[task])
+				return fmt.Errorf("task %s is held by %q, want %s still", task, now[task], id)
 			}
 			if f.Heartbeat(id)["healthy"] != "true" {
-				return fmt.Errorf("%s does not beat", id)
+				return fmt.Errorf("the heartbeat of %s is not healthy", id)
 			}
 		}
 		return nil
@@ -180,24 +180,24 @@ func TestUnreachableWorkersAreRobbedOfNothing(t *testing.T) {
 	if now := harness.Samples(t, checker.Addr()); now[`runqy_fleet_workers{state="DEAD"}`] != 3 || now[`runqy_fleet_workers{state="BUSY"}`] != 1 ||
 		now[`runqy_fleet_dead_total{reason="refused"}`] < 1 || now[`runqy_fleet_dead_total{reason="timeout"}`] < 1 ||
 		now[`runqy_fleet_dead_total{reason="unauthorised"}`] < 1 {
-		t.Errorf("the checker's metrics: %v", harness.SelectSamples(now, "fleet"))
+		t.Errorf("the checker's samples are %v, want three DEAD workers with a reason each, and one BUSY", harness.SelectSamples(now, "fleet"))
 	}
 	f.OpenGate()
 	for id, task := range tasks {
 		if got := f.Result(task); got != `"`+id+`"` {
-			t.Errorf("the task of %s was done by %s", id, got)
+			t.Errorf("the task of %s was done by %s, want itself", id, got)
 		}
 		if runs := f.Starts()[task]; len(runs) != 1 || f.Crashes(task) != 0 {
-			t.Errorf("the task of %s has run so: %v, %d crashes", id, runs, f.Crashes(task))
+			t.Errorf("the task of %s has the runs %v and %d crashes, want one and none", id, runs, f.Crashes(task))
 		}
 	}
 	f.AwaitEmpty()
 	if now := harness.Samples(t, checker.Addr()); harness.SumSamples(now, "runqy_tasks_recovered_total") != 0 {
-		t.Errorf("tasks were recovered: %v", harness.SelectSamples(now, "recovered"))
+		t.Errorf("the samples are %v, want no recovered task", harness.SelectSamples(now, "recovered"))
 	}
 	for id := range cut {
 		if !f.Registered(id) {
-			t.Errorf("%s has left the registry", id)
+			t.Errorf("%s has left the registry, want it there", id)
 		}
 	}
 	well.Stop()
@@ -235,10 +235,10 @@ func TestWorkersThatComeBackLate(t *testing.T) {
 			again := f.AwaitStart(task, "other")
 			took := again.At.Sub(cutAt)
 			if f.Crashes(task) != 1 {
-				t.Errorf("%d crashes are counted", f.Crashes(task))
+				t.Errorf("%d crashes are counted, want 1", f.Crashes(task))
 			}
 			if row, there := checker.ListWorkers()["late"]; there && row.State != "DEAD" {
-				t.Errorf("it is listed as %+v", row)
+				t.Errorf("the worker that was cut off is listed as %+v, want DEAD or nothing", row)
 			}
 			f.OpenGate()
 			if got := f.Result(task); got != `"other"` {
@@ -260,7 +260,7 @@ func TestWorkersThatComeBackLate(t *testing.T) {
 				t.Errorf("the result is %s now", got)
 			}
 			if info := f.AwaitState(task, asynq.TaskStateCompleted); info.Retried != 0 || len(f.Starts()[task]) != 2 {
-				t.Errorf("it was retried %d times and has run so: %v", info.Retried, f.Starts()[task])
+				t.Errorf("it was retried %d times and has the runs %v, want 0 and two", info.Retried, f.Starts()[task])
 			}
 			t.Logf("the task ran again %v after the last sign of life (45 s promised)", took.Round(time.Millisecond))
 

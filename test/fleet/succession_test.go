@@ -18,19 +18,19 @@ import (
 func TestSuccessorRecoversItsPredecessorsTasks(t *testing.T) {
 	t.Parallel()
 	f := harness.NewFleet(t)
-	// Nobody else is there who could do it, and no beat is expected for long.
+	// There is no checker that could do it, and no heartbeat is due for long.
 	alone := harness.Settings{"worker.concurrency": 4, "fleet.enabled": false, "heartbeat.interval": "5s", "heartbeat.ttl": "15s"}
-	first := f.StartWorker("heir", alone)
-	f.AwaitRunning("heir")
+	first := f.StartWorker("same-id", alone)
+	f.AwaitRunning("same-id")
 	tasks := []string{f.Hold(asynq.MaxRetry(0)), f.Hold(), f.Hold(), f.Hold()}
 	f.AwaitHeld(len(tasks))
-	f.AwaitStart(tasks[0], "heir")
+	f.AwaitStart(tasks[0], "same-id")
 	waiting := f.Enqueue("who", f.Payload())
 
 	harness.KillWorkers(t, first)
 	f.OpenGate()
 	began := time.Now()
-	second := f.StartWorker("heir", alone)
+	second := f.StartWorker("same-id", alone)
 	var claimed time.Time
 	harness.Eventually(t, "the successor has taken over", func() error {
 		if second.Log.Find("worker started") == nil {
@@ -49,25 +49,25 @@ func TestSuccessorRecoversItsPredecessorsTasks(t *testing.T) {
 	})
 	t.Logf("taken over %v after the start, recovered %v later (5 s promised)", claimed.Sub(began).Round(time.Millisecond), took.Round(time.Millisecond))
 	if took > 20*time.Second {
-		t.Errorf("it took %v", took)
+		t.Errorf("it took %v, want 20s at most", took)
 	}
 	f.Result(waiting)
 	for i, id := range tasks {
 		info := f.AwaitState(id, asynq.TaskStateCompleted)
 		if f.Crashes(id) != 1 || info.Retried != 0 {
-			t.Errorf("task %d: %d crashes, retried %d", i, f.Crashes(id), info.Retried)
+			t.Errorf("task %d: %d crashes, retried %d, want 1 and 0", i, f.Crashes(id), info.Retried)
 		}
 	}
 	if runs := f.Starts()[tasks[0]]; len(runs) != 2 {
-		t.Errorf("the one that ran has run so: %v", runs)
+		t.Errorf("the task that ran has the runs %v, want two", runs)
 	}
 	second.AwaitMetric(`runqy_tasks_recovered_total{queue="`+harness.QueueName+`",reason="successor"}`, "4")
 	f.AwaitEmpty()
 	second.Stop()
 }
 
-// The checker dies while it recovers the tasks of a dead worker. The next one takes the role and finishes.
-func TestCheckerDiesInTheMiddleOfARecovery(t *testing.T) {
+// The leader dies while it recovers the tasks of a dead worker. The next leader finishes.
+func TestLeaderDiesDuringRecovery(t *testing.T) {
 	t.Parallel()
 	const tasks = 3000
 	f := harness.NewFleet(t)
@@ -103,9 +103,9 @@ func TestCheckerDiesInTheMiddleOfARecovery(t *testing.T) {
 		t.Error("the checker was killed too late for this test to show anything")
 	}
 	took := f.AwaitLeader("second")
-	t.Logf("the next checker has the role after %v (15 s promised)", took.Round(time.Millisecond))
+	t.Logf("the next checker is the leader after %v (15 s promised)", took.Round(time.Millisecond))
 	if took > 30*time.Second {
-		t.Errorf("the role was taken over after %v", took)
+		t.Errorf("there was another leader after %v, want 30s at most", took)
 	}
 	harness.Eventually(t, "the rest is recovered", func() error {
 		if n := active(); n > 0 {
@@ -132,8 +132,8 @@ func TestCheckerDiesInTheMiddleOfARecovery(t *testing.T) {
 	second.Stop()
 }
 
-// The worker that is the checker dies with a task of its own: another one takes the role and sees to that task.
-func TestCheckerDiesWithATaskOfItsOwn(t *testing.T) {
+// The worker that is the leader dies with a task of its own: another one becomes the leader and recovers that task.
+func TestLeaderDiesWithATask(t *testing.T) {
 	t.Parallel()
 	f := harness.NewFleet(t)
 	all := map[string]*harness.Worker{}
@@ -141,7 +141,7 @@ func TestCheckerDiesWithATaskOfItsOwn(t *testing.T) {
 		all[id] = f.StartWorker(id, harness.Settings{"heartbeat.interval": "5s", "heartbeat.ttl": "15s", "fleet.interval": "5s"})
 	}
 	f.AwaitRunning("first", "second", "third")
-	holder := f.Leader()
+	leader := f.Leader()
 	tasks := []string{f.Hold(), f.Hold(asynq.MaxRetry(0)), f.Hold()}
 	owner := f.AwaitHeld(len(tasks))
 	harness.Eventually(t, "all run", func() error {
@@ -150,39 +150,39 @@ func TestCheckerDiesWithATaskOfItsOwn(t *testing.T) {
 		}
 		return nil
 	})
-	killed := harness.KillWorkers(t, all[holder])
+	killed := harness.KillWorkers(t, all[leader])
 	f.OpenGate()
-	took := harness.Eventually(t, "another worker is the checker", func() error {
-		if now := f.Leader(); now == holder || now == "" {
+	took := harness.Eventually(t, "another worker is the leader", func() error {
+		if now := f.Leader(); now == leader || now == "" {
 			return fmt.Errorf("it is %q", now)
 		}
 		return nil
 	})
 	for _, id := range tasks {
 		crashes, last := 0, owner[id]
-		if owner[id] == holder {
+		if owner[id] == leader {
 			f.AwaitState(id, asynq.TaskStateCompleted)
 			runs := f.Starts()[id]
 			crashes, last = 1, runs[len(runs)-1].Worker
-			t.Logf("the role went from %s to %s after %v (15 s promised), its task ran again after %v (20 s promised)",
-				holder, f.Leader(), took.Round(time.Millisecond), runs[len(runs)-1].At.Sub(killed).Round(time.Millisecond))
+			t.Logf("the leader changed from %s to %s after %v (15 s promised), its task ran again after %v (20 s promised)",
+				leader, f.Leader(), took.Round(time.Millisecond), runs[len(runs)-1].At.Sub(killed).Round(time.Millisecond))
 		}
-		if got := f.Result(id); got != `"`+last+`"` || last == holder {
-			t.Errorf("task %s of %s was done by %s", id, owner[id], got)
+		if got := f.Result(id); got != `"`+last+`"` || last == leader {
+			t.Errorf("task %s of %s was done by %s, want %s", id, owner[id], got, last)
 		}
 		if f.Crashes(id) != crashes || len(f.Starts()[id]) != 1+crashes {
-			t.Errorf("task %s: %d crashes, and has run so: %v", id, f.Crashes(id), f.Starts()[id])
+			t.Errorf("task %s: %d crashes and the runs %v, want %d and %d", id, f.Crashes(id), f.Starts()[id], crashes, 1+crashes)
 		}
 	}
 	if took > 30*time.Second {
-		t.Errorf("the role was taken over after %v", took)
+		t.Errorf("there was another leader after %v, want 30s at most", took)
 	}
 	f.AwaitEmpty()
 }
 
-// Two checkers that both take themselves for the only one, since their lease is deleted all the time, recover the tasks
+// Two checkers that are both the leader, since the lease is deleted all the time, recover the tasks
 // of several dead workers: each task goes back once.
-func TestTwoCheckersAtOnceDoNoHarm(t *testing.T) {
+func TestTwoLeadersRecoverEachTaskOnce(t *testing.T) {
 	t.Parallel()
 	const each, dead = 1200, 3
 	f := harness.NewFleet(t)
@@ -209,7 +209,7 @@ func TestTwoCheckersAtOnceDoNoHarm(t *testing.T) {
 			select {
 			case <-done:
 				return
-			default: // without a pause: whoever finds the other's lease gives up
+			default: // without a pause: the one that finds the other's lease gives up
 				_ = f.Redis.Del(t.Context(), harness.LeaderKey).Err()
 			}
 		}
@@ -223,11 +223,11 @@ func TestTwoCheckersAtOnceDoNoHarm(t *testing.T) {
 		}
 		return nil
 	}
-	harness.Eventually(t, "both are the checker", both)
+	harness.Eventually(t, "both are the leader", both)
 	harness.KillWorkers(t, loaded...)
 	f.AwaitHeld(0)
 	if err := both(); err != nil {
-		t.Logf("one of them has found the other's lease after all: %v", err)
+		t.Logf("one of them has found the other's lease: %v", err)
 	}
 	exactly(t, f, ids, 1)
 	recovered := [2]float64{}
@@ -246,15 +246,15 @@ func TestTwoCheckersAtOnceDoNoHarm(t *testing.T) {
 	f.AwaitEmptyWithin(2 * harness.Timeout)
 	for _, id := range ids {
 		if got := f.Redis.Get(t.Context(), "asynq:result:"+id).Val(); got != `"last"` {
-			t.Fatalf("the result of %s is %q; %s", id, got, f.Describe(id))
+			t.Fatalf("the result of %s is %q, want that of the worker last; %s", id, got, f.Describe(id))
 		}
 	}
 	if starts := f.Starts(); len(starts) != each*dead {
-		t.Errorf("%d tasks have run", len(starts))
+		t.Errorf("%d tasks have run, want %d", len(starts), each*dead)
 	} else {
 		for id, runs := range starts {
 			if n := len(runs); n > 2 || n == 2 && !strings.HasPrefix(runs[0].Worker, "loaded") {
-				t.Errorf("task %s has run so: %v", id, runs)
+				t.Errorf("task %s has the runs %v, want one, or two if the first was on a dead worker", id, runs)
 			}
 		}
 	}
@@ -301,14 +301,14 @@ func exactly(t *testing.T, f *harness.Fleet, ids []string, crashes int) {
 		task := f.Redis.HMGet(ctx, prefix+"t:"+id, "state", "crashes", "owner").Val()
 		if times[id] != 1 || fmt.Sprint(task) != fmt.Sprintf("[pending %d <nil>]", crashes) {
 			if wrong++; wrong < 5 {
-				t.Errorf("task %s is %d times in pending: %v", id, times[id], task)
+				t.Errorf("task %s is %d times in pending, want once: %v, want pending after %d crashes without an owner", id, times[id], task, crashes)
 			}
 		}
 	}
 	if wrong > 0 || len(pending) != len(ids) {
-		t.Errorf("%d of %d tasks are not as they should be, %d are pending", wrong, len(ids), len(pending))
+		t.Errorf("%d of %d tasks are not as they should be, want none; %d are pending", wrong, len(ids), len(pending))
 	}
 	if n := f.Redis.ZCard(ctx, prefix+"lease").Val(); n != 0 {
-		t.Errorf("%d leases are left", n)
+		t.Errorf("%d leases are left, want none", n)
 	}
 }

@@ -114,17 +114,17 @@ func (f *Fleet) OpenGate() { WriteFile(f.t, f.GateFile, "open") }
 
 // Run is one line that a task has left.
 type Run struct {
-	Word, Task, Worker string
-	At                 time.Time
+	Event, Task, Worker string // the event is start or end
+	At                  time.Time
 }
 
-// Runs returns the lines that begin with a word, in order.
-func (f *Fleet) Runs(word string) []Run {
+// Runs returns the lines of one event, in order.
+func (f *Fleet) Runs(event string) []Run {
 	f.t.Helper()
 	var out []Run
 	for _, line := range ReadLines(f.t, f.RunsFile) {
 		parts := strings.Fields(line)
-		if len(parts) != 4 || parts[0] != word {
+		if len(parts) != 4 || parts[0] != event {
 			continue
 		}
 		at, err := strconv.ParseFloat(parts[3], 64)

@@ -17,7 +17,7 @@ const (
 	UnhealthyBody = `{"status":"UNHEALTHY"}`
 )
 
-// Samples asks once for /metrics and returns the values by the samples' names with their labels, nil if nobody answers.
+// Samples asks once for /metrics and returns the values by the samples' names with their labels, nil without an answer.
 func Samples(t *testing.T, address string) map[string]float64 {
 	t.Helper()
 	code, body := Get(t, "http://"+address+"/metrics")
@@ -46,11 +46,11 @@ func SumSamples(all map[string]float64, name string) float64 {
 	return sum
 }
 
-// SelectSamples returns the samples whose names contain a word.
-func SelectSamples(all map[string]float64, word string) map[string]float64 {
+// SelectSamples returns the samples whose names contain part.
+func SelectSamples(all map[string]float64, part string) map[string]float64 {
 	out := map[string]float64{}
 	for sample, v := range all {
-		if strings.Contains(sample, word) {
+		if strings.Contains(sample, part) {
 			out[sample] = v
 		}
 	}

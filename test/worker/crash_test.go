@@ -50,7 +50,7 @@ func TestKilledPythonDegrades(t *testing.T) {
 	w.AwaitAnswer("/readyz", 503, "")
 	w.AwaitMetric(`runqy_worker_crashes_total{cause="signal"}`, "1")
 	if code, body := harness.Get(t, "http://"+w.Addr()+"/health?verbose=1"); code != 503 || !strings.Contains(body, "SIGKILL") || !strings.Contains(body, "development") {
-		t.Errorf("/health?verbose=1 answers %d %s", code, body)
+		t.Errorf("/health?verbose=1 answers %d %s, want 503, SIGKILL and the environment", code, body)
 	}
 
 	// The view tells as well.
@@ -81,7 +81,7 @@ func TestKilledPythonDegrades(t *testing.T) {
 	}
 	for n, id := range waiting {
 		if got := q.Result(id); got != strconv.Itoa(n) {
-			t.Errorf("result of the waiting task %d is %s", n, got)
+			t.Errorf("the result of the waiting task %d is %s, want %d", n, got, n)
 		}
 	}
 	q.AwaitHeartbeat(w.ID, "healthy=true", "status=running", "restarts=1", "crashes=1", "reason=")
@@ -100,14 +100,14 @@ func TestKilledPythonDegrades(t *testing.T) {
 	w.Signal(syscall.SIGHUP)
 	q.AwaitHeartbeat(w.ID, "status=running", "healthy=true", "restarts=3")
 	if now := q.PythonPID(w.ID); now == third || now == second {
-		t.Errorf("the process is still %d after SIGHUP", now)
+		t.Errorf("the process after SIGHUP is %d, want another than %d and %d", now, second, third)
 	}
 	q.Result(q.Enqueue("echo", "end"))
 	w.Stop()
 }
 
-// The restart command says so when there is nobody to restart.
-func TestRestartOfNobody(t *testing.T) {
+// The restart command fails with a reason when there is no worker to restart.
+func TestRestartOfUnknownWorker(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	q := harness.NewQueue(t, server.Client)
@@ -190,10 +190,10 @@ func TestExitPolicy(t *testing.T) {
 		t.Errorf("exit code %d, want 70", code)
 	}
 	if beat := q.Heartbeat(w.ID); len(beat) != 0 {
-		t.Errorf("the heartbeat is still there: %q", beat)
+		t.Errorf("the heartbeat is %q, want it deleted", beat)
 	}
 	if info := q.AwaitState(victim, asynq.TaskStateRetry); !strings.Contains(info.LastErr, "SIGKILL") {
-		t.Errorf("error %q", info.LastErr)
+		t.Errorf("the task's error is %q, want SIGKILL in it", info.LastErr)
 	}
 }
 

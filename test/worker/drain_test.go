@@ -36,10 +36,10 @@ func TestDrainLetsTheTaskEnd(t *testing.T) {
 	}
 	q.AwaitGone(task)
 	if info := q.AwaitState(behind, asynq.TaskStatePending); info.Retried != 0 {
-		t.Errorf("the task behind was retried %d times", info.Retried)
+		t.Errorf("the task behind was retried %d times, want 0", info.Retried)
 	}
 	if beat := q.Heartbeat(w.ID); len(beat) > 0 {
-		t.Errorf("the heartbeat is still there: %q", beat)
+		t.Errorf("the heartbeat is %q, want it deleted", beat)
 	}
 }
 
@@ -136,7 +136,7 @@ func checkGivenBack(t *testing.T, q *harness.Queue, task string, maxRetry int) {
 	ctx := t.Context()
 	prefix := "asynq:{" + harness.QueueName + "}:"
 	if n := q.Redis.LLen(ctx, prefix+"active").Val() + q.Redis.ZCard(ctx, prefix+"lease").Val(); n != 0 {
-		t.Errorf("%d entries are left in active and lease", n)
+		t.Errorf("active and lease have %d entries, want none", n)
 	}
 	if since := q.Redis.HGet(ctx, prefix+"t:"+task, "pending_since").Val(); since == "" {
 		t.Errorf("pending_since is not restored")

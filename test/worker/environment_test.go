@@ -35,7 +35,7 @@ func TestConfiguredByEnvironment(t *testing.T) {
 		t.Errorf("it listens on %s, want port %s", w.Addr(), port)
 	}
 	if w.Log.Find("RUNQY_SERVICE_PORT_8001_TCP") == nil {
-		t.Error("nothing is said about the unknown variable")
+		t.Error("no log line about RUNQY_SERVICE_PORT_8001_TCP, want one")
 	}
 	if got := q.Result(q.Enqueue("echo", 1, asynq.Queue("other"))); got != "1" {
 		t.Errorf("result %s, want %s", got, "1")
@@ -65,7 +65,7 @@ func TestHealthServerSwitchedOff(t *testing.T) {
 	w.Start("run", "-c", w.Config)
 	q.PythonPID(w.ID)
 	if w.Log.Find("serving health and metrics") != nil {
-		t.Error("it serves all the same")
+		t.Error("the HTTP server listens, want it switched off")
 	}
 	if out := w.Command("healthcheck"); out.Code != 0 {
 		t.Errorf("healthcheck: %+v, want exit code 0", out)

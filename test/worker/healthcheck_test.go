@@ -66,7 +66,7 @@ func TestHealthcheckCommand(t *testing.T) {
 	w.Start("run", "-c", w.Config)
 	pid := q.PythonPID(w.ID)
 	if address := q.Heartbeat(w.ID)["address"]; address != "" {
-		t.Errorf("address is %q without a server", address)
+		t.Errorf("without a server the address is %q, want none", address)
 	}
 	well := checkup{Worker: "healthy", Broker: "healthy", Database: "not configured"}
 	ask(0, well)
@@ -101,7 +101,7 @@ func TestHealthcheckCommand(t *testing.T) {
 	began := time.Now()
 	ask(1, frozen)
 	if took := time.Since(began); took > 20*time.Second {
-		t.Errorf("the answer took %v", took)
+		t.Errorf("the answer took %v, want 20s at most", took)
 	} else {
 		t.Logf("answered %v after asking a stopped worker", took)
 	}
@@ -165,7 +165,7 @@ func TestHealthBehindTLSAndPassword(t *testing.T) {
 		}
 	}
 	if code, body := harness.Get(t, "http://"+w.Addr()+"/health"); code == 200 {
-		t.Errorf("/health without TLS answers %d %s", code, body)
+		t.Errorf("/health without TLS answers %d %s, want a failure", code, body)
 	}
 	if out := w.Command("healthcheck", "--ready"); out.Code != 0 {
 		t.Errorf("healthcheck: %+v, want exit code 0", out)

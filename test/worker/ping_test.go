@@ -53,7 +53,7 @@ func TestPing(t *testing.T) {
 		return nil
 	})
 	if beat := q.Heartbeat(w.ID); !free.Is(w.ID, beat["nonce"]) || !slices.Equal(free.Queues, []string{harness.QueueName}) {
-		t.Errorf("the ping says %+v, the heartbeat %q", free, beat)
+		t.Errorf("the ping is answered with %+v, want what the heartbeat says: %q", free, beat)
 	}
 
 	task := q.Enqueue("sleep", map[string]any{"seconds": 3})
@@ -78,10 +78,10 @@ func TestPing(t *testing.T) {
 		"http://"+w.Addr()+"/grpc.health.v1.Health/Check")
 	var check map[string]string
 	if err := json.Unmarshal([]byte(out.Out), &check); err != nil || !strings.HasSuffix(check["status"], "NOT_SERVING") {
-		t.Errorf("health check: %+v, %v", out, err)
+		t.Errorf("the gRPC health check answers %+v, %v, want NOT_SERVING", out, err)
 	}
 	w.Stop()
 	if _, err := client.Ping(t.Context(), w.Addr()); rpc.KindOf(err) != rpc.KindRefused {
-		t.Errorf("after it has ended: %v", err)
+		t.Errorf("a ping after the end: %v, want a refused connection", err)
 	}
 }

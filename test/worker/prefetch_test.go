@@ -31,7 +31,7 @@ func TestCrashChargesTheOldest(t *testing.T) {
 	q.AwaitState(behind[1], asynq.TaskStateActive)
 	harness.Kill(t, pid, syscall.SIGKILL)
 	if info := q.AwaitState(oldest, asynq.TaskStateArchived); !strings.Contains(info.LastErr, "SIGKILL") {
-		t.Errorf("the running task: %s", q.Describe(oldest))
+		t.Errorf("the running task is %s, want SIGKILL in its error", q.Describe(oldest))
 	}
 	for _, id := range behind {
 		q.AwaitState(id, asynq.TaskStatePending)
@@ -80,12 +80,12 @@ func checkUntouched(t *testing.T, q *harness.Queue, id string) {
 		t.Fatalf("look up task %s: %v", id, err)
 	}
 	if info.Retried != 0 || info.LastErr != "" {
-		t.Errorf("task %s is not untouched: %s", id, q.Describe(id))
+		t.Errorf("task %s is %s, want no retry and no error", id, q.Describe(id))
 	}
 }
 
 // Asynchronous tasks run side by side, and all of them are in the heartbeat.
-func TestSideBySide(t *testing.T) {
+func TestAsyncTasksRunConcurrently(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	q := harness.NewQueue(t, server.Client)
@@ -109,7 +109,7 @@ func TestSideBySide(t *testing.T) {
 	harness.Kill(t, pid, syscall.SIGKILL)
 	for _, id := range ids { // all of them were running
 		if info := q.AwaitState(id, asynq.TaskStateRetry); !strings.Contains(info.LastErr, "SIGKILL") {
-			t.Errorf("%s", q.Describe(id))
+			t.Errorf("task %s is %s, want SIGKILL in its error", id, q.Describe(id))
 		}
 	}
 	w.AwaitMetric("runqy_worker_active_tasks", "0")

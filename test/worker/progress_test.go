@@ -116,7 +116,7 @@ func TestProgressAndLogs(t *testing.T) {
 	})
 	// The bar is gone, and the last thing that stands there is the result.
 	if lines := strings.Split(strings.TrimSpace(terminal.String()), "\r"); strings.TrimSpace(lines[len(lines)-1]) != `"done"` {
-		t.Errorf("the terminal ends with %q", lines[len(lines)-1])
+		t.Errorf("the terminal ends with %q, want %q", lines[len(lines)-1], `"done"`)
 	}
 	view("completed", "1", "all of it")
 	w.Stop()

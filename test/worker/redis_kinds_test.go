@@ -54,14 +54,14 @@ func TestKindsOfRedis(t *testing.T) {
 			q.Result(q.Enqueue("echo", 8))
 			w.AwaitMetric("runqy_worker_healthy", "1")
 			if code, body := harness.Get(t, "http://"+w.Addr()+"/health/v2/queues"); code != 200 || !strings.Contains(body, `"broker":"connected"`) {
-				t.Errorf("/health/v2/queues: %d %s", code, body)
+				t.Errorf("/health/v2/queues answers %d %s, want 200 and a connected broker", code, body)
 			}
 			if out := w.Command("workers"); out.Code != 0 || !strings.Contains(out.Out, w.ID) {
 				t.Errorf("workers: %+v, want exit code 0", out)
 			}
 			if name == "cluster" {
 				if w.Log.Find("Redis Cluster") == nil {
-					t.Error("nothing is said about the missing views")
+					t.Error("no log line about Redis Cluster, want one about the missing views")
 				}
 				if n := client.Exists(t.Context(), "asynq:"+harness.QueueName+":pending").Val(); n != 0 {
 					t.Error("there is a plain list on a cluster")
@@ -100,7 +100,7 @@ func TestEmbeddedRedis(t *testing.T) {
 	}
 	task := q.Enqueue("later", map[string]any{"delay": 1}, asynq.MaxRetry(1))
 	if got := q.Result(task); got != `"now"` { // time passes in it
-		t.Errorf("result %s", got)
+		t.Errorf("result %s, want %s", got, `"now"`)
 	}
 	w.Stop()
 }

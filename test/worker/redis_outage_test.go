@@ -76,8 +76,8 @@ func TestStartThatCannotWork(t *testing.T) {
 		if code := w.WaitExit(); code != 1 {
 			t.Errorf("%s: exit code %d, want 1", name, code)
 		}
-		if said := w.Log.String(); !strings.Contains(said, test.says) || strings.Contains(said, "wrong-password") {
-			t.Errorf("%s: the worker says\n%s", name, said)
+		if log := w.Log.String(); !strings.Contains(log, test.says) || strings.Contains(log, "wrong-password") {
+			t.Errorf("%s: the log, want %q and no password in it:\n%s", name, test.says, log)
 		}
 	}
 }
@@ -130,13 +130,13 @@ func TestRedisFreezes(t *testing.T) {
 	w.AwaitAnswer("/livez", 200, "")
 	w.AwaitMetric("runqy_worker_healthy", "0") // a scrape does not wait for Redis
 	if code, body := harness.Get(t, "http://"+w.Addr()+"/health/v2/queues"); code != 503 || !strings.HasPrefix(body, `{"broker":"error"`) {
-		t.Errorf("/health/v2/queues answers %d %s", code, body)
+		t.Errorf("/health/v2/queues answers %d %s, want 503 and the broker's error", code, body)
 	}
 	server.Thaw()
 	w.AwaitAnswer("/health", 200, harness.HealthyBody)
 	for n, id := range ids {
 		if got := q.Result(id); got != strconv.Itoa(n) {
-			t.Errorf("task %d has the result %s", n, got)
+			t.Errorf("task %d has the result %s, want %d", n, got, n)
 		}
 	}
 	q.AwaitEmpty()
@@ -187,10 +187,10 @@ func TestConnectionsBreak(t *testing.T) {
 	}
 	t.Logf("%d tasks, %d broken connections, %d runs repeated", tasks, cuts, again)
 	if lost > 0 || wrong > 0 || archived > 0 || len(runs) != tasks {
-		t.Errorf("%d results are missing, %d wrong, %d tasks archived, %d of %d ran", lost, wrong, archived, len(runs), tasks)
+		t.Errorf("%d results are missing, %d wrong, %d tasks archived, want none; %d of %d ran, want all", lost, wrong, archived, len(runs), tasks)
 	}
 	if cuts < tasks/10 {
-		t.Errorf("only %d connections were broken", cuts)
+		t.Errorf("%d connections were broken, want %d at least", cuts, tasks/10)
 	}
 	q.AwaitHeartbeat(w.ID, "healthy=true")
 	w.Stop()

@@ -30,7 +30,7 @@ func redisCLI(t *testing.T, server *redistest.Server, args ...string) []string {
 	}
 	out := harness.Execute(t, os.Environ(), "redis-cli", append([]string{"-p", port}, args...)...)
 	if out.Code != 0 {
-		t.Fatalf("redis-cli %q: %s%s", args, out.Out, out.ErrOut)
+		t.Fatalf("redis-cli %q ended with %d, want 0: %s%s", args, out.Code, out.Out, out.ErrOut)
 	}
 	text := strings.TrimSuffix(out.Out, "\n")
 	if text == "" {
@@ -66,7 +66,7 @@ func wantTimes(t *testing.T, what string, got map[string]string, names ...string
 			t.Errorf("%s: %s is %q, which is not RFC 3339 in UTC", what, name, got[name])
 		}
 		if time.Since(at).Abs() > 10*time.Minute {
-			t.Errorf("%s: %s is %q, now is %s", what, name, got[name], time.Now().UTC().Format(time.RFC3339))
+			t.Errorf("%s: %s is %q, want about %s", what, name, got[name], time.Now().UTC().Format(time.RFC3339))
 		}
 	}
 }
@@ -79,7 +79,7 @@ func wantLine(t *testing.T, got []string, want ...string) {
 }
 
 // What redis-cli shows before, during and after a task.
-func TestTruthInRedis(t *testing.T) {
+func TestRedisViews(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	q := harness.NewQueue(t, server.Client)
@@ -107,7 +107,7 @@ func TestTruthInRedis(t *testing.T) {
 	wantFields(t, "heartbeat before", beat, idle)
 	wantTimes(t, "heartbeat before", beat, "started", "last_beat")
 	if !regexp.MustCompile(`^\d+\.\d+$`).MatchString(beat["event_loop_lag_seconds"]) || beat["version"] == "" {
-		t.Errorf("lag %q, version %q", beat["event_loop_lag_seconds"], beat["version"])
+		t.Errorf("the lag is %q and the version %q, want a number and a version", beat["event_loop_lag_seconds"], beat["version"])
 	}
 	if _, err := time.Parse("2006-01-02T15:04:05Z", beat["started"]); err != nil {
 		t.Errorf("started: %v", err)
@@ -170,7 +170,7 @@ func TestTruthInRedis(t *testing.T) {
 	})
 	wantTimes(t, "task view after", view, "completed", "started")
 	if seconds, err := strconv.ParseFloat(view["duration_seconds"], 64); err != nil || seconds < 12 || seconds > 60 {
-		t.Errorf("duration_seconds is %q", view["duration_seconds"])
+		t.Errorf("duration_seconds is %q, want 12 to 60", view["duration_seconds"])
 	}
 	q.AwaitHeartbeat(w.ID, "active_task=", "active_tasks=[]", "state=FREE", "processed=3", "failed=0")
 	harness.Eventually(t, "the plain lists are empty again", func() error {
@@ -200,7 +200,7 @@ func TestSeveralQueues(t *testing.T) {
 	})
 	q.PythonPID(w.ID)
 	if got := q.Heartbeat(w.ID)["queue"]; got != "critical,"+harness.QueueName+",low" {
-		t.Errorf("queue is %q", got)
+		t.Errorf("the heartbeat's queue is %q, want critical, %s and low", got, harness.QueueName)
 	}
 	// While one task holds the process, the others line up; then strict priority decides.
 	file := filepath.Join(t.TempDir(), "ran")
@@ -225,7 +225,7 @@ func TestSeveralQueues(t *testing.T) {
 		Deadline bool
 	}
 	if err := json.Unmarshal([]byte(q.Result(info.ID)), &got); err != nil || got.Headers["trace"] != "t1" || got.Queue != "critical" || !got.Deadline {
-		t.Errorf("the task saw %+v (%v)", got, err)
+		t.Errorf("the task saw %+v (%v), want its header, queue and deadline", got, err)
 	}
 	code, body := harness.Get(t, "http://"+w.Addr()+"/health/v2/queues")
 	var queues struct {
@@ -233,7 +233,7 @@ func TestSeveralQueues(t *testing.T) {
 		Queues map[string]struct{ Name, Status string }
 	}
 	if err := json.Unmarshal([]byte(body), &queues); err != nil || code != 200 || queues.Broker != "connected" || len(queues.Queues) != 3 {
-		t.Errorf("/health/v2/queues answers %d %s (%v)", code, body, err)
+		t.Errorf("/health/v2/queues answers %d %s (%v), want 200 and three queues", code, body, err)
 	}
 	w.Stop()
 }

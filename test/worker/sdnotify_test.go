@@ -79,7 +79,7 @@ func (m *serviceManager) await(from int, part string) int {
 	return after
 }
 
-func TestTellsTheServiceManager(t *testing.T) {
+func TestNotifiesServiceManager(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	q := harness.NewQueue(t, server.Client)
@@ -90,7 +90,7 @@ func TestTellsTheServiceManager(t *testing.T) {
 			if abstract {
 				socket = "@" + socket
 			}
-			m := manage(t, w, socket, 3*time.Second)
+			m := manage(t, w, socket, time.Second)
 			w.Start("run", "-c", w.Config)
 
 			at := m.await(0, "READY=1")
@@ -99,7 +99,7 @@ func TestTellsTheServiceManager(t *testing.T) {
 				t.Errorf("no status before READY=1: %q", before)
 			}
 			if code, body := harness.Get(t, "http://"+w.Addr()+"/readyz"); code != 200 {
-				t.Errorf("READY=1, and /readyz says %d %s", code, body)
+				t.Errorf("after READY=1 /readyz answers %d %s, want 200", code, body)
 			}
 			m.await(at, "WATCHDOG=1")
 
@@ -128,26 +128,26 @@ func TestTellsTheServiceManager(t *testing.T) {
 			}
 			for _, once := range []string{"READY=1", "STOPPING=1"} {
 				if n := len(slices.DeleteFunc(m.lines(), func(l string) bool { return l != once })); n != 1 {
-					t.Errorf("%s came %d times", once, n)
+					t.Errorf("%s came %d times, want once", once, n)
 				}
 			}
 		})
 	}
 }
 
-// systemd must not kill a worker at the end of its patience, and again and again, because Python or Redis fails.
-func TestABadStartIsAStart(t *testing.T) {
+// systemd must not kill a worker at the end of its start timeout, and again and again, because Python or Redis fails.
+func TestReadyDespiteFailedStart(t *testing.T) {
 	t.Parallel()
 	t.Run("Python fails", func(t *testing.T) {
 		w := harness.NewWorker(t, redistest.Start(t).URL, harness.Settings{"python.command": []string{"python3", "-c", "raise SystemExit(3)"}})
-		m := manage(t, w, filepath.Join(w.Dir, "notify"), 3*time.Second)
+		m := manage(t, w, filepath.Join(w.Dir, "notify"), time.Second)
 		w.Start("run", "-c", w.Config)
 		m.await(m.await(0, "READY=1"), "WATCHDOG=1")
 		m.await(0, "STATUS=Degraded: ")
 	})
 	t.Run("Redis is away", func(t *testing.T) {
 		w := harness.NewWorker(t, "redis://127.0.0.1:1/0", nil)
-		m := manage(t, w, filepath.Join(w.Dir, "notify"), 3*time.Second)
+		m := manage(t, w, filepath.Join(w.Dir, "notify"), time.Second)
 		w.Start("run", "-c", w.Config)
 		m.await(m.await(0, "READY=1"), "WATCHDOG=1")
 		m.await(0, "has not been started: waiting for Redis (")
@@ -157,10 +157,10 @@ func TestABadStartIsAStart(t *testing.T) {
 }
 
 // A start that takes its time is no failed one: the worker asks for more time until Python is ready.
-func TestASlowStartAsksForTime(t *testing.T) {
+func TestSlowStartExtendsTimeout(t *testing.T) {
 	t.Parallel()
 	w := harness.NewWorker(t, redistest.Start(t).URL, harness.Settings{"python.command": []string{"python3", "-c", "import time; time.sleep(600)"}})
-	m := manage(t, w, filepath.Join(w.Dir, "notify"), 3*time.Second)
+	m := manage(t, w, filepath.Join(w.Dir, "notify"), time.Second)
 	w.Start("run", "-c", w.Config)
 	at := m.await(0, "EXTEND_TIMEOUT_USEC=")
 	at = m.await(at, "EXTEND_TIMEOUT_USEC=")
@@ -169,10 +169,10 @@ func TestASlowStartAsksForTime(t *testing.T) {
 	}
 }
 
-func TestTheCheckerAloneTellsTheServiceManager(t *testing.T) {
+func TestCheckerNotifiesServiceManager(t *testing.T) {
 	t.Parallel()
 	w := harness.NewWorker(t, redistest.Start(t).URL, nil)
-	m := manage(t, w, filepath.Join(w.Dir, "notify"), 3*time.Second)
+	m := manage(t, w, filepath.Join(w.Dir, "notify"), time.Second)
 	w.Start("fleet", "-c", w.Config)
 	m.await(m.await(0, "READY=1"), "WATCHDOG=1")
 	m.await(0, "STATUS=Running: ")

@@ -34,7 +34,7 @@ func TestSecrets(t *testing.T) {
 	environment := q.Result(q.Enqueue("environ", nil))
 	var vars map[string]string
 	if err := json.Unmarshal([]byte(environment), &vars); err != nil || vars["HARMLESS"] != "stays" || vars["RUNQY_WORKER_CONCURRENCY"] != "1" {
-		t.Errorf("the child's environment is %v (%v)", vars, err)
+		t.Errorf("the child's environment is %v (%v), want HARMLESS and RUNQY_WORKER_CONCURRENCY in it", vars, err)
 	}
 	q.AwaitState(q.Enqueue("boom", nil), asynq.TaskStateRetry)
 	_, metrics := harness.Get(t, "http://"+w.Addr()+"/metrics")
@@ -63,7 +63,7 @@ func TestSecrets(t *testing.T) {
 		"healthcheck": check.Out, "workers": workers.Out, "the heartbeat": beat, "the child's environment": environment,
 	} {
 		if text == "" {
-			t.Errorf("%s is empty", where)
+			t.Errorf("%s is empty, want text", where)
 		}
 		if strings.Contains(text, password) {
 			t.Errorf("%s shows the password of Redis:\n%s", where, text)

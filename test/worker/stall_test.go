@@ -100,8 +100,8 @@ func TestComputingIsHealthy(t *testing.T) {
 	q.PythonPID(w.ID)
 	var unhealthy atomic.Int64
 	for _, kind := range []string{"spin", "hold_gil"} {
-		task := q.Enqueue(kind, map[string]any{"seconds": 5})
-		var looks int
+		task := q.Enqueue(kind, map[string]any{"seconds": 3})
+		var checks int
 		harness.Eventually(t, "the task "+kind+" ends", func() error {
 			if code, _ := harness.Get(t, "http://"+w.Addr()+"/health"); code != 200 {
 				unhealthy.Add(1)
@@ -109,18 +109,18 @@ func TestComputingIsHealthy(t *testing.T) {
 			if hash := q.Heartbeat(w.ID); hash["healthy"] != "true" {
 				return harness.Fatal("%s: the heartbeat is %q", kind, hash)
 			}
-			looks++
+			checks++
 			return server.Client.Get(t.Context(), "asynq:result:"+task).Err()
 		})
-		if looks < 10 {
-			t.Errorf("%s: only %d looks", kind, looks)
+		if checks < 10 {
+			t.Errorf("%s: %d checks of the health, want 10 at least", kind, checks)
 		}
 	}
 	if n := unhealthy.Load(); n > 0 {
-		t.Errorf("/health was not 200 %d times", n)
+		t.Errorf("/health was not 200 %d times, want never", n)
 	}
 	if line := w.Log.Find("stalled"); line != nil {
-		t.Errorf("the worker says %v", line)
+		t.Errorf("a log line about a stall: %v, want none", line)
 	}
 	w.Stop()
 }

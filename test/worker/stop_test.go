@@ -45,7 +45,7 @@ func TestStopFromAnyState(t *testing.T) {
 			w.Stop()
 			t.Logf("ended after %v", time.Since(began))
 			if beat := q.Heartbeat(w.ID); len(beat) > 0 {
-				t.Errorf("the heartbeat is still there: %q", beat)
+				t.Errorf("the heartbeat is %q, want it deleted", beat)
 			}
 		})
 	}
@@ -101,7 +101,7 @@ func TestRedisIsEmptied(t *testing.T) {
 		redisCLI(t, server, command...)
 		q.AwaitHeartbeat(w.ID, "status=running", "healthy=true")
 		if got := q.Result(q.Enqueue("echo", command)); !strings.Contains(got, command[0]) {
-			t.Errorf("after %v: result %s", command, got)
+			t.Errorf("after %v: result %s, want %q in it", command, got, command[0])
 		}
 		harness.Eventually(t, "it is registered", func() error {
 			return server.Client.ZScore(t.Context(), "runqy:workers", w.ID).Err()
@@ -120,7 +120,7 @@ func TestRedisIsEmptied(t *testing.T) {
 	q.Result(q.Enqueue("echo", 2))
 	q.AwaitHeartbeat(w.ID, "active_task=")
 	if n := server.Client.Exists(t.Context(), "asynq:result:"+lost, "asynq:{"+harness.QueueName+"}:t:"+lost).Val(); n != 0 {
-		t.Errorf("the lost task left %d keys", n)
+		t.Errorf("the lost task left %d keys, want none", n)
 	}
 	w.Stop()
 }
@@ -137,7 +137,7 @@ func TestKilledGuardian(t *testing.T) {
 	q.PythonPID(w.ID)
 	file := filepath.Join(w.Dir, "pids")
 	q.Enqueue("children", map[string]any{"file": file, "seconds": 600})
-	pids := family(t, file)
+	pids := taskProcesses(t, file)
 	first := guardianOf(t, w)
 	harness.Kill(t, first, syscall.SIGKILL)
 	var second int

@@ -24,7 +24,7 @@ func TestOutcomes(t *testing.T) {
 	kept := q.Enqueue("echo", "kept", asynq.Retention(time.Hour))
 	info := q.AwaitState(kept, asynq.TaskStateCompleted)
 	if string(info.Result) != `"kept"` || q.Result(kept) != `"kept"` {
-		t.Errorf("with retention the task keeps the result %q", info.Result)
+		t.Errorf("with retention the task keeps the result %q, want %q", info.Result, `"kept"`)
 	}
 
 	failed := q.Enqueue("boom", map[string]string{"text": "täxt"}, asynq.MaxRetry(5))
@@ -36,23 +36,23 @@ func TestOutcomes(t *testing.T) {
 	q.AwaitState(once, asynq.TaskStateArchived)
 	permanent := q.Enqueue("permanent", nil, asynq.MaxRetry(5))
 	if info = q.AwaitState(permanent, asynq.TaskStateArchived); info.Retried != 0 || !strings.Contains(info.LastErr, "never again") {
-		t.Errorf("permanent: %s", q.Describe(permanent))
+		t.Errorf("the permanent failure: %s, want no retry and the error", q.Describe(permanent))
 	}
 	later := q.Enqueue("later", map[string]any{"delay": 2}, asynq.MaxRetry(3))
 	info = q.AwaitState(later, asynq.TaskStateRetry)
 	if wait := time.Until(info.NextProcessAt); wait > 3*time.Second {
-		t.Errorf("Retry(delay=2) is tried again in %v", wait)
+		t.Errorf("Retry(delay=2) is tried again in %v, want 3s at most", wait)
 	}
 	if got := q.Result(later); got != `"now"` {
 		t.Errorf("the retried task has the result %s, want %s", got, `"now"`)
 	}
 	nan := q.Enqueue("nan", nil, asynq.MaxRetry(0))
 	if info = q.AwaitState(nan, asynq.TaskStateArchived); !strings.Contains(strings.ToLower(info.LastErr), "nan") {
-		t.Errorf("NaN: %s", q.Describe(nan))
+		t.Errorf("the task that returns NaN: %s, want an error about it", q.Describe(nan))
 	}
 	unknown := q.Enqueue("no_such_type", nil, asynq.MaxRetry(0))
 	if info = q.AwaitState(unknown, asynq.TaskStateArchived); !strings.Contains(info.LastErr, "no_such_type") {
-		t.Errorf("unknown type: %s", q.Describe(unknown))
+		t.Errorf("the task of an unknown type: %s, want an error that names it", q.Describe(unknown))
 	}
 	scheduled := q.Enqueue("echo", "scheduled", asynq.ProcessIn(time.Second))
 	if got := q.Result(scheduled); got != `"scheduled"` {
@@ -66,7 +66,7 @@ func TestOutcomes(t *testing.T) {
 	}
 	binary := q.Enqueue("headers", []byte("\xff\x00 not JSON"), asynq.MaxRetry(0))
 	if got := q.Result(binary); !strings.Contains(got, harness.QueueName) {
-		t.Errorf("a payload of bytes: %s", got)
+		t.Errorf("a payload of bytes: result %s, want %s in it", got, harness.QueueName)
 	}
 	q.AwaitHeartbeat(w.ID, "crashes=0", "restarts=0", "healthy=true")
 	w.Stop()
@@ -110,7 +110,7 @@ func TestLargeAnswer(t *testing.T) {
 	large := q.Enqueue("any", 100_000, asynq.MaxRetry(0))
 	small := q.Enqueue("any", 3)
 	if info := q.AwaitState(large, asynq.TaskStateArchived); !strings.Contains(info.LastErr, "max_message") {
-		t.Errorf("100 kB: %s", q.Describe(large))
+		t.Errorf("the task with 100 kB: %s, want an error about max_message", q.Describe(large))
 	}
 	if got := q.Result(small); got != `"xxx"` {
 		t.Errorf("the next task has the result %s, want %s", got, `"xxx"`)
@@ -128,14 +128,14 @@ func TestLegacyProtocol(t *testing.T) {
 	w := harness.StartWorker(t, server.URL, harness.Settings{"python.command": []string{"python3", legacy}})
 	q.PythonPID(w.ID)
 	if got := q.Result(q.Enqueue("sum", map[string]any{"numbers": []int{1, 2, 3}})); got != `{"sum":6}` && got != `{"sum": 6}` {
-		t.Errorf("result %s", got)
+		t.Errorf("result %s, want the sum 6", got)
 	}
 	bad := q.Enqueue("sum", map[string]any{}, asynq.MaxRetry(1))
 	if info := q.AwaitState(bad, asynq.TaskStateRetry); !strings.Contains(info.LastErr, "KeyError") {
-		t.Errorf("error %q", info.LastErr)
+		t.Errorf("the task's error is %q, want KeyError in it", info.LastErr)
 	}
 	if got := q.Result(q.Enqueue("sum", map[string]any{"numbers": []int{4}})); !strings.Contains(got, "4") {
-		t.Errorf("result %s", got)
+		t.Errorf("result %s, want the sum 4", got)
 	}
 	w.AwaitMetric("runqy_worker_healthy", "1")
 	w.Stop()
@@ -162,18 +162,18 @@ func TestCancel(t *testing.T) {
 		return nil
 	})
 	if info := q.AwaitState(cancelled, asynq.TaskStateRetry); info.LastErr == "" {
-		t.Errorf("the cancelled task has no error")
+		t.Errorf("the cancelled task has no error, want one")
 	}
 	if got := q.Result(neighbour); got != `"waited"` {
 		t.Errorf("the neighbour has the result %s, want %s", got, `"waited"`)
 	}
 	if now := q.PythonPID(w.ID); now != pid {
-		t.Errorf("the process was replaced: %d, then %d", pid, now)
+		t.Errorf("the process is %d, want %d still", now, pid)
 	}
 	w.Stop()
 }
 
-// A task past its deadline that ignores that it is cancelled costs the process, and nobody else notices.
+// A task past its deadline that ignores that it is cancelled costs the process, and no other task notices.
 func TestOverdueTaskIsReplaced(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -194,14 +194,14 @@ func TestOverdueTaskIsReplaced(t *testing.T) {
 			overdue := q.Enqueue(test.task, test.payload, asynq.Timeout(time.Second), asynq.MaxRetry(3))
 			next := q.Enqueue("echo", "next")
 			if info := q.AwaitState(overdue, asynq.TaskStateRetry); info.Retried != 1 || !strings.Contains(info.LastErr, "deadline") {
-				t.Errorf("the overdue task: %s", q.Describe(overdue))
+				t.Errorf("the overdue task: %s, want one retry and an error about the deadline", q.Describe(overdue))
 			}
 			if got := q.Result(next); got != `"next"` {
 				t.Errorf("the next task has the result %s, want %s", got, `"next"`)
 			}
 			w.AwaitMetric(`runqy_worker_restarts_total{cause="deadline"}`, "1")
 			if now := q.PythonPID(w.ID); now == pid {
-				t.Errorf("the process is still %d", pid)
+				t.Errorf("the process is still %d, want another", pid)
 			}
 			q.AwaitHeartbeat(w.ID, "crashes=0", "restarts=1")
 			w.Stop()
@@ -231,7 +231,7 @@ func TestRecycling(t *testing.T) {
 		}
 	}
 	if len(perProcess) < tasks/5 {
-		t.Errorf("the tasks ran in %v", perProcess)
+		t.Errorf("the tasks ran in %v, want %d processes at least", perProcess, tasks/5)
 	}
 	q.AwaitEmpty()
 	q.AwaitHeartbeat(w.ID, "processed="+strconv.Itoa(tasks), "failed=0", "crashes=0")

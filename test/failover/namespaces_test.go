@@ -91,13 +91,13 @@ func (n *network) host() *host {
 // by is the command that runs another one on the host.
 func (h *host) by() []string { return []string{"ip", "netns", "exec", h.name} }
 
-// unplug pulls the host's cable: everything that it sends or is sent is lost, and nobody is told.
+// unplug pulls the host's cable: everything that it sends or is sent is lost, and no connection is closed.
 func (h *host) unplug() { h.net.ip("-n", h.net.bridge(), "link", "set", h.port, "down") }
 
 // plug ends unplug.
 func (h *host) plug() { h.net.ip("-n", h.net.bridge(), "link", "set", h.port, "up") }
 
-// knowsOnly has the host send to one address only: nobody else gets an answer from it.
+// knowsOnly has the host send to one address only: no other address gets an answer from it.
 func (h *host) knowsOnly(addr string) {
 	h.net.t.Helper()
 	h.ip("route", "add", addr+"/32", "dev", "eth0")

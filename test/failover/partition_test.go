@@ -10,10 +10,9 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-// Redis, the checker and two workers on a host each. First one worker can be reached by nobody but Redis, which costs
-// it nothing; then its cable is pulled in the middle of a task, without a word to any connection, until the other has
-// done the task.
-func TestHostsOfTheirOwn(t *testing.T) {
+// Redis, the checker and two workers on a host each. First one worker reaches Redis alone, and keeps its task; then its
+// cable is pulled in the middle of the task, with every connection left open, until the other worker has done the task.
+func TestNetworkPartition(t *testing.T) {
 	t.Parallel()
 	network := newNetwork(t)
 	store, watch, near, far := network.host(), network.host(), network.host(), network.host()
@@ -35,7 +34,7 @@ func TestHostsOfTheirOwn(t *testing.T) {
 	f.AwaitRunning("other")
 	for id, h := range map[string]*host{"late": far, "other": near} {
 		if at := f.Heartbeat(id)["address"]; !strings.HasPrefix(at, h.Addr+":") {
-			t.Errorf("worker %s on %s says that it is at %q", id, h.Addr, at)
+			t.Errorf("worker %s on %s has the address %q in its heartbeat, want one of its host", id, h.Addr, at)
 		}
 	}
 	checker.AwaitListed("late", "BUSY", "")
@@ -45,11 +44,11 @@ func TestHostsOfTheirOwn(t *testing.T) {
 	checker.AwaitListed("late", "DEAD", "timeout")
 	out := checker.Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--worker", "late")
 	if out.Code != 1 || !strings.Contains(out.ErrOut, "DEAD") {
-		t.Errorf("enqueue --worker to one that nobody reaches: %+v, want exit code 1 and \"DEAD\" on stderr", out)
+		t.Errorf("enqueue --worker to one that cannot be reached: %+v, want exit code 1 and \"DEAD\" on stderr", out)
 	}
 	harness.Consistently(t, 4*time.Second, func() error { // twice two of its intervals
 		if owner := f.Owners()[task]; owner != "late" || f.Heartbeat("late")["healthy"] != "true" {
-			return fmt.Errorf("the task is held by %q, the heartbeat is %q", owner, f.Heartbeat("late"))
+			return fmt.Errorf("the task is held by %q and the heartbeat is %q, want late and healthy", owner, f.Heartbeat("late"))
 		}
 		return nil
 	})
@@ -61,7 +60,7 @@ func TestHostsOfTheirOwn(t *testing.T) {
 	again := f.AwaitStart(task, "other")
 	t.Logf("the task ran again %v after the cable was pulled (45 s promised)", again.At.Sub(unplugged).Round(time.Millisecond))
 	if f.Crashes(task) != 1 {
-		t.Errorf("%d crashes are counted", f.Crashes(task))
+		t.Errorf("%d crashes are counted, want 1", f.Crashes(task))
 	}
 	f.OpenGate()
 	if got := f.Result(task); got != `"other"` {
@@ -73,12 +72,12 @@ func TestHostsOfTheirOwn(t *testing.T) {
 	harness.Eventually(t, "the late acknowledgement is refused and counted", func() error {
 		now := harness.Samples(t, f.Heartbeat("late")["address"])
 		if n := now[`runqy_tasks_fenced_total{queue="`+harness.QueueName+`"}`]; n != 1 {
-			return fmt.Errorf("%v are", n)
+			return fmt.Errorf("%v are, want 1", n)
 		}
 		return nil
 	})
 	if got := f.Result(task); got != `"other"` || len(f.Starts()[task]) != 2 {
-		t.Errorf("the result is %s now, and it has run so: %v", got, f.Starts()[task])
+		t.Errorf("the result is %s and the runs %v, want that of other and two runs", got, f.Starts()[task])
 	}
 	for _, id := range []string{"late", "other"} { // both go on working
 		out := checker.Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--worker", id, "--wait")

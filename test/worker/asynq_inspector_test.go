@@ -5,7 +5,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -15,12 +14,12 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-// asynqScene is a worker with a task in every state, and the ids by state.
-func asynqScene(t *testing.T) (*redistest.Server, *harness.Queue, *harness.Worker, map[string]string) {
+// startWithEveryState is a worker with a task in every state, and the ids by state.
+func startWithEveryState(t *testing.T) (*redistest.Server, *harness.Queue, *harness.Worker, map[string]string) {
 	t.Helper()
 	server := redistest.Start(t)
 	q := harness.NewQueue(t, server.Client)
-	w := harness.StartWorker(t, server.URL, harness.Settings{"python.stop_timeout": "1s"})
+	w := harness.StartWorker(t, server.URL, harness.Settings{"python.stop_timeout": "1s", "worker.shutdown_timeout": "100ms"})
 	q.PythonPID(w.ID)
 	ids := map[string]string{
 		"completed": q.Enqueue("echo", 1, asynq.Retention(time.Hour), asynq.TaskID("task-completed")),
@@ -37,18 +36,14 @@ func asynqScene(t *testing.T) (*redistest.Server, *harness.Queue, *harness.Worke
 	harness.Eventually(t, "our own copies are there too", func() error {
 		return server.Client.LIndex(t.Context(), "asynq:"+harness.QueueName+":pending", 0).Err()
 	})
-	t.Cleanup(func() {
-		w.Signal(syscall.SIGTERM)
-		q.AwaitHeartbeat(w.ID, "status=draining")
-		w.Stop()
-	})
+	t.Cleanup(w.Stop)
 	return server, q, w, ids
 }
 
 // asynq's inspector, which its CLI and asynqmon are made of, reads the queue beside our keys, and what it changes works.
 func TestInspector(t *testing.T) {
 	t.Parallel()
-	_, q, w, ids := asynqScene(t)
+	_, q, w, ids := startWithEveryState(t)
 	queues, err := q.Inspector.Queues()
 	if err != nil || len(queues) != 1 || queues[0] != harness.QueueName {
 		t.Errorf("queues are %q (%v)", queues, err)
@@ -126,7 +121,7 @@ func TestAsynqCLI(t *testing.T) {
 			t.Skip("no asynq CLI: name one in RUNQY_TEST_ASYNQ_CLI, or install github.com/hibiken/asynq/tools/asynq")
 		}
 	}
-	server, _, w, ids := asynqScene(t)
+	server, _, w, ids := startWithEveryState(t)
 	run := func(args ...string) string {
 		t.Helper()
 		out := harness.Execute(t, append(harness.Environ(), "HOME="+w.Dir), cli, append([]string{"--uri", server.Addr}, args...)...)

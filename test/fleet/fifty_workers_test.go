@@ -15,7 +15,7 @@ import (
 )
 
 // Fifty workers in the middle of their work, of which ten are killed at once. All ten are reported dead, each of their
-// tasks runs again elsewhere, nothing is lost, and nobody is given anything to the dead.
+// tasks runs again elsewhere, nothing is lost, and no task is assigned to a dead worker.
 func TestTenOfFiftyWorkersDie(t *testing.T) {
 	t.Parallel()
 	const workers, victims, tasks = 50, 10, 130
@@ -45,14 +45,14 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 	owner := f.AwaitHeld(slots)
 	harness.Eventually(t, "each worker runs one task", func() error {
 		if n := len(f.Runs("start")); n < workers {
-			return fmt.Errorf("%d run", n)
+			return fmt.Errorf("%d tasks run, want %d", n, workers)
 		}
 		return nil
 	})
-	holder := f.Leader()
+	leader := f.Leader()
 	var dead []string
 	for id := range maps.Keys(all) {
-		if id != holder && len(dead) < victims {
+		if id != leader && len(dead) < victims {
 			dead = append(dead, id)
 		}
 	}
@@ -69,17 +69,17 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 	f.OpenGate()
 
 	// The command asks for itself, so it knows at once; the checker within a round.
-	rows := all[holder].ListWorkers()
+	rows := all[leader].ListWorkers()
 	for _, id := range dead {
 		if row, there := rows[id]; there && row.State != "DEAD" {
-			t.Errorf("%s is listed as %+v", id, row)
+			t.Errorf("%s is listed as %+v, want DEAD", id, row)
 		}
 	}
 	t.Logf("listed %v after the kill", time.Since(killed).Round(time.Millisecond))
-	if out := all[holder].Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--worker", dead[0]); out.Code != 1 || !strings.Contains(out.ErrOut, "DEAD") {
+	if out := all[leader].Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--worker", dead[0]); out.Code != 1 || !strings.Contains(out.ErrOut, "DEAD") {
 		t.Errorf("a task for a dead worker: %+v, want exit code 1 and \"DEAD\" on stderr", out)
 	}
-	out := all[holder].Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--any-free")
+	out := all[leader].Command("enqueue", harness.QueueName, "who", f.PayloadText(), "--any-free")
 	if out.Code != 0 || slices.ContainsFunc(dead, func(id string) bool { return strings.Contains(out.Out, id) }) {
 		t.Errorf("a task for any free worker: %+v, want exit code 0", out)
 	}
@@ -87,19 +87,19 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 	harness.EventuallyWithin(t, harness.Timeout, "the checker counts the dead", func() error {
 		checker := all[f.Leader()]
 		if checker == nil {
-			return errors.New("nobody is the checker")
+			return errors.New("there is no leader")
 		}
 		now := harness.Samples(t, checker.Addr())
 		most = max(most, now[`runqy_fleet_workers{state="DEAD"}`])
 		counted := harness.SumSamples(now, "runqy_fleet_dead_total")
 		// The first may have been removed before the last one is judged.
-		if buried := workers - f.Redis.ZCard(t.Context(), "runqy:workers").Val(); counted < victims || most < victims && buried == 0 {
-			return fmt.Errorf("%v are, at most %v at a time, %d removed", counted, most, buried)
+		if removed := workers - f.Redis.ZCard(t.Context(), "runqy:workers").Val(); counted < victims || most < victims && removed == 0 {
+			return fmt.Errorf("%v are counted, at most %v at a time, and %d removed, want %d counted", counted, most, removed, victims)
 		}
 		return nil
 	})
 	if most < 1 {
-		t.Errorf("at most %v workers were dead at a time", most)
+		t.Errorf("at most %v workers were dead at a time, want 1 at least", most)
 	}
 	f.AwaitEmptyWithin(2 * harness.Timeout)
 
@@ -124,7 +124,7 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 			t.Errorf("task %s, held by %s at the kill, has run so: %v, want %d runs", id, owner[id], runs, times)
 		}
 		if got := f.Result(id); got != `"`+last.Worker+`"` {
-			t.Errorf("the result of %s is %s, it ran last on %s", id, got, last.Worker)
+			t.Errorf("the result of %s is %s, want that of its last run, on %s", id, got, last.Worker)
 		}
 		info := f.AwaitState(id, asynq.TaskStateCompleted)
 		if n := f.Crashes(id); n != crashes || info.Retried != 0 {
@@ -134,17 +134,17 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 	t.Logf("%d tasks of %d dead workers ran again, the last one began %v after the kill (20 s promised); %v dead at a time",
 		len(theirs), victims, slowest.Round(time.Millisecond), most)
 	if slowest > 40*time.Second {
-		t.Errorf("it took %v until the last task of a dead worker ran again", slowest)
+		t.Errorf("it took %v until the last task of a dead worker ran again, want 40s at most", slowest)
 	}
 	harness.Eventually(t, "the dead have left the registry", func() error {
 		if n := f.Redis.ZCard(t.Context(), "runqy:workers").Val(); n != workers-victims {
-			return fmt.Errorf("%d workers are registered", n)
+			return fmt.Errorf("%d workers are registered, want %d", n, workers-victims)
 		}
 		return nil
 	})
 	recovered := 0.0
 	told := map[string]bool{}
-	for _, w := range all { // on a busy machine the role may have gone to another
+	for _, w := range all { // on a busy machine another may have become the leader
 		if slices.Contains(dead, w.ID) {
 			continue
 		}
@@ -158,7 +158,7 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 	}
 	for _, id := range dead {
 		if !told[id] {
-			t.Errorf("no log says that %s is dead", id)
+			t.Errorf("no log line says that %s is dead, want one", id)
 		}
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-// family waits for the task "children" to tell which processes it consists of, the Python process first.
-func family(t *testing.T, file string) []int {
+// taskProcesses waits until the task "children" has written its processes to a file, the Python process first.
+func taskProcesses(t *testing.T, file string) []int {
 	t.Helper()
 	var pids []int
 	harness.Eventually(t, "the task tells its processes", func() error {
@@ -40,7 +40,7 @@ func family(t *testing.T, file string) []int {
 		}
 	}
 	if len(pids) != 4 {
-		t.Fatalf("the task's processes are %v", pids)
+		t.Fatalf("the task's processes are %v, want 4", pids)
 	}
 	t.Cleanup(func() {
 		for _, pid := range pids {
@@ -66,7 +66,7 @@ func allGone(t *testing.T, pids []int) time.Duration {
 
 // kill -9 of the worker in the middle of a task that has started processes of its own: nothing is left of them, the
 // heartbeat expires, and a successor with the same id is let in at once.
-func TestKilledWorkerLeavesNothing(t *testing.T) {
+func TestKilledWorkerLeavesNoProcess(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	q := harness.NewQueue(t, server.Client)
@@ -75,12 +75,12 @@ func TestKilledWorkerLeavesNothing(t *testing.T) {
 	q.PythonPID(w.ID)
 	file := filepath.Join(w.Dir, "pids")
 	task := q.Enqueue("children", map[string]any{"file": file, "seconds": 600})
-	pids := family(t, file)
+	pids := taskProcesses(t, file)
 	harness.Kill(t, w.PID(), syscall.SIGKILL)
 	t.Logf("all %d processes of the task gone %v after kill -9 of the worker", len(pids), allGone(t, pids))
 	w.WaitExit()
 	if beat := q.Heartbeat(w.ID); beat["pid"] != strconv.Itoa(w.PID()) {
-		t.Errorf("the dead worker's heartbeat is %q", beat)
+		t.Errorf("the dead worker's heartbeat is %q, want its pid, %d", beat, w.PID())
 	}
 
 	if err := os.Remove(file); err != nil {
@@ -90,14 +90,14 @@ func TestKilledWorkerLeavesNothing(t *testing.T) {
 	took := q.AwaitHeartbeat(w.ID, "pid="+strconv.Itoa(successor.PID()), "healthy=true", "status=running")
 	t.Logf("the successor works after %v", took)
 	if ttl := server.Client.PTTL(t.Context(), "asynq:workers:"+w.ID).Val(); ttl > 3*time.Second {
-		t.Errorf("the heartbeat still has the predecessor's time to live, %v", ttl)
+		t.Errorf("the heartbeat still has the predecessor's time to live, %v, want 3s at most", ttl)
 	}
 	// It recovers what its predecessor was working on, before anything else.
 	q.AwaitHeartbeat(w.ID, "active_task="+task)
 	if info := q.AwaitState(task, asynq.TaskStateActive); info.Retried != 0 {
-		t.Errorf("the recovered task is %s", q.Describe(task))
+		t.Errorf("the recovered task is %s, want it never retried", q.Describe(task))
 	}
-	pids = family(t, file)
+	pids = taskProcesses(t, file)
 
 	// And without a successor the key expires by itself.
 	harness.Kill(t, successor.PID(), syscall.SIGKILL)
@@ -114,7 +114,7 @@ func TestKilledWorkerLeavesNothing(t *testing.T) {
 }
 
 // SIGTERM of the worker ends a task's processes too, those in sessions of their own included.
-func TestStoppedWorkerLeavesNothing(t *testing.T) {
+func TestStoppedWorkerLeavesNoProcess(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	q := harness.NewQueue(t, server.Client)
@@ -122,7 +122,7 @@ func TestStoppedWorkerLeavesNothing(t *testing.T) {
 	q.PythonPID(w.ID)
 	file := filepath.Join(w.Dir, "pids")
 	q.Enqueue("children", map[string]any{"file": file, "seconds": 600})
-	pids := family(t, file)
+	pids := taskProcesses(t, file)
 	w.Stop()
 	for i, pid := range pids {
 		if harness.Alive(pid) {
@@ -146,16 +146,16 @@ func TestSecondWorkerWithTheSameID(t *testing.T) {
 	if code := second.WaitExit(); code != 1 {
 		t.Errorf("the second one ended with %d, want 1", code)
 	}
-	said := second.Log.String()
+	log := second.Log.String()
 	for _, part := range []string{"worker-abc123", "in use by a live worker", "pid " + strconv.Itoa(w.PID()), "worker.id"} {
-		if !strings.Contains(said, part) {
-			t.Errorf("the second one does not say %q:\n%s", part, said)
+		if !strings.Contains(log, part) {
+			t.Errorf("the log of the second worker, want %q in it:\n%s", part, log)
 		}
 	}
 	after := q.Heartbeat(w.ID)
 	for _, name := range []string{"nonce", "pid", "started", "python_pid"} {
 		if before[name] == "" || before[name] != after[name] {
-			t.Errorf("the first one's %s changed from %q to %q", name, before[name], after[name])
+			t.Errorf("the first worker's %s was %q and is %q, want it unchanged", name, before[name], after[name])
 		}
 	}
 	if got := q.Result(task); got != `"slept"` {
