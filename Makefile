@@ -21,7 +21,8 @@ RULES          = $(wildcard metrics/rules/*.yaml)
 PACKAGES      ?= ./...
 # Modules of their own whose tests `make test` runs too, unless it is asked for some packages of this one.
 TEST_MODULES  := deploy/kubernetes/test
-TEST_TIMEOUT  ?= 13m
+# Of one package: go test kills it then, with every stack.
+TEST_TIMEOUT  ?= 10m
 FUZZ_TIME     ?= 20s
 
 .PHONY: help
@@ -43,6 +44,12 @@ test: ## run every test under the race detector; installs what they need with ap
 	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py $(if $(filter ./...,$(PACKAGES)),$(TEST_MODULES:%=--module %)) \
 		--suite python:tests --suite scripts:tests -- \
 		-race -vet=off -timeout $(TEST_TIMEOUT) $(PACKAGES)
+
+.PHONY: test-long
+test-long: ## run the tests that take too long for every day, those named TestLong; at most 40 minutes
+	scripts/install-tools $(TEST_PROGRAMS)
+	RUNQY_TEST_REQUIRE=1 RUNQY_TEST_LONG=1 $(PYTHON) scripts/run_tests.py -- \
+		-race -timeout 40m -run '^TestLong' $(PACKAGES)
 
 .PHONY: e2e
 e2e: ## test what is seen and told: dashboard, alerts and Grafana's queries, in Chromium, Prometheus and Alertmanager

@@ -45,6 +45,15 @@ func run(m *testing.M, parallel int) int {
 	return code
 }
 
+// Long skips a test that takes too long for every day, unless RUNQY_TEST_LONG=1 asks for it. Its name begins with
+// TestLong, by which make test-long finds it.
+func Long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("RUNQY_TEST_LONG") != "1" {
+		t.Skip("it takes long: make test-long")
+	}
+}
+
 // silent drops what the Redis client says while servers are killed under it.
 type silent struct{}
 

@@ -75,23 +75,34 @@ func TestOutcomes(t *testing.T) {
 // Large payloads come through; what is larger than max_message is a clear error of the task and of nothing else.
 func TestLargePayloads(t *testing.T) {
 	t.Parallel()
+	testLargePayloads(t, harness.Settings{"python.max_message": "8MiB"}, 6<<20, 9<<20)
+}
+
+// The same with the default limit, 64 MiB: half a minute of computing under the race detector.
+func TestLongLargePayloads(t *testing.T) {
+	harness.Long(t)
+	t.Parallel()
+	testLargePayloads(t, nil, 50<<20, 65<<20)
+}
+
+func testLargePayloads(t *testing.T, set harness.Settings, size, excess int) {
+	t.Helper()
 	server := redistest.Start(t)
 	q := harness.NewQueue(t, server.Client)
-	w := harness.StartWorker(t, server.URL, nil) // max_message is 64 MiB
+	w := harness.StartWorker(t, server.URL, set)
 	q.PythonPID(w.ID)
-	const size = 50 << 20
 	data := strings.Repeat("x", size)
 	large := q.Enqueue("echo", map[string]string{"data": data}, asynq.MaxRetry(0))
-	// Three minutes: the race detector, two cores and a hundred other tests make of 50 MiB a long story.
+	// Three minutes: the race detector, two cores and other tests beside make 50 MiB slow.
 	if got := q.ResultWithin(3*harness.Timeout, large); len(got) != size+len(`{"data":""}`) || strings.Trim(got[9:len(got)-2], "x") != "" {
-		t.Errorf("50 MiB there and back: %d bytes came", len(got))
+		t.Errorf("the result of a payload of %d bytes has %d bytes, want the payload", size, len(got))
 	}
 	q.AwaitGone(large)
 	server.Client.Del(t.Context(), "asynq:result:"+large)
 
-	tooLarge := q.Enqueue("size", map[string]string{"data": strings.Repeat("x", 65<<20)}, asynq.MaxRetry(0))
+	tooLarge := q.Enqueue("size", map[string]string{"data": strings.Repeat("x", excess)}, asynq.MaxRetry(0))
 	if info := q.AwaitStateWithin(3*harness.Timeout, tooLarge, asynq.TaskStateArchived); !strings.Contains(info.LastErr, "max_message") {
-		t.Errorf("65 MiB: %s", q.Describe(tooLarge))
+		t.Errorf("the task with %d bytes: %s, want an error about max_message", excess, q.Describe(tooLarge))
 	}
 	q.Result(q.Enqueue("echo", 1))
 	q.AwaitHeartbeat(w.ID, "crashes=0", "healthy=true")
