@@ -57,7 +57,7 @@ func writeTree(t *testing.T, path string, doc tree) {
 	harness.WriteFile(t, path, string(text))
 }
 
-// at walks down a tree by keys and indexes; what must be there is there, or the shipped file is not what it was.
+// at returns the node of a tree at a path of keys and indexes, and fails the test if it is not there or of another type.
 func at[T any](t *testing.T, node any, path ...any) T {
 	t.Helper()
 	for i, step := range path {

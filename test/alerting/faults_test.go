@@ -15,7 +15,7 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-// fault is something that goes wrong with a real worker, and what somebody is told of it.
+// fault is something that goes wrong with a real worker, and the notification that it causes.
 type fault struct {
 	name       string
 	happens    func()
@@ -28,7 +28,7 @@ type fault struct {
 	withEffect bool // of the fault before it: nothing more happens
 }
 
-// Each fault happens to a worker of its own, all under one Prometheus; somebody is told of each, and told again when it is over.
+// Each fault happens to a worker of its own, all under one Prometheus; each is notified, and so is its end.
 func TestAlertOnEachFault(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
@@ -39,7 +39,7 @@ func TestAlertOnEachFault(t *testing.T) {
 
 	crashed := watched(t, redis.URL, "crashed", nil)
 	frozen := watched(t, redis.URL, "frozen", harness.Settings{"health.event_loop_block_threshold": "1s"})
-	// A worker that is not healthy would hold the alert of its loop back.
+	// An unhealthy worker would inhibit the alert of its event loop.
 	blocked := watched(t, redis.URL, "blocked", harness.Settings{"python.command": async, "health.event_loop_block_threshold": "1m"})
 	looping := watched(t, redis.URL, "looping", harness.Settings{"python.on_crash": "restart", "python.restart.initial_delay": "100ms"})
 	gone := watched(t, redis.URL, "gone", nil)
@@ -211,18 +211,18 @@ func TestAlertOnEachFault(t *testing.T) {
 		t.Run(f.name+", and is mended", func(t *testing.T) {
 			n := watch.resolved(t, mended.Add(alertTimeout), f.alert, f.labels...)
 			if n.Receiver != f.receiver {
-				t.Errorf("it is told to %s, want %s", n.Receiver, f.receiver)
+				t.Errorf("the receiver is %s, want %s", n.Receiver, f.receiver)
 			}
 		})
 	}
 	t.Logf("the end of every fault was told after %v", time.Since(mended).Round(time.Second))
 }
 
-// check reads what somebody is told.
+// check compares a notification with what the fault must cause.
 func (f fault) check(t *testing.T, n notification) {
 	t.Helper()
 	if n.Receiver != f.receiver {
-		t.Errorf("it is told to %s, want %s", n.Receiver, f.receiver)
+		t.Errorf("the receiver is %s, want %s", n.Receiver, f.receiver)
 	}
 	if !strings.HasPrefix(n.Annotations["summary"], f.summary) {
 		t.Errorf("the summary is %q, want %q", n.Annotations["summary"], f.summary)
@@ -236,7 +236,7 @@ func (f fault) check(t *testing.T, n notification) {
 	}
 }
 
-// answers waits until an expression has a result.
+// answers waits until an expression has a result, and returns it.
 func (s *server) answers(t *testing.T, expr string) []sample {
 	t.Helper()
 	var found []sample

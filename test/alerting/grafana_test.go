@@ -177,7 +177,7 @@ func alertLimits(t *testing.T) map[string]string {
 	return found
 }
 
-// Grafana is told where the dashboard lies and where Prometheus is.
+// The provisioning names the folder of the dashboard and the address of Prometheus.
 func TestGrafanaProvisioning(t *testing.T) {
 	t.Parallel()
 	const dir = "../../deploy/grafana/provisioning"
@@ -255,7 +255,7 @@ func (d dashboard) queries() map[string]target {
 	return all
 }
 
-// lacks tells what an answer is wanting: a number, or a label that the legend names.
+// lacks returns what is missing in an answer: a number, or a label that the legend names; "" if nothing is.
 func (q target) lacks(answer []sample) string {
 	legend := regexp.MustCompile(`\{\{(\w+)\}\}`)
 	for _, s := range answer {

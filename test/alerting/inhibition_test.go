@@ -13,7 +13,7 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-// Where no healthy worker is left somebody is told that, at once, and not that the queue grows because of it.
+// When no healthy worker is left, that is notified at once, and the backlog that it causes is not.
 func TestAlertAllWorkersDownInhibitsBacklog(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
@@ -21,7 +21,7 @@ func TestAlertAllWorkersDownInhibitsBacklog(t *testing.T) {
 	queue := harness.Settings{"worker.queues": []string{harness.QueueName}}
 	killed := watched(t, redis.URL, "killed", queue)
 	degraded := watched(t, redis.URL, "degraded", queue)
-	// It goes on telling of the queues when the workers are gone.
+	// It exports the queues' depths when the workers are gone.
 	fleet := harness.NewWorker(t, redis.URL, harness.Settings{"worker.id": "fleet", "fleet.interval": "1s"})
 	fleet.Start("fleet", "-c", fleet.Config)
 	q.PythonPID(killed.ID)
@@ -66,11 +66,11 @@ func TestAlertAllWorkersDownInhibitsBacklog(t *testing.T) {
 	}
 	q.AwaitEmpty()
 	watch.resolved(t, mended.Add(alertTimeout), "RunqyAllWorkersDown", "job=runqy-worker")
-	// One worker is still down, which nothing explains any more.
+	// One worker is still down, and nothing inhibits its alert any more.
 	watch.firing(t, mended.Add(alertTimeout), "RunqyWorkerDown", "instance="+killed.Addr())
 }
 
-// suppressed waits until Alertmanager holds an alert back because of another.
+// suppressed waits until Alertmanager inhibits an alert.
 func (w *watch) suppressed(t *testing.T, alert string, labels ...string) {
 	t.Helper()
 	limit := time.Now().Add(alertTimeout)
@@ -86,7 +86,7 @@ func (w *watch) suppressed(t *testing.T, alert string, labels ...string) {
 		}
 		time.Sleep(harness.PollInterval)
 	}
-	t.Fatalf("Alertmanager does not hold %s %v back:\n%s", alert, labels, w)
+	t.Fatalf("Alertmanager does not inhibit %s %v, want it inhibited:\n%s", alert, labels, w)
 }
 
 // post gives Alertmanager an alert as Prometheus would.

@@ -22,7 +22,8 @@ import (
 // alertTimeout bounds the wait for a message, from the fault to the webhook.
 const alertTimeout = 90 * time.Second
 
-// watch is a real Prometheus that looks at workers, a real Alertmanager that it tells, and a webhook that is notified.
+// watch is a real Prometheus that scrapes workers, a real Alertmanager that it sends alerts to, and a webhook that is
+// notified.
 type watch struct {
 	prometheus   *server
 	alertmanager *server
@@ -100,7 +101,7 @@ func (n notification) String() string {
 	return fmt.Sprintf("%s to %s: %v %q", n.Status, n.Receiver, n.Labels, n.Annotations["summary"])
 }
 
-// is tells whether the notification has this alertname and these labels, "name=value" each.
+// is reports whether the notification has this alertname and these labels, "name=value" each.
 func (n notification) is(alert string, labels ...string) bool {
 	return n.Labels["alertname"] == alert && !slices.ContainsFunc(labels, func(l string) bool {
 		name, value, _ := strings.Cut(l, "=")
@@ -144,7 +145,7 @@ func (h *webhook) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// about are all notifications of an alert so far.
+// about returns all notifications of an alert so far.
 func (h *webhook) about(t *testing.T, alert string, labels ...string) []notification {
 	t.Helper()
 	h.mu.Lock()
@@ -161,13 +162,13 @@ func (h *webhook) about(t *testing.T, alert string, labels ...string) []notifica
 	return found
 }
 
-// firing waits until the webhook has been told of an alert, or until the deadline.
+// firing waits for the notification of an alert, until the deadline.
 func (w *watch) firing(t *testing.T, deadline time.Time, alert string, labels ...string) notification {
 	t.Helper()
 	return w.told(t, deadline, "firing", alert, labels, func(all []notification) bool { return len(all) > 0 })
 }
 
-// resolved waits until the last that the webhook was told of an alert is its end, or until the deadline.
+// resolved waits until the last notification of an alert is its end, until the deadline.
 func (w *watch) resolved(t *testing.T, deadline time.Time, alert string, labels ...string) notification {
 	t.Helper()
 	return w.told(t, deadline, "resolved", alert, labels, func(all []notification) bool {
@@ -175,10 +176,10 @@ func (w *watch) resolved(t *testing.T, deadline time.Time, alert string, labels 
 	})
 }
 
-// told returns the last notification of an alert with this status, as soon as enough says that it may.
+// told returns the last notification of an alert with this status, as soon as enough agrees.
 func (w *watch) told(t *testing.T, deadline time.Time, status, alert string, labels []string, enough func([]notification) bool) notification {
 	t.Helper()
-	// Each has a chance of its own, also where the one before it took all the time.
+	// Each alert has some time of its own, also when the one before it took all of it.
 	limit := time.Now().Add(max(time.Until(deadline), 5*time.Second))
 	for time.Now().Before(limit) {
 		all := w.hook.about(t, alert, labels...)
@@ -189,11 +190,11 @@ func (w *watch) told(t *testing.T, deadline time.Time, status, alert string, lab
 		}
 		time.Sleep(harness.PollInterval)
 	}
-	t.Fatalf("the webhook is not told in time: %s %s %v\n%s", status, alert, labels, w)
+	t.Fatalf("no notification in time, want %s %s %v:\n%s", status, alert, labels, w)
 	return notification{}
 }
 
-// alerts are those that Alertmanager holds, with what it says of them.
+// alerts returns what Alertmanager has, with the state of each.
 func (w *watch) alerts() ([]heldAlert, error) {
 	var held []heldAlert
 	err := w.alertmanager.ask("/api/v2/alerts", nil, &held)
@@ -208,7 +209,7 @@ type heldAlert struct {
 	}
 }
 
-// String is what each of the three has to say.
+// String returns the state of all three, for a message.
 func (w *watch) String() string {
 	var b strings.Builder
 	var active struct {
@@ -333,7 +334,7 @@ type sample struct {
 	Histogram json.RawMessage // in place of Value, for a native histogram
 }
 
-// query asks Prometheus; what is wrong with the expression is told as a series.
+// query asks Prometheus; a fault of the expression is returned as a series with the label error.
 func (s *server) query(expr string) []sample {
 	var answer struct {
 		Status, Error string
@@ -348,7 +349,7 @@ func (s *server) query(expr string) []sample {
 	return answer.Data.Result
 }
 
-// failed is what is wrong with the expression of an answer, or nothing.
+// failed returns the fault of an expression from its answer, "" if there is none.
 func failed(answer []sample) string {
 	for _, s := range answer {
 		if text := s.Metric["error"]; text != "" && len(s.Metric) == 1 {

@@ -14,8 +14,8 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-// The same worker under a Prometheus that scrapes native histograms and one that scrapes classic ones: slow tasks are told
-// of from either, and the quantiles of docs/metrics.md answer where they are said to. promtool cannot write native series.
+// The same worker under a Prometheus that scrapes native histograms and one that scrapes classic ones: slow tasks are
+// notified from either, and the quantiles of docs/metrics.md answer where they are said to. promtool cannot write native series.
 func TestAlertOnNativeHistograms(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)

@@ -23,7 +23,7 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-// browser is one page of a Chromium of its own. It remembers what a page must never do.
+// browser is one page of a Chromium of its own. It records what a page must never do.
 type browser struct {
 	t    *testing.T
 	ctx  context.Context //nolint:containedctx // chromedp keeps the browser in it
@@ -71,7 +71,7 @@ func startBrowser(t *testing.T, w *harness.Worker) *browser {
 	})
 	b := &browser{t: t, ctx: ctx, host: w.Addr()}
 	b.do(chromedp.EmulateViewport(1280, 900)) // starts it
-	if err := chromedp.Listen(ctx, b.note); err != nil {
+	if err := chromedp.Listen(ctx, b.observe); err != nil {
 		t.Fatalf("listen to the page: %v", err)
 	}
 	for _, enable := range []func() error{
@@ -87,8 +87,8 @@ func startBrowser(t *testing.T, w *harness.Worker) *browser {
 	return b
 }
 
-// note is told of every event of the page.
-func (b *browser) note(event any) {
+// observe receives every event of the page.
+func (b *browser) observe(event any) {
 	switch e := event.(type) {
 	case *log.EventEntryAdded:
 		b.complain("%s: %s: %s (%s)", e.Entry.Source, e.Entry.Level, e.Entry.Text, e.Entry.URL)
@@ -135,8 +135,8 @@ func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 
 func (b *browser) open() { b.t.Helper(); b.do(chromedp.Navigate("http://" + b.host + "/")) }
 
-// click waits for what is to be pressed and presses it in the same turn of the page: between a look at where it stands
-// and a press there the page, which is live, may move it.
+// click waits for an element and presses it in the same turn of the page's event loop: a live page may move it between a
+// look at its place and a press there.
 func (b *browser) click(selector string) {
 	b.t.Helper()
 	b.holds(fmt.Sprintf(`(() => {
@@ -199,7 +199,7 @@ func (b *browser) text(selector string) string {
 
 func quoted(s string) string { return fmt.Sprintf("%q", s) }
 
-// shows waits until an element says something.
+// shows waits until an element contains a text.
 func (b *browser) shows(selector, want string) {
 	b.t.Helper()
 	harness.Eventually(b.t, selector+" shows "+want, func() error {

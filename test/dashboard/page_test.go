@@ -263,7 +263,7 @@ func TestDashboardForStrangers(t *testing.T) {
 	}
 }
 
-// Who knows the password of the port may see and do everything, from anywhere.
+// A user with the password of the port may see and do everything, from anywhere.
 func TestDashboardWithPassword(t *testing.T) {
 	t.Parallel()
 	hash, err := bcrypt.GenerateFromPassword([]byte("port-password"), bcrypt.MinCost)
@@ -383,7 +383,7 @@ func TestDashboardOnAPhone(t *testing.T) {
 	}
 }
 
-// A page that hears nothing more says so, and shows no green light that may be out of date.
+// A page without updates shows that it is stale, and no green state that may be out of date.
 func TestDashboardShowsThatItIsStale(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

@@ -97,7 +97,7 @@ func (a *accounting) waitForResults(n int) {
 	})
 }
 
-// settle waits until nothing is left in the queues and then looks at every single task.
+// settle waits until the queues are empty and then checks every single task.
 func (a *accounting) settle(queues []string) {
 	a.t.Helper()
 	ctx := a.t.Context()
@@ -175,7 +175,7 @@ func checkRecovered(t *testing.T, client redis.UniversalClient, w *harness.Worke
 		return nil
 	})
 	before := client.HGet(t.Context(), "asynq:workers:"+w.ID, "python_pid").Val()
-	// It may still listen to a former master, until the sentinels have told that one off.
+	// It may still listen to a former master, until the sentinels have reconfigured that one.
 	harness.Eventually(t, "the worker takes a restart", func() error {
 		switch out := w.Command("restart", w.ID); {
 		case out.Code == 0:

@@ -1,4 +1,4 @@
-// Package failover tests workers whose Redis fails over, on Sentinel and on a cluster, and workers on hosts of their own.
+// Package failover tests workers whose Redis fails over, on Sentinel and on a cluster, and workers behind a network that is cut.
 package failover
 
 import (

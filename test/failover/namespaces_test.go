@@ -39,7 +39,7 @@ func newNetwork(t *testing.T) *network {
 		t.Skip(message)
 	}
 	n := &network{t: t}
-	// Whoever adds the namespace first has the number. A test that was killed may have left one behind.
+	// The test that adds the namespace first has the number. A test that was killed may have left one behind.
 	for n.number = 1; ; n.number++ {
 		out, err := try("netns", "add", n.bridge())
 		if err == nil {

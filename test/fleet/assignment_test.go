@@ -13,7 +13,7 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-// Tasks that wait for one worker go back to all when that worker dies or degrades, and run elsewhere.
+// Tasks that are assigned to one worker are requeued for all when that worker dies or degrades, and run elsewhere.
 func TestAssignedTasksAreRequeued(t *testing.T) {
 	t.Parallel()
 	const each = 5

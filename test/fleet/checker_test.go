@@ -8,7 +8,7 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-// The checker on its own, after the last worker has gone: the queues are still told of, and it ends as it should.
+// The checker on its own, after the last worker has gone: it still exports the queues' depths, and it ends with 0.
 func TestCheckerAlone(t *testing.T) {
 	t.Parallel()
 	f := harness.NewFleet(t)
@@ -32,7 +32,7 @@ func TestCheckerAlone(t *testing.T) {
 	}
 	harness.KillWorkers(t, victim)
 	// The dead worker's task is pending again, with no worker left to take it.
-	harness.Eventually(t, "the queue is told of", func() error {
+	harness.Eventually(t, "the queue's depth is exported", func() error {
 		now := harness.Samples(t, checker.Addr())
 		workers := now[`runqy_fleet_workers{state="FREE"}`] + now[`runqy_fleet_workers{state="BUSY"}`] + now[`runqy_fleet_workers{state="DEAD"}`]
 		pending := now[`runqy_queue_pending_tasks{queue="`+harness.QueueName+`"}`]

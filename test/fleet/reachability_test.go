@@ -24,7 +24,7 @@ const (
 	portWantsPassword
 )
 
-// port is what others take for a worker's HTTP server.
+// port stands in front of a worker's HTTP server, and has the address that the worker advertises.
 type port struct {
 	t    *testing.T
 	addr string
@@ -61,7 +61,7 @@ func (p *port) leadsTo(address string) {
 	p.target = address
 }
 
-// set changes the port's ways and breaks what is open. There is no way back from portRefuses.
+// set changes how the port behaves and closes its connections. portRefuses cannot be undone.
 func (p *port) set(mode int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -121,7 +121,7 @@ func (p *port) serve(c net.Conn, mode int, target string) {
 	}
 }
 
-// Workers that cannot be reached any more, each in its way, and that beat on: no task is assigned to them any
+// Workers that cannot be reached any more, each in its way, and whose heartbeats go on: no task is assigned to them any
 // more, and they keep what they have.
 func TestUnreachableWorkersKeepTheirTasks(t *testing.T) {
 	t.Parallel()

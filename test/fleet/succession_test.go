@@ -77,7 +77,7 @@ func TestLeaderDiesDuringRecovery(t *testing.T) {
 	// The tasks wait in the pipe of a child that is busy with the first of them.
 	loaded := f.StartWorker("loaded", harness.Settings{"worker.concurrency": tasks, "fleet.enabled": false, "results.redis_cli_views": false})
 	f.AwaitRunning("loaded")
-	ids := many(t, f, tasks)
+	ids := enqueueMany(t, f, tasks)
 	f.AwaitHeld(tasks)
 	harness.Eventually(t, "one of them runs", func() error {
 		if len(f.Runs("start")) == 0 {
@@ -122,7 +122,7 @@ func TestLeaderDiesDuringRecovery(t *testing.T) {
 		}
 		return nil
 	})
-	exactly(t, f, ids, 1)
+	checkPendingOnce(t, f, ids, 1)
 	// The last command of the dead one may have been carried out after the count.
 	n := harness.Samples(t, second.Addr())[`runqy_tasks_recovered_total{queue="`+harness.QueueName+`",reason="dead"}`]
 	// And on a machine so slow that leases have lapsed meanwhile, asynq's recoverer takes its part.
@@ -198,7 +198,7 @@ func TestTwoLeadersRecoverEachTaskOnce(t *testing.T) {
 	for _, w := range loaded {
 		f.AwaitRunning(w.ID)
 	}
-	ids := many(t, f, each*dead)
+	ids := enqueueMany(t, f, each*dead)
 	f.AwaitHeld(each * dead)
 
 	done := make(chan struct{})
@@ -230,7 +230,7 @@ func TestTwoLeadersRecoverEachTaskOnce(t *testing.T) {
 	if err := both(); err != nil {
 		t.Logf("one of them has found the other's lease: %v", err)
 	}
-	exactly(t, f, ids, 1)
+	checkPendingOnce(t, f, ids, 1)
 	recovered := [2]float64{}
 	harness.Eventually(t, "they have counted", func() error {
 		for i, a := range addresses {
@@ -262,8 +262,8 @@ func TestTwoLeadersRecoverEachTaskOnce(t *testing.T) {
 	last.Stop()
 }
 
-// many enqueues tasks that run until the gate is opened.
-func many(t *testing.T, f *harness.Fleet, n int) []string {
+// enqueueMany enqueues n tasks that run until the gate is opened, and returns their ids.
+func enqueueMany(t *testing.T, f *harness.Fleet, n int) []string {
 	t.Helper()
 	const producers = 4
 	ids := make([]string, n)
@@ -284,8 +284,8 @@ func many(t *testing.T, f *harness.Fleet, n int) []string {
 	return ids
 }
 
-// exactly checks that each of the tasks is pending, once, and has lost its worker so often.
-func exactly(t *testing.T, f *harness.Fleet, ids []string, crashes int) {
+// checkPendingOnce checks that each of the tasks is pending, once, and has lost its worker so often.
+func checkPendingOnce(t *testing.T, f *harness.Fleet, ids []string, crashes int) {
 	t.Helper()
 	ctx := t.Context()
 	prefix := "asynq:{" + harness.QueueName + "}:"

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/runqy/runqy-worker/internal/redistest"
@@ -38,6 +39,25 @@ func WriteFile(t *testing.T, path, text string) {
 func FreePort(t *testing.T) string {
 	t.Helper()
 	return strconv.Itoa(redistest.FreePort(t))
+}
+
+// RefusingPort returns a loopback TCP port that refuses connections, and that no other process can take until the test ends.
+func RefusingPort(t *testing.T) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatalf("make a socket: %v", err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	syscall.CloseOnExec(fd)
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatalf("bind a socket: %v", err)
+	}
+	address, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatalf("read a socket's address: %v", err)
+	}
+	return strconv.Itoa(address.(*syscall.SockaddrInet4).Port)
 }
 
 // ReadLines returns the lines of a file that tasks write to: one empty line while there is no file.

@@ -3,8 +3,10 @@ package harness
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -41,6 +43,18 @@ func TestRepositoryFile(t *testing.T) {
 	path := RepositoryFile(t, "test/harness/harness_test.go")
 	if _, err := os.Stat(path); err != nil || !filepath.IsAbs(path) {
 		t.Errorf("the path of this file is %q (%v), want an absolute one that is there", path, err)
+	}
+}
+
+func TestRefusingPort(t *testing.T) {
+	t.Parallel()
+	address := "127.0.0.1:" + RefusingPort(t)
+	if conn, err := net.Dial("tcp", address); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("connect to the port: %v, %v, want it refused", conn, err)
+	}
+	if l, err := net.Listen("tcp", address); err == nil {
+		l.Close()
+		t.Error("another listener takes the port, want it taken")
 	}
 }
 

@@ -12,7 +12,7 @@ func DieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
 
-// Alive tells whether a process runs. One that nobody has waited for yet does not.
+// Alive reports whether a process runs. A zombie does not.
 func Alive(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {

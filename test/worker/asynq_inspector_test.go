@@ -14,7 +14,7 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-// startWithEveryState is a worker with a task in every state, and the ids by state.
+// startWithEveryState starts a worker and puts a task into every state; it returns the ids by state.
 func startWithEveryState(t *testing.T) (*redistest.Server, *harness.Queue, *harness.Worker, map[string]string) {
 	t.Helper()
 	server := redistest.Start(t)

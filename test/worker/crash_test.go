@@ -15,7 +15,7 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-// kill -9 of the Python process: the truth everywhere, nothing is taken, and the operator brings it back.
+// kill -9 of the Python process: every view shows it, no task is taken, and a restart ends it.
 func TestKilledPythonDegrades(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -62,7 +62,7 @@ func TestKilledPythonDegrades(t *testing.T) {
 		return nil
 	})
 
-	// What is enqueued from now on stays pending, over several beats.
+	// What is enqueued from now on stays pending, over several heartbeats.
 	var waiting []string
 	for n := range 3 {
 		waiting = append(waiting, q.Enqueue("echo", n))
@@ -197,7 +197,7 @@ func TestExitPolicy(t *testing.T) {
 	}
 }
 
-// A process that never becomes ready is told with its own words, and the worker waits, degraded.
+// A process that never becomes ready is reported with its own message, and the worker waits, degraded.
 func TestProcessThatCannotStart(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

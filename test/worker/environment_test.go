@@ -55,7 +55,7 @@ func TestConfiguredByEnvironment(t *testing.T) {
 	}
 }
 
-// The HTTP server can be switched off; the worker is then judged by its heartbeat.
+// The HTTP server can be switched off; the healthcheck then reads its heartbeat.
 func TestHealthServerSwitchedOff(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

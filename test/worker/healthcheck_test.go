@@ -179,7 +179,7 @@ func TestDatabaseThatRefuses(t *testing.T) {
 	server := redistest.Start(t)
 	q := harness.NewQueue(t, server.Client)
 	w := harness.StartWorker(t, server.URL, harness.Settings{
-		"health.database_url": "postgres://user:db-password@127.0.0.1:" + harness.FreePort(t) + "/db",
+		"health.database_url": "postgres://user:db-password@127.0.0.1:" + harness.RefusingPort(t) + "/db",
 	})
 	q.AwaitHeartbeat(w.ID, "status=running", "healthy=false", "state=BUSY")
 	q.AwaitReason(w.ID, "database")

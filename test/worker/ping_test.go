@@ -14,7 +14,7 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-// pings waits until the worker answers a ping so that check is content.
+// pings waits until check accepts the worker's answer to a ping, and returns it.
 func pings(t *testing.T, w *harness.Worker, what string, c *rpc.Client, check func(rpc.Pong) error) rpc.Pong {
 	t.Helper()
 	var pong rpc.Pong

@@ -35,7 +35,7 @@ def steps(payload, ctx):
 run()
 `
 
-// What a handler reports is seen in Redis and by who waits at a terminal while the task runs; what it logs is in the
+// What a handler reports is shown in Redis and at the terminal of a command that waits while the task runs; what it logs is in the
 // worker's log with the task's id.
 func TestProgressAndLogs(t *testing.T) {
 	t.Parallel()

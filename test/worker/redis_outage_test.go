@@ -49,7 +49,7 @@ func TestRedisComesLater(t *testing.T) {
 // A worker that waits for Redis can be stopped.
 func TestStopWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
-	w := harness.StartWorker(t, "redis://127.0.0.1:"+harness.FreePort(t)+"/0", nil)
+	w := harness.StartWorker(t, "redis://127.0.0.1:"+harness.RefusingPort(t)+"/0", nil)
 	w.AwaitAnswer("/livez", 200, "")
 	w.Stop()
 }

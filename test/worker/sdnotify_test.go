@@ -146,7 +146,7 @@ func TestReadyDespiteFailedStart(t *testing.T) {
 		m.await(0, "STATUS=Degraded: ")
 	})
 	t.Run("Redis is away", func(t *testing.T) {
-		w := harness.NewWorker(t, "redis://127.0.0.1:1/0", nil)
+		w := harness.NewWorker(t, "redis://127.0.0.1:"+harness.RefusingPort(t)+"/0", nil)
 		m := manage(t, w, filepath.Join(w.Dir, "notify"), time.Second)
 		w.Start("run", "-c", w.Config)
 		m.await(m.await(0, "READY=1"), "WATCHDOG=1")
