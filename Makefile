@@ -21,7 +21,8 @@ RULES          = $(wildcard metrics/rules/*.yaml)
 PACKAGES      ?= ./...
 # Modules of their own whose tests `make test` runs too, unless it is asked for some packages of this one.
 TEST_MODULES  := deploy/kubernetes/test
-TEST_TIMEOUT  ?= 13m
+# Of one package: go test kills it then, with every stack.
+TEST_TIMEOUT  ?= 10m
 FUZZ_TIME     ?= 20s
 
 .PHONY: help
@@ -44,11 +45,17 @@ test: ## run every test under the race detector; installs what they need with ap
 		--suite python:tests --suite scripts:tests -- \
 		-race -vet=off -timeout $(TEST_TIMEOUT) $(PACKAGES)
 
+.PHONY: test-long
+test-long: ## run the tests that take too long for every day, those named TestLong; at most 40 minutes
+	scripts/install-tools $(TEST_PROGRAMS)
+	RUNQY_TEST_REQUIRE=1 RUNQY_TEST_LONG=1 $(PYTHON) scripts/run_tests.py -- \
+		-race -timeout 40m -run '^TestLong' $(PACKAGES)
+
 .PHONY: e2e
 e2e: ## test what is seen and told: dashboard, alerts and Grafana's queries, in Chromium, Prometheus and Alertmanager
 	scripts/install-tools $(E2E_PROGRAMS)
 	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py -- \
-		-race -timeout $(TEST_TIMEOUT) -run '^Test(Dashboard|Alert|Grafana)' ./test
+		-race -timeout $(TEST_TIMEOUT) ./test/dashboard ./test/alerting
 
 .PHONY: docker-test
 docker-test: ## build the image and run deploy/compose.yaml on real containers; skipped where no Docker engine answers
@@ -78,7 +85,7 @@ fuzz: ## fuzz each target for FUZZ_TIME (20s)
 .PHONY: screenshots
 screenshots: ## take the pictures of docs/dashboard.md, of real workers under load, after 15 minutes of it
 	scripts/install-tools python3 redis-server chromium
-	RUNQY_TEST_REQUIRE=1 RUNQY_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -run '^TestDashboardScreenshots$$' -v -timeout 40m ./test
+	RUNQY_TEST_REQUIRE=1 RUNQY_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -run '^TestDashboardScreenshots$$' -v -timeout 40m ./test/dashboard
 
 .PHONY: bench
 bench: ## measure, with asynq for comparison; docs/benchmarks.md keeps the figures

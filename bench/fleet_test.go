@@ -53,14 +53,14 @@ func BenchmarkFleetRound(b *testing.B) {
 			defer client.Close()
 			pinger, err := rpc.NewClient(rpc.ClientOptions{Timeout: time.Minute})
 			if err != nil {
-				b.Fatal(err)
+				b.Fatalf("make a client: %v", err)
 			}
 			defer pinger.Close()
 			c := fleet.NewChecker(fleet.CheckerOptions{Registry: fleet.NewStore(client), Pinger: pinger, PingTimeout: time.Minute})
 			round := func() time.Duration {
 				began := time.Now()
 				if _, err := c.Round(b.Context()); err != nil {
-					b.Fatal(err)
+					b.Fatalf("a round of the checker: %v", err)
 				}
 				if free := c.Counts()["FREE"]; free != n {
 					b.Fatalf("%d of %d workers are free: %+v", free, n, c.Workers()[0])
@@ -152,14 +152,14 @@ func startPongs(b *testing.B) string {
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		b.Fatal(err)
+		b.Fatalf("open stdin of the answering process: %v", err)
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		b.Fatal(err)
+		b.Fatalf("open stdout of the answering process: %v", err)
 	}
 	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
+		b.Fatalf("start the answering process: %v", err)
 	}
 	b.Cleanup(func() {
 		_ = in.Close()
@@ -192,7 +192,7 @@ func enrol(b *testing.B, client *redis.Client, port string, n int) {
 		return nil
 	})
 	if err != nil {
-		b.Fatal(err)
+		b.Fatalf("enrol workers: %v", err)
 	}
 }
 
@@ -206,14 +206,14 @@ func startFleet(b *testing.B, redisURL string) (pid int, address string) {
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		b.Fatal(err)
+		b.Fatalf("find a free port: %v", err)
 	}
 	address = l.Addr().String()
 	_ = l.Close()
 	cmd := exec.Command(program, "fleet", "--redis", redisURL, "--listen", address)
 	cmd.Env = append(os.Environ(), "RUNQY_HEALTH_SOCKET="+filepath.Join(dir, "s"))
 	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
+		b.Fatalf("start the checker: %v", err)
 	}
 	b.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
@@ -249,13 +249,13 @@ func commandsOf(b *testing.B, client *redis.Client) int {
 	b.Helper()
 	info, err := client.Info(b.Context(), "stats").Result()
 	if err != nil {
-		b.Fatal(err)
+		b.Fatalf("INFO stats: %v", err)
 	}
 	_, rest, _ := strings.Cut(info, "total_commands_processed:")
 	number, _, _ := strings.Cut(rest, "\r\n")
 	n, err := strconv.Atoi(number)
 	if err != nil {
-		b.Fatal(err)
+		b.Fatalf("read total_commands_processed: %v", err)
 	}
 	return n
 }
@@ -268,7 +268,7 @@ func cpuOf(b *testing.B, pid int) time.Duration {
 	for _, f := range fields[11:13] { // utime and stime, counted from the state
 		n, err := strconv.Atoi(f)
 		if err != nil {
-			b.Fatal(err)
+			b.Fatalf("read the processor time: %v", err)
 		}
 		ticks += n
 	}
@@ -280,7 +280,7 @@ func residentOf(b *testing.B, pid int) int {
 	b.Helper()
 	n, err := strconv.Atoi(statOf(b, pid)[21])
 	if err != nil {
-		b.Fatal(err)
+		b.Fatalf("read the resident memory: %v", err)
 	}
 	return n * os.Getpagesize()
 }
@@ -293,7 +293,7 @@ func statOf(b *testing.B, pid int) []string {
 	}
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		b.Fatal(err)
+		b.Fatalf("read the state of a process: %v", err)
 	}
 	return strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 }

@@ -98,11 +98,11 @@ func runWorker(b *testing.B, program, redisURL, queue string, settings ...string
 	b.Helper()
 	dir := b.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "main.py"), []byte(echoFile), 0o600); err != nil {
-		b.Fatal(err)
+		b.Fatalf("write the handler: %v", err)
 	}
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
-		b.Fatal(err)
+		b.Fatalf("make the log file: %v", err)
 	}
 	cmd := exec.Command(program, "run", "--redis", redisURL)
 	cmd.Env = append(os.Environ(), "RUNQY_QUEUES="+queue, "RUNQY_PYTHON_DIR="+dir,
@@ -110,7 +110,7 @@ func runWorker(b *testing.B, program, redisURL, queue string, settings ...string
 	cmd.Env = append(cmd.Env, settings...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
+		b.Fatalf("start the worker: %v", err)
 	}
 	b.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
@@ -132,7 +132,7 @@ func startAsynq(b *testing.B, client *redis.Client, queue string) {
 		return client.Set(ctx, "asynq:result:"+id, t.Payload(), time.Hour).Err()
 	})
 	if err := server.Start(handler); err != nil {
-		b.Fatal(err)
+		b.Fatalf("start asynq's server: %v", err)
 	}
 	b.Cleanup(server.Shutdown)
 }
@@ -147,7 +147,7 @@ func latencies(b *testing.B, client *redis.Client, queue string, n int, gap time
 		id := fmt.Sprintf("%s-%d-%d", queue, i, time.Now().UnixNano())
 		begun := time.Now()
 		if _, err := producer.Enqueue(asynq.NewTask("echo", []byte(`{"n":1}`)), asynq.Queue(queue), asynq.TaskID(id)); err != nil {
-			b.Fatal(err)
+			b.Fatalf("enqueue: %v", err)
 		}
 		for client.Exists(b.Context(), "asynq:result:"+id).Val() == 0 {
 			if time.Since(begun) > 30*time.Second {
@@ -165,12 +165,12 @@ func monitor(b *testing.B, addr string, window time.Duration) []string {
 	b.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
-		b.Fatal(err)
+		b.Fatalf("connect to Redis: %v", err)
 	}
 	stop := time.AfterFunc(window, sync.OnceFunc(func() { _ = conn.Close() }))
 	defer stop.Stop()
 	if _, err := fmt.Fprint(conn, "MONITOR\r\n"); err != nil {
-		b.Fatal(err)
+		b.Fatalf("send MONITOR: %v", err)
 	}
 	var lines []string
 	for scanner := bufio.NewScanner(conn); scanner.Scan(); {

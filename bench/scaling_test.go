@@ -108,7 +108,7 @@ func idleWorkers(b *testing.B, workers int) {
 	producer := asynq.NewClientFromRedisClient(client)
 	for begun, i := time.Now(), 0; i < tasks; i++ {
 		if _, err := producer.Enqueue(asynq.NewTask("echo", []byte("1")), asynq.Queue("ours")); err != nil {
-			b.Fatal(err)
+			b.Fatalf("enqueue: %v", err)
 		}
 		time.Sleep(time.Until(begun.Add(time.Duration(i+1) * gap)))
 	}
@@ -134,7 +134,7 @@ func fill(b *testing.B, client *redis.Client, queue string, n, size int) {
 			producer := asynq.NewClientFromRedisClient(client)
 			for range n / producers {
 				if _, err := producer.Enqueue(asynq.NewTask("echo", payload), asynq.Queue(queue)); err != nil {
-					b.Error(err)
+					b.Errorf("enqueue: %v", err)
 					return
 				}
 			}

@@ -63,7 +63,7 @@ func (s *system) command(limit time.Duration, env []string, args ...string) (str
 func (s *system) up(t *testing.T) {
 	t.Helper()
 	if _, err := s.command(buildTime, nil, "up", "--build", "--detach"); err != nil {
-		t.Fatal(err)
+		t.Fatalf("start the services: %v", err)
 	}
 	s.find(t)
 	for _, c := range s.containers() {
@@ -275,7 +275,7 @@ func (s *system) testDegrade(t *testing.T) {
 // testExit has a worker end when its Python process does, and the engine start it again.
 func (s *system) testExit(t *testing.T) {
 	if _, err := s.command(buildTime, []string{"RUNQY_PYTHON_ON_CRASH=exit"}, "up", "--detach", "--no-deps", "worker-2"); err != nil {
-		t.Fatal(err)
+		t.Fatalf("start worker-2 again: %v", err)
 	}
 	s.find(t)
 	s.two.waitHealth(t, "healthy", 0)

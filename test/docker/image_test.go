@@ -24,7 +24,7 @@ func (e *engine) testImage(t *testing.T) {
 		Healthcheck *struct{ Test []string }
 	}
 	if err := json.Unmarshal([]byte(docker(t, "inspect", "--format", "{{json .Config}}", e.image)), &config); err != nil {
-		t.Fatal(err)
+		t.Fatalf("read the image's configuration: %v", err)
 	}
 	if config.User != "65532:65532" || config.StopSignal != "SIGTERM" || config.Healthcheck == nil {
 		t.Errorf("the image says %+v", config)
@@ -41,7 +41,7 @@ func (e *engine) testImage(t *testing.T) {
 	docker(t, "save", "--output", saved, e.image)
 	above, err := compressedAbove(saved, len(base))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("measure the layers: %v", err)
 	}
 	t.Logf("the image adds %.1f MiB, compressed, to its base", float64(above)/(1<<20))
 	if above > mostAbove {

@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	// patience bounds every wait. It is no statement about speed: a loaded machine is no reason to fail.
-	patience = 3 * time.Minute
-	pollTick = 250 * time.Millisecond
+	// waitTimeout bounds every wait. It asserts no speed: a loaded machine is no reason to fail.
+	waitTimeout = 3 * time.Minute
+	pollTick    = 250 * time.Millisecond
 	// commandTime bounds one docker command, and buildTime one that builds or makes images.
 	commandTime = 2 * time.Minute
 	buildTime   = 20 * time.Minute
@@ -121,7 +121,7 @@ func run(t *testing.T, limit time.Duration, name string, args ...string) string 
 	t.Helper()
 	out, err := tryRun(limit, name, args...)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("run %s: %v", name, err)
 	}
 	return out
 }
@@ -155,10 +155,10 @@ func tail(text string) string {
 	return text[max(0, len(text)-most):]
 }
 
-// eventually waits until check returns nil; it fails the test when patience is over.
+// eventually waits until check returns nil; it fails the test after waitTimeout.
 func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(waitTimeout)
 	for {
 		err := check()
 		if err == nil {
@@ -167,7 +167,7 @@ func eventually(t *testing.T, what string, check func() error) {
 		select {
 		case <-time.After(pollTick):
 		case <-deadline:
-			t.Fatalf("%s: not within %v: %v", what, patience, err)
+			t.Fatalf("%s: not within %v: %v", what, waitTimeout, err)
 		case <-interrupted:
 			t.Fatalf("%s: %v", what, errors.New("interrupted"))
 		}

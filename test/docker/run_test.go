@@ -57,7 +57,7 @@ func (e *engine) testRun(t *testing.T) {
 		"Dockerfile": dockerfile, "main.py": block(t, "README.md", "python"), "worker.yaml": block(t, "README.md", "yaml"),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
+			t.Fatalf("write %s: %v", name, err)
 		}
 	}
 	image := e.run + "-tasks"
@@ -82,7 +82,7 @@ func (e *engine) testDrain(t *testing.T) {
 	redis, network := e.startRedis(t)
 	app, err := filepath.Abs(filepath.Join(root, "deploy/app"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("the path of deploy/app: %v", err)
 	}
 	args := slices.Concat(hardened, []string{"--volume", app + ":/app:ro", "--env", "RUNQY_CONFIG=/app/worker.yaml",
 		"--env", "RUNQY_REDIS_URL=redis://redis:6379/0", "--env", "RUNQY_WORKER_ID=worker-1",
@@ -108,7 +108,7 @@ func block(t *testing.T, page, language string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, page))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("read %s: %v", page, err)
 	}
 	found := regexp.MustCompile("(?ms)^```" + language + "\n(.*?)^```").FindSubmatch(text)
 	if found == nil {

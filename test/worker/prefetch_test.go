@@ -1,0 +1,117 @@
+package worker
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/runqy/runqy-worker/internal/redistest"
+	"github.com/runqy/runqy-worker/test/harness"
+)
+
+// Synchronous handlers run in order, so a crash is charged to the oldest task alone; those behind it run untouched.
+func TestCrashChargesTheOldest(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	q := harness.NewQueue(t, server.Client)
+	w := harness.StartWorker(t, server.URL, harness.Settings{"worker.concurrency": 3})
+	pid := q.PythonPID(w.ID)
+	file := filepath.Join(t.TempDir(), "ran")
+	oldest := q.Enqueue("note", map[string]any{"file": file, "seconds": 600}, asynq.MaxRetry(0))
+	q.AwaitHeartbeat(w.ID, "active_task="+oldest)
+	harness.Eventually(t, "the handler has begun", func() error { return wantRuns(t, file, 1) })
+	behind := []string{
+		q.Enqueue("note", map[string]any{"file": file, "n": 1}, asynq.MaxRetry(0)),
+		q.Enqueue("note", map[string]any{"file": file, "n": 2}, asynq.MaxRetry(0)),
+	}
+	q.AwaitState(behind[1], asynq.TaskStateActive)
+	harness.Kill(t, pid, syscall.SIGKILL)
+	if info := q.AwaitState(oldest, asynq.TaskStateArchived); !strings.Contains(info.LastErr, "SIGKILL") {
+		t.Errorf("the running task is %s, want SIGKILL in its error", q.Describe(oldest))
+	}
+	for _, id := range behind {
+		q.AwaitState(id, asynq.TaskStatePending)
+		checkUntouched(t, q, id)
+	}
+	q.AwaitHeartbeat(w.ID, "status=degraded", "processed=1", "failed=1")
+	if out := w.Command("restart", w.ID); out.Code != 0 {
+		t.Fatalf("restart: %+v, want exit code 0", out)
+	}
+	if got := q.Result(behind[0]) + q.Result(behind[1]); got != "12" {
+		t.Errorf("results %s, want %s", got, "12")
+	}
+	// Those behind are given back one by one, so their order may change; each ran once, as if for the first time.
+	lines := harness.ReadLines(t, file)
+	want := []string{oldest + " 0", behind[0] + " 0", behind[1] + " 0"}
+	slices.Sort(lines)
+	if slices.Sort(want); !slices.Equal(lines, want) {
+		t.Errorf("ran %q, want %q", lines, want)
+	}
+	w.Stop()
+}
+
+// What waits behind a task that outlives the shutdown timeout is given back like it.
+func TestDrainGivesBackAll(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	q := harness.NewQueue(t, server.Client)
+	w := harness.StartWorker(t, server.URL, harness.Settings{"worker.concurrency": 3, "worker.shutdown_timeout": "500ms"})
+	q.PythonPID(w.ID)
+	var ids []string
+	for range 4 {
+		ids = append(ids, q.Enqueue("sleep", map[string]any{"seconds": 600}, asynq.MaxRetry(0)))
+	}
+	q.AwaitState(ids[2], asynq.TaskStateActive)
+	w.Stop()
+	for _, id := range ids {
+		q.AwaitState(id, asynq.TaskStatePending)
+		checkUntouched(t, q, id)
+	}
+}
+
+func checkUntouched(t *testing.T, q *harness.Queue, id string) {
+	t.Helper()
+	info, err := q.Inspector.GetTaskInfo(harness.QueueName, id)
+	if err != nil {
+		t.Fatalf("look up task %s: %v", id, err)
+	}
+	if info.Retried != 0 || info.LastErr != "" {
+		t.Errorf("task %s is %s, want no retry and no error", id, q.Describe(id))
+	}
+}
+
+// Asynchronous tasks run side by side, and all of them are in the heartbeat.
+func TestAsyncTasksRunConcurrently(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	q := harness.NewQueue(t, server.Client)
+	w := harness.StartWorker(t, server.URL, harness.Settings{"python.command": []string{"python3", harness.TaskFile(t, "async.py")}, "worker.concurrency": 10})
+	pid := q.PythonPID(w.ID)
+	var ids []string
+	for range 10 {
+		ids = append(ids, q.Enqueue("wait", map[string]any{"seconds": 600, "file": "/dev/null"}, asynq.MaxRetry(1)))
+	}
+	q.AwaitHeartbeat(w.ID, "active_task="+ids[0], "state=BUSY")
+	harness.Eventually(t, "all tasks are in the heartbeat", func() error {
+		list := q.Heartbeat(w.ID)["active_tasks"]
+		for _, id := range ids {
+			if !strings.Contains(list, id) {
+				return harness.NotYet(w, "active_tasks is %s", list)
+			}
+		}
+		return nil
+	})
+	w.AwaitMetric("runqy_worker_active_tasks", "10")
+	harness.Kill(t, pid, syscall.SIGKILL)
+	for _, id := range ids { // all of them were running
+		if info := q.AwaitState(id, asynq.TaskStateRetry); !strings.Contains(info.LastErr, "SIGKILL") {
+			t.Errorf("task %s is %s, want SIGKILL in its error", id, q.Describe(id))
+		}
+	}
+	w.AwaitMetric("runqy_worker_active_tasks", "0")
+	w.Stop()
+}
