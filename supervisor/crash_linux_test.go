@@ -31,7 +31,7 @@ func TestCrashCauses(t *testing.T) {
 			if got := r.do(task("t", 1)); !errors.As(got.err, &crash) {
 				t.Fatalf("Do: %v", got.err)
 			}
-			if crash.Cause != tc.cause || !strings.Contains(crash.Evidence, tc.evidence) {
+			if crash.Cause != tc.cause || !strings.Contains(crash.Evidence.Text(), tc.evidence) {
 				t.Errorf("crash: %+v", crash)
 			}
 			r.awaitStatus(StatusDegraded)
@@ -66,9 +66,9 @@ func TestStartupFailures(t *testing.T) {
 		want    []string
 	}{
 		{"never ready", childCommand("never_ready.py"), 1500 * time.Millisecond, []string{"not ready within", "loading the model"}},
-		{"says error", childCommand("error_ready.py"), patience, []string{"cannot load the model", "no module named torch"}},
-		{"exits", childCommand("exits_code.py", "4", "--at-once"), patience, []string{"exit status 4", "something went wrong"}},
-		{"not there", []string{"/does/not/exist"}, patience, []string{"/does/not/exist", "no such file"}},
+		{"says error", childCommand("error_ready.py"), testTimeout, []string{"cannot load the model", "no module named torch"}},
+		{"exits", childCommand("exits_code.py", "4", "--at-once"), testTimeout, []string{"exit status 4", "something went wrong"}},
+		{"not there", []string{"/does/not/exist"}, testTimeout, []string{"/does/not/exist", "no such file"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -77,8 +77,8 @@ func TestStartupFailures(t *testing.T) {
 			r := start(t, o)
 			s := r.awaitStatus(StatusDegraded)
 			for _, want := range tc.want {
-				if !strings.Contains(s.Reason, want) {
-					t.Errorf("reason lacks %q: %s", want, s.Reason)
+				if !strings.Contains(s.Reason.Text(), want) {
+					t.Errorf("reason lacks %q: %s", want, s.Reason.Text())
 				}
 			}
 			if crashed, _ := r.causes(); fmt.Sprint(crashed) != "[startup]" {
@@ -127,7 +127,7 @@ func TestCharging(t *testing.T) {
 			if got := r.receive(first); !errors.As(got.err, &crash) {
 				t.Fatalf("the oldest: %v", got.err)
 			}
-			if crash.Cause != CauseSignal || !strings.Contains(crash.Evidence, "SIGSEGV") || !strings.Contains(crash.Evidence, "about to crash") {
+			if crash.Cause != CauseSignal || !strings.Contains(crash.Evidence.Text(), "SIGSEGV") || !strings.Contains(crash.Evidence.Text(), "about to crash") {
 				t.Errorf("crash: %+v", crash)
 			}
 			got := r.receive(second)
@@ -152,7 +152,7 @@ func TestEvidenceIsOfTheTaskThatRan(t *testing.T) {
 		r.receive(first)
 		r.receive(second)
 		var crash *CrashError
-		if got := r.do(task("last", said)); !errors.As(got.err, &crash) || crash.Evidence != want {
+		if got := r.do(task("last", said)); !errors.As(got.err, &crash) || crash.Evidence.Text() != want {
 			t.Errorf("%q: %v", said, got.err)
 		}
 		if s := r.awaitStatus(StatusDegraded); !strings.Contains(strings.Join(s.Stderr, "\n"), "ZeroDivisionError") {
@@ -185,21 +185,21 @@ func TestKillIsSeenAtOnce(t *testing.T) {
 	a := r.send(context.Background(), task("t", map[string]any{"sleep": 3600}))
 	r.inFlight(1)
 	// The task must have been read, or nobody would be charged.
-	c, _, _, _ := r.gate.look()
-	eventually(t, "the request is read", func() bool { return c.in.sent() > 0 && unread(c.in.f) == 0 })
+	c, _, _, _ := r.gate.current()
+	eventually(t, "the request is read", func() bool { return c.in.Sent() > 0 && c.process.Unread() == 0 })
 	changed := r.Changed()
 	kill(t, r.Snapshot().PID, syscall.SIGKILL)
 	select {
 	case <-changed:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("no change")
 	}
 	if s := r.Snapshot(); s.Healthy {
 		t.Errorf("healthy after the kill: %+v", s)
 	}
 	var crash *CrashError
-	if got := r.receive(a); !errors.As(got.err, &crash) || !strings.Contains(crash.Evidence, "SIGKILL") ||
-		!strings.Contains(crash.Evidence, "not sent by the worker") {
+	if got := r.receive(a); !errors.As(got.err, &crash) || !strings.Contains(crash.Evidence.Text(), "SIGKILL") ||
+		!strings.Contains(crash.Evidence.Text(), "not sent by the worker") {
 		t.Errorf("Do: %v", got.err)
 	}
 }
@@ -213,8 +213,8 @@ func TestPolicyRestartRestartsThenTrips(t *testing.T) {
 	if s.Crashes != 4 || s.Restarts != 3 {
 		t.Errorf("with 3 restarts allowed: %d crashes, %d restarts", s.Crashes, s.Restarts)
 	}
-	if !strings.Contains(s.Reason, "more than 3 crashes") || !strings.Contains(s.Reason, "exit status 7") {
-		t.Errorf("reason: %s", s.Reason)
+	if !strings.Contains(s.Reason.Text(), "more than 3 crashes") || !strings.Contains(s.Reason.Text(), "exit status 7") {
+		t.Errorf("reason: %s", s.Reason.Text())
 	}
 	if _, restarts := r.causes(); fmt.Sprint(restarts) != "[crash crash crash]" {
 		t.Errorf("events: %v", restarts)
@@ -262,7 +262,7 @@ func TestPolicyExit(t *testing.T) {
 		if !errors.Is(err, ErrCrashed) || !strings.Contains(err.Error(), "exit status 5") {
 			t.Errorf("Run: %v", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("Run goes on")
 	}
 }
@@ -270,7 +270,7 @@ func TestPolicyExit(t *testing.T) {
 func TestRunContextKills(t *testing.T) {
 	t.Parallel()
 	o := testOptions("ignores_sigterm.py")
-	o.StopTimeout = 10 * patience
+	o.StopTimeout = 10 * testTimeout
 	r := startReady(t, o)
 	pid := r.Snapshot().PID
 	a := r.send(context.Background(), task("t", 1))

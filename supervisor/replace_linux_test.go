@@ -286,7 +286,7 @@ func TestStress(t *testing.T) {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i%40)*time.Millisecond)
 				if i%3 != 0 {
 					cancel()
-					ctx, cancel = context.WithTimeout(context.Background(), patience)
+					ctx, cancel = context.WithTimeout(context.Background(), testTimeout)
 				}
 				want := fmt.Sprintf("%d", g*1_000_000+i)
 				reply, err := r.Do(ctx, task("t"+want, g*1_000_000+i))
@@ -315,7 +315,7 @@ func TestStress(t *testing.T) {
 			before := done.Load()
 			eventually(t, "tasks are done", func() bool { return done.Load() > before+20 || r.Snapshot().Status != StatusRunning })
 			if i%3 == 0 {
-				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 				if err := r.Restart(ctx, RestartManual); err != nil && !errors.Is(err, ErrCrashed) {
 					t.Errorf("Restart: %v", err)
 				}

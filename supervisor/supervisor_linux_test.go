@@ -52,9 +52,9 @@ func TestEchoBothProtocols(t *testing.T) {
 func TestStopEndsAnIdleProcessAtOnce(t *testing.T) {
 	t.Parallel()
 	o := testOptions("echo_v2.py")
-	o.StopTimeout = 2 * patience // so that a return in time means it went by itself
+	o.StopTimeout = 2 * testTimeout // so that a return in time means it went by itself
 	r := startReady(t, o)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	if err := r.Stop(ctx); err != nil || ctx.Err() != nil {
 		t.Fatalf("stop: %v, %v", err, ctx.Err())
@@ -115,7 +115,7 @@ func TestStopKillsWhatIgnoresSIGTERM(t *testing.T) {
 func TestStopNow(t *testing.T) {
 	t.Parallel()
 	o := testOptions("ignores_sigterm.py")
-	o.StopTimeout = 10 * patience
+	o.StopTimeout = 10 * testTimeout
 	r := startReady(t, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -132,12 +132,12 @@ func TestCrashDegradesAndRestartHeals(t *testing.T) {
 	if !errors.As(got.err, &crash) {
 		t.Fatalf("Do: %v", got.err)
 	}
-	if crash.Cause != CauseExit || !strings.Contains(crash.Evidence, "exit status 3") ||
-		!strings.Contains(crash.Evidence, "something went wrong") {
+	if crash.Cause != CauseExit || !strings.Contains(crash.Evidence.Text(), "exit status 3") ||
+		!strings.Contains(crash.Evidence.Text(), "something went wrong") {
 		t.Errorf("crash: %+v", crash)
 	}
 	s := r.awaitStatus(StatusDegraded)
-	if s.Healthy || s.PID != 0 || s.Crashes != 1 || !strings.Contains(s.Reason, "exit status 3") {
+	if s.Healthy || s.PID != 0 || s.Crashes != 1 || !strings.Contains(s.Reason.Text(), "exit status 3") {
 		t.Errorf("degraded: %+v", s)
 	}
 	if _, err := r.Do(context.Background(), task("t2", 1)); !errors.Is(err, ErrNotRun) {
@@ -158,12 +158,12 @@ func TestCrashDegradesAndRestartHeals(t *testing.T) {
 func TestStopWhileStarting(t *testing.T) {
 	t.Parallel()
 	o := testOptions("never_ready.py")
-	o.StopTimeout = 2 * patience // SIGTERM must do
+	o.StopTimeout = 2 * testTimeout // SIGTERM must do
 	r := start(t, o)
 	r.await("started", func(s Snapshot) bool { return s.PID > 0 })
 	restarting := make(chan error, 1)
 	go func() { restarting <- r.Restart(context.Background(), RestartManual) }()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	if err := r.Stop(ctx); err != nil || ctx.Err() != nil {
 		t.Errorf("stop: %v, %v", err, ctx.Err())
@@ -199,13 +199,13 @@ func TestWrappedCommand(t *testing.T) {
 	o := testOptions("")
 	o.Command = []string{"sh", "-c", strings.Join(childCommand("echo_v2.py"), " ") + "; exit $?"}
 	r := startReady(t, o)
-	c, _, _, _ := r.gate.look()
+	c, _, _, _ := r.gate.current()
 	s := r.Snapshot()
-	if s.PID == c.pid || lookup(s.PID).parent != c.pid {
-		t.Errorf("pid %d, the shell is %d", s.PID, c.pid)
+	if s.PID == c.process.PID || processStat(s.PID).PPID != c.process.PID {
+		t.Errorf("pid %d, want a child of the shell, which is %d", s.PID, c.process.PID)
 	}
 	kill(t, s.PID, syscall.SIGKILL)
-	if s = r.awaitStatus(StatusDegraded); s.Healthy || alive(c.pid) {
+	if s = r.awaitStatus(StatusDegraded); s.Healthy || alive(c.process.PID) {
 		t.Errorf("%+v", s)
 	}
 }
@@ -216,10 +216,11 @@ func TestIllegalTransitionEndsRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := newOwner(s)
-	o.to(StatusDegraded, "a bug")
+	l := newLoop(s.opts, s.gate, s.snapshots, s.mailbox)
+	l.to(StatusDegraded, because("a bug"))
+	l.endOnIllegalTransition()
 	var illegal *TransitionError
-	if !errors.As(o.fatal, &illegal) || !o.finished || o.m.status != StatusStopped {
-		t.Errorf("%v, finished %v, state %s", o.fatal, o.finished, o.m.status)
+	if !errors.As(l.fatal, &illegal) || !l.finished || l.state.status != StatusStopped {
+		t.Errorf("%v, finished %v, state %s; want a TransitionError and a loop that has stopped", l.fatal, l.finished, l.state.status)
 	}
 }

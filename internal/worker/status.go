@@ -39,7 +39,7 @@ func (s *status) process() health.Process {
 	snap := s.supervisor.Snapshot()
 	p := health.Process{Healthy: snap.Healthy, Status: statusOf(snap, draining)}
 	if !p.Healthy {
-		p.Reason = snap.Reason
+		p.Reason = snap.Reason.Text()
 	}
 	return p
 }
