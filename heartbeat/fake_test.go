@@ -5,13 +5,10 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
 )
-
-func itoa(n int) string { return strconv.Itoa(n) }
 
 func mustIdentity(t *testing.T) Identity {
 	t.Helper()

@@ -133,14 +133,14 @@ func (c *child) cancel(e *entry) {
 	}
 }
 
-// closeRequests refuses further requests and returns how many are in flight and how many of those are overdue. When some
-// are not, eventIdle is posted once all are.
+// closeRequests refuses further requests and returns how many are in flight and how many of those are overdue. When
+// some are not, eventIdle is posted once all are.
 func (c *child) closeRequests() (inFlight, overdue int) {
 	return c.requests.close(func() { c.post(event{kind: eventIdle, child: c}) })
 }
 
-// evidence adds the last lines of stderr to what is known of a crash. While requests are in flight, lines that were written
-// before the oldest of them began are of other requests, and would lead a reader astray.
+// evidence adds the last lines of stderr to what is known of a crash. While requests are in flight, lines that were
+// written before the oldest of them began are of other requests, and would lead a reader astray.
 func (c *child) evidence(text string) status.Reason {
 	before, running := c.requests.linesBeforeRunning(c.sync())
 	evidence := status.NewReason(text, c.tail.since(before))

@@ -18,8 +18,8 @@ func (l *loop) fail(cause, evidence string) {
 	l.child.process.Kill()
 }
 
-// onPipeClosed: a process that closes its end of a pipe usually exits, and then its exit is the cause; it has exitTimeout
-// for that.
+// onPipeClosed: a process that closes its end of a pipe usually exits, and then its exit is the cause; it has
+// exitTimeout for that.
 func (l *loop) onPipeClosed(cause, evidence string) {
 	if l.ending != nil {
 		return

@@ -32,11 +32,11 @@ func TestCrashCauses(t *testing.T) {
 				t.Fatalf("Do: %v", got.err)
 			}
 			if crash.Cause != tc.cause || !strings.Contains(crash.Evidence.Text(), tc.evidence) {
-				t.Errorf("crash: %+v", crash)
+				t.Errorf("crash: %+v, want cause %s and evidence %q", crash, tc.cause, tc.evidence)
 			}
 			r.awaitStatus(StatusDegraded)
 			if crashed, _ := r.causes(); fmt.Sprint(crashed) != "["+tc.cause+"]" {
-				t.Errorf("events: %v", crashed)
+				t.Errorf("events: %v, want %s", crashed, tc.cause)
 			}
 		})
 	}
@@ -49,11 +49,11 @@ func TestClosedStdinIsACrash(t *testing.T) {
 	got := r.do(task("t", 1))
 	// Nothing of the line was read, so nobody is charged.
 	if errors.As(got.err, &crash) || !errors.Is(got.err, ErrNotRun) {
-		t.Errorf("Do: %v", got.err)
+		t.Errorf("Do: %v, want not run and no crash", got.err)
 	}
 	r.awaitStatus(StatusDegraded)
 	if crashed, _ := r.causes(); fmt.Sprint(crashed) != "["+CauseProtocol+"]" {
-		t.Errorf("events: %v", crashed)
+		t.Errorf("events: %v, want %s", crashed, CauseProtocol)
 	}
 }
 
@@ -82,7 +82,7 @@ func TestStartupFailures(t *testing.T) {
 				}
 			}
 			if crashed, _ := r.causes(); fmt.Sprint(crashed) != "[startup]" {
-				t.Errorf("events: %v", crashed)
+				t.Errorf("events: %v, want startup", crashed)
 			}
 			if err := r.Restart(context.Background(), RestartManual); !errors.Is(err, ErrCrashed) {
 				t.Errorf("a restart that fails again says %v", err)
@@ -98,16 +98,15 @@ func TestSlowStartIsAwaited(t *testing.T) {
 		t.Errorf("healthy while starting: %+v", s)
 	}
 	if got := r.do(task("early", 1)); !errors.Is(got.err, ErrNotRun) {
-		t.Errorf("Do while starting: %v", got.err)
+		t.Errorf("Do while starting: %v, want not run", got.err)
 	}
 	r.awaitStatus(StatusRunning)
 	if got := r.do(task("t", 7)); got.err != nil || string(got.Result) != "7" {
-		t.Errorf("Do: %+v", got)
+		t.Errorf("Do: %+v, want 7", got)
 	}
 }
 
-// Two tasks are with the process when it dies; which of them pays depends on
-// the handlers.
+// Two tasks are with the process when it dies; which of them pays depends on the handlers.
 func TestCharging(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -128,7 +127,7 @@ func TestCharging(t *testing.T) {
 				t.Fatalf("the oldest: %v", got.err)
 			}
 			if crash.Cause != CauseSignal || !strings.Contains(crash.Evidence.Text(), "SIGSEGV") || !strings.Contains(crash.Evidence.Text(), "about to crash") {
-				t.Errorf("crash: %+v", crash)
+				t.Errorf("crash: %+v, want SIGSEGV and the line on stderr", crash)
 			}
 			got := r.receive(second)
 			if charged := errors.As(got.err, &crash); charged != (tc.charged == 2) || !charged && !errors.Is(got.err, ErrNotRun) {
@@ -141,19 +140,19 @@ func TestCharging(t *testing.T) {
 // What earlier tasks have written is no evidence against the one that ran.
 func TestEvidenceIsOfTheTaskThatRan(t *testing.T) {
 	t.Parallel()
-	for said, want := range map[string]string{
+	for words, want := range map[string]string{
 		"":             "exit status 3; it wrote nothing to stderr since the task began",
 		"out of luck!": "exit status 3; its last lines on stderr:\nout of luck!",
 	} {
 		r := startReady(t, testOptions("blames_another.py"))
 		first := r.send(context.Background(), task("first", ""))
-		r.await("the first task's words", func(s Snapshot) bool { return len(s.Stderr) == 1 })
+		r.await("the first task's line", func(s Snapshot) bool { return len(s.Stderr) == 1 })
 		second := r.send(context.Background(), task("second", ""))
 		r.receive(first)
 		r.receive(second)
 		var crash *CrashError
-		if got := r.do(task("last", said)); !errors.As(got.err, &crash) || crash.Evidence.Text() != want {
-			t.Errorf("%q: %v", said, got.err)
+		if got := r.do(task("last", words)); !errors.As(got.err, &crash) || crash.Evidence.Text() != want {
+			t.Errorf("a task that writes %q: %v, want evidence %q", words, got.err, want)
 		}
 		if s := r.awaitStatus(StatusDegraded); !strings.Contains(strings.Join(s.Stderr, "\n"), "ZeroDivisionError") {
 			t.Errorf("what was written is gone: %q", s.Stderr)
@@ -200,7 +199,7 @@ func TestKillIsSeenAtOnce(t *testing.T) {
 	var crash *CrashError
 	if got := r.receive(a); !errors.As(got.err, &crash) || !strings.Contains(crash.Evidence.Text(), "SIGKILL") ||
 		!strings.Contains(crash.Evidence.Text(), "not sent by the worker") {
-		t.Errorf("Do: %v", got.err)
+		t.Errorf("Do: %v, want a SIGKILL that the worker did not send", got.err)
 	}
 }
 
@@ -214,10 +213,10 @@ func TestPolicyRestartRestartsThenTrips(t *testing.T) {
 		t.Errorf("with 3 restarts allowed: %d crashes, %d restarts", s.Crashes, s.Restarts)
 	}
 	if !strings.Contains(s.Reason.Text(), "more than 3 crashes") || !strings.Contains(s.Reason.Text(), "exit status 7") {
-		t.Errorf("reason: %s", s.Reason.Text())
+		t.Errorf("reason: %s, want the limit and the exit status", s.Reason.Text())
 	}
 	if _, restarts := r.causes(); fmt.Sprint(restarts) != "[crash crash crash]" {
-		t.Errorf("events: %v", restarts)
+		t.Errorf("events: %v, want three restarts after a crash", restarts)
 	}
 }
 
@@ -228,7 +227,7 @@ func TestPolicyRestartCoversStartup(t *testing.T) {
 	o.Restart.Max = 1
 	r := start(t, o)
 	if s := r.awaitStatus(StatusDegraded); s.Crashes != 2 || s.Restarts != 1 {
-		t.Errorf("%+v", s)
+		t.Errorf("with 1 restart allowed: %d crashes, %d restarts; want 2 and 1", s.Crashes, s.Restarts)
 	}
 }
 
@@ -241,10 +240,10 @@ func TestRestartCutsTheBackoffShort(t *testing.T) {
 	r.do(task("t", 1))
 	r.await("waiting for the backoff", func(s Snapshot) bool { return s.Status == StatusRestarting && !s.Healthy })
 	if err := r.Restart(context.Background(), RestartManual); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Restart: %v", err)
 	}
 	if s := r.Snapshot(); s.Status != StatusRunning {
-		t.Errorf("%+v", s)
+		t.Errorf("after Restart: %+v, want running", s)
 	}
 }
 
@@ -255,12 +254,12 @@ func TestPolicyExit(t *testing.T) {
 	r := startReady(t, o)
 	var crash *CrashError
 	if got := r.do(task("t", 1)); !errors.As(got.err, &crash) {
-		t.Errorf("Do: %v", got.err)
+		t.Errorf("Do: %v, want a crash", got.err)
 	}
 	select {
 	case err := <-r.err:
 		if !errors.Is(err, ErrCrashed) || !strings.Contains(err.Error(), "exit status 5") {
-			t.Errorf("Run: %v", err)
+			t.Errorf("Run: %v, want ErrCrashed and the exit status", err)
 		}
 	case <-time.After(testTimeout):
 		t.Fatal("Run goes on")
@@ -277,10 +276,10 @@ func TestRunContextKills(t *testing.T) {
 	r.inFlight(1)
 	r.cancel()
 	if got := r.receive(a); !errors.Is(got.err, ErrStopped) {
-		t.Errorf("Do: %v", got.err)
+		t.Errorf("Do: %v, want ErrStopped", got.err)
 	}
 	if err := <-r.err; err != nil {
-		t.Errorf("Run: %v", err)
+		t.Errorf("Run: %v, want nil", err)
 	}
 	if alive(pid) {
 		t.Error("the process is alive after Run")
@@ -298,13 +297,13 @@ func TestDrainLetsRequestsFinish(t *testing.T) {
 		t.Errorf("draining: %+v", s)
 	}
 	if got := r.do(task("late", 1)); !errors.Is(got.err, ErrNotRun) {
-		t.Errorf("Do while draining: %v", got.err)
+		t.Errorf("Do while draining: %v, want not run", got.err)
 	}
 	if err := r.Restart(context.Background(), RestartManual); !errors.Is(err, ErrNoRestart) {
-		t.Errorf("Restart while draining: %v", err)
+		t.Errorf("Restart while draining: %v, want ErrNoRestart", err)
 	}
 	if got := r.receive(a); got.err != nil || string(got.Result) != `"slept"` {
-		t.Errorf("in flight: %+v", got)
+		t.Errorf("in flight: %+v, want an answer", got)
 	}
 }
 
@@ -319,6 +318,6 @@ func TestCrashWhileDraining(t *testing.T) {
 	kill(t, pid, syscall.SIGKILL)
 	s := r.await("crash noticed", func(s Snapshot) bool { return s.Crashes == 1 })
 	if s.Status != StatusDraining || s.Healthy || s.Restarts != 0 {
-		t.Errorf("%+v", s)
+		t.Errorf("after the crash: %+v, want draining, unhealthy and not restarted", s)
 	}
 }

@@ -62,8 +62,8 @@ func (e *CrashError) Error() string {
 	return fmt.Sprintf("the Python process crashed (%s) while this task was running: %s", e.Cause, e.Evidence.Text())
 }
 
-// ReplacedError says that the task was past its deadline, did not react to being cancelled, and was killed by replacing the
-// process.
+// ReplacedError says that the task was past its deadline, did not react to being cancelled, and was killed by replacing
+// the process.
 type ReplacedError struct {
 	Cause string // one of the Restart constants
 }

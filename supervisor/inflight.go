@@ -49,8 +49,8 @@ func newInFlightTable(maxTasks int, t *outputTail) *inFlightTable {
 	return &inFlightTable{tail: t, entries: map[string]*list.Element{}, order: list.New(), max: maxTasks}
 }
 
-// add registers a request and hands its line to write while the order is held. full reports that it was the last one that
-// this process may take.
+// add registers a request and hands its line to write while the order is held. full reports that it was the last one
+// that this process may take.
 func (t *inFlightTable) add(r Request, write func() int64) (e *entry, full bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -133,9 +133,9 @@ func (t *inFlightTable) oldest() string {
 	return ""
 }
 
-// linesBeforeRunning returns how many lines of stderr the process had written when the request that runs now began, or the
-// oldest of those that do: these lines are of earlier ones. One that runs in the order of the requests began when the one
-// before it was answered. false: there is no request.
+// linesBeforeRunning returns how many lines of stderr the process had written when the request that runs now began, or
+// the oldest of those that do: these lines are of earlier ones. One that runs in the order of the requests began when
+// the one before it was answered. false: there is no request.
 func (t *inFlightTable) linesBeforeRunning(inOrder bool) (count int64, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -165,8 +165,8 @@ func (t *inFlightTable) markOverdue(e *entry) (inFlight, oldest bool) {
 	return true, t.order.Front() == element
 }
 
-// close refuses further requests and returns how many are in flight and how many of those are overdue. When some are not,
-// idle is called once all are.
+// close refuses further requests and returns how many are in flight and how many of those are overdue. When some are
+// not, idle is called once all are.
 func (t *inFlightTable) close(idle func()) (inFlight, overdue int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -83,7 +83,7 @@ type replacement struct {
 }
 
 func newLoop(o Options, g *gate, p *publisher, m *mailbox) *loop {
-	l := &loop{opts: o, log: o.Logger, gate: g, snapshots: p, mailbox: m}
+	l := &loop{opts: o, log: ownLogger(o.Logger), gate: g, snapshots: p, mailbox: m}
 	l.state = newMachine(time.Now())
 	l.breaker = breaker{policy: o.Restart}
 	l.guardian = proc.NewGuardian(o.Guardian, l.log)
@@ -137,8 +137,8 @@ func (l *loop) run(ctx context.Context) error {
 	}
 }
 
-// endOnIllegalTransition kills the process and ends Run after a transition that the state diagram does not have: that is a
-// bug.
+// endOnIllegalTransition kills the process and ends Run after a transition that the state diagram does not have: that
+// is a bug.
 func (l *loop) endOnIllegalTransition() {
 	if l.illegal != nil && l.fatal == nil {
 		l.fatal = l.illegal

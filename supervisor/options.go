@@ -56,7 +56,9 @@ type Options struct {
 	// Guardian is the argv of a program that calls RunGuardian; empty: none.
 	Guardian []string
 
-	Logger *slog.Logger // nil: nothing is logged. The attribute component is added
+	// Logger gets what the supervisor logs, with component=supervisor, and what the process writes, with its origin
+	// (stdout, stderr or log). nil: nothing is logged.
+	Logger *slog.Logger
 	Events Events
 }
 

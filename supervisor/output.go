@@ -18,13 +18,15 @@ const (
 	maxQueuedBytes = 4 << 20
 )
 
-// The values of the attribute origin: where a line comes from.
+// The values of the attribute origin: where the process has written a line.
 const (
-	originStdout     = "stdout"
-	originStderr     = "stderr"
-	originLog        = "log"        // a log report
-	originSupervisor = "supervisor" // what we say about a line
+	originStdout = "stdout"
+	originStderr = "stderr"
+	originLog    = "log" // a log report
 )
+
+// ownLogger is the logger for what the supervisor says itself.
+func ownLogger(log *slog.Logger) *slog.Logger { return log.With("component", "supervisor") }
 
 // outputTail keeps the last lines of stderr, bounded in number and size.
 type outputTail struct {
@@ -80,13 +82,13 @@ func (t *outputTail) since(count int64) []string {
 type logLine struct {
 	level  slog.Level
 	msg    string
-	origin string
+	origin string // empty: the supervisor's own line
 	attrs  []slog.Attr
 	extra  int // bytes that attrs hold besides names of ours
 }
 
-// logQueue stands between the process' output and the log: a log that is
-// slower than the process loses lines, counted, and never holds it up.
+// logQueue stands between the process' output and the log: a log that is slower than the process loses lines, counted,
+// and never holds it up.
 type logQueue struct {
 	wake wakeup.Signal // of run
 
@@ -122,16 +124,21 @@ func (q *logQueue) close() {
 
 // run logs until close; ctx only carries values to the log's handler.
 func (q *logQueue) run(ctx context.Context, log *slog.Logger) {
+	own := ownLogger(log)
 	for range q.wake.C() {
 		q.mu.Lock()
 		lines, dropped, closed := q.lines, q.dropped, q.closed
 		q.lines, q.bytes, q.dropped = nil, 0, 0
 		q.mu.Unlock()
 		for _, l := range lines {
+			if l.origin == "" {
+				own.LogAttrs(ctx, l.level, l.msg, l.attrs...)
+				continue
+			}
 			log.LogAttrs(ctx, l.level, l.msg, append([]slog.Attr{slog.String("origin", l.origin)}, l.attrs...)...)
 		}
 		if dropped > 0 {
-			log.Warn("python process output dropped", slog.Int("lines", dropped))
+			own.Warn("python process output dropped", slog.Int("lines", dropped))
 		}
 		if closed {
 			return

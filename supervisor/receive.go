@@ -56,8 +56,8 @@ func (c *child) receive(line []byte) {
 	}
 }
 
-// receiveTooLong fails the task that a too long line answers: the one that it names, or with synchronous handlers the one
-// that was running.
+// receiveTooLong fails the task that a too long line answers: the one that it names, or with synchronous handlers the
+// one that was running.
 func (c *child) receiveTooLong(line wire.Line) {
 	id, ok := wire.FindTaskID(line.Data)
 	if !ok && c.sync() && !wire.IsReport(line.Data) && c.ready.Load() != nil {
@@ -85,7 +85,11 @@ func (c *child) logOutput(line []byte) {
 
 // warn logs what is wrong with a line of the process.
 func (c *child) warn(message string, attrs ...slog.Attr) {
-	c.logs.put(logLine{level: slog.LevelWarn, msg: message, origin: originSupervisor, attrs: attrs})
+	l := logLine{level: slog.LevelWarn, msg: message, attrs: attrs}
+	for _, a := range attrs {
+		l.extra += len(a.Value.String())
+	}
+	c.logs.put(l)
 }
 
 // reportProgress tells the caller of Do how far its task has come.
@@ -95,10 +99,11 @@ func (c *child) reportProgress(r wire.Report) {
 	}
 }
 
-// logReport puts a line into the log under our own names; the process' names stand in a group, where they cannot be taken
-// for ours.
+// logReport puts a line into the log under our own names; the process' names stand in a group, where they cannot be
+// taken for ours.
 //
-// The line is also among the last of stderr: what the process wrote before it died is evidence, whichever way it wrote it.
+// The line is also among the last of stderr: what the process wrote before it died is evidence, whichever way it wrote
+// it.
 func (c *child) logReport(r wire.Report) {
 	if !c.log.Enabled(context.Background(), r.Level) {
 		return

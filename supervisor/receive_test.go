@@ -51,9 +51,9 @@ func TestProgressAndLogLinesOfTasks(t *testing.T) {
 		t.Errorf("a task without Progress: %v, want no error", got.err)
 	}
 	for _, want := range []string{
-		`level=ERROR msg="no weights" component=supervisor origin=log queue=gpu type=train task_id=a logger=my.app fields.msg=forged fields.n=7 fields.task_id=forged`,
-		`level=INFO msg=afterwards component=supervisor origin=log task_id=gone`,
-		`level=INFO msg=loaded component=supervisor origin=log fields.seconds=1.5`,
+		`level=ERROR msg="no weights" origin=log queue=gpu type=train task_id=a logger=my.app fields.msg=forged fields.n=7 fields.task_id=forged`,
+		`level=INFO msg=afterwards origin=log task_id=gone`,
+		`level=INFO msg=loaded origin=log fields.seconds=1.5`,
 		`broken`,
 	} {
 		eventually(t, "the log has "+want, func() bool { return strings.Contains(r.log.String(), want) })
@@ -76,7 +76,7 @@ func TestVersion1KnowsNoReports(t *testing.T) {
 		t.Errorf("%v, progress %v; want no error and no progress", got.err, p.fractions)
 	}
 	eventually(t, "the line is logged as it is", func() bool {
-		return strings.Contains(r.log.String(), `msg="{\"log\":{\"message\":\"mine\"}}" component=supervisor origin=stdout`)
+		return strings.Contains(r.log.String(), `msg="{\"log\":{\"message\":\"mine\"}}" origin=stdout`)
 	})
 }
 

@@ -30,8 +30,8 @@ func (l *loop) restart(r restart) {
 	// Otherwise a process is starting, or about to: wait for it.
 }
 
-// replace begins a planned replacement: no new requests, and when all that is in flight is answered or overdue (or limit is
-// over; 0: no limit) the process is ended and another started.
+// replace begins a planned replacement: no new requests, and when all that is in flight is answered or overdue (or
+// limit is over; 0: no limit) the process is ended and another started.
 func (l *loop) replace(cause string, limit time.Duration) {
 	if l.ending != nil || !l.ready || l.draining && cause != RestartDeadline {
 		return
@@ -53,8 +53,8 @@ func (l *loop) replace(cause string, limit time.Duration) {
 	}
 }
 
-// onOverdue: a cancelled task does not end. With synchronous handlers it holds up all others if it is the one that runs;
-// with asynchronous ones the others may finish.
+// onOverdue: a cancelled task does not end. With synchronous handlers it holds up all others if it is the one that
+// runs; with asynchronous ones the others may finish.
 func (l *loop) onOverdue(e *entry) {
 	inFlight, oldest := l.child.requests.markOverdue(e)
 	if !inFlight || l.ending != nil || !l.ready {
@@ -77,8 +77,8 @@ func (l *loop) onOverdue(e *entry) {
 	}
 }
 
-// endForReplacement ends the process. What is unanswered now must not be run by a process that was asked to finish what it
-// has read, so then it is not asked but killed.
+// endForReplacement ends the process. What is unanswered now must not be run by a process that was asked to finish what
+// it has read, so then it is not asked but killed.
 func (l *loop) endForReplacement() {
 	l.ending = &ending{kind: endReplace, cause: l.replacement.cause}
 	if inFlight, _ := l.child.requests.close(nil); inFlight > 0 {

@@ -19,8 +19,8 @@ type Request struct {
 	Headers    map[string]string
 
 	// Progress is called with what the handler reports while it runs: the fraction that is done, from 0 to 1 (negative:
-	// not given), and a line of at most 200 characters. It may be nil. It is called by the goroutine that reads what the
-	// process writes, one call at a time, and must return at once.
+	// not given), and a line of at most 200 characters. It may be nil. It is called by the goroutine that reads what
+	// the process writes, one call at a time, and must return at once.
 	Progress func(fraction float64, message string)
 }
 

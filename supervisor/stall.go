@@ -12,8 +12,8 @@ const (
 	idleShare = 0.02
 )
 
-// stallDetector decides from pings, pongs and CPU samples whether a process is stalled. It belongs to the event loop and
-// reads no clock of its own.
+// stallDetector decides from pings, pongs and CPU samples whether a process is stalled. It belongs to the event loop
+// and reads no clock of its own.
 type stallDetector struct {
 	threshold time.Duration
 	interval  time.Duration
@@ -36,8 +36,8 @@ func newStallDetector(threshold time.Duration, async bool, now time.Time) *stall
 	return &stallDetector{threshold: threshold, interval: min(maxPingInterval, threshold/5), async: async, next: now}
 }
 
-// ping returns the number of the ping to send now, if one is due. At most one is outstanding, so a process that does not
-// read does not collect them.
+// ping returns the number of the ping to send now, if one is due. At most one is outstanding, so a process that does
+// not read does not collect them.
 func (d *stallDetector) ping(now time.Time) (int64, bool) {
 	if d.waiting || now.Before(d.next) {
 		return 0, false
@@ -66,7 +66,8 @@ func (d *stallDetector) sample(now time.Time, cpu time.Duration) {
 	}
 }
 
-// skip leaves a gap out of the measurement: for this long the worker itself did not run, and the process may have answered.
+// skip leaves a gap out of the measurement: for this long the worker itself did not run, and the process may have
+// answered.
 func (d *stallDetector) skip(gap time.Duration) {
 	d.sent = d.sent.Add(gap)
 	d.samples = nil

@@ -23,15 +23,15 @@ func TestStoppedProcessIsStalledAndRecovers(t *testing.T) {
 	kill(t, pid, syscall.SIGSTOP)
 	s := r.awaitStatus(StatusStalled)
 	if s.Healthy || s.PID != pid || s.Lag < time.Second {
-		t.Errorf("stalled: %+v", s)
+		t.Errorf("stalled: %+v, want unhealthy, the same pid and a lag of a second", s)
 	}
 	if got := r.do(task("t", 1)); !errors.Is(got.err, ErrNotRun) {
-		t.Errorf("Do while stalled: %v", got.err)
+		t.Errorf("Do while stalled: %v, want not run", got.err)
 	}
 	kill(t, pid, syscall.SIGCONT)
 	s = r.awaitStatus(StatusRunning)
 	if !s.Healthy || s.Crashes != 0 || s.Restarts != 0 {
-		t.Errorf("recovered: %+v", s)
+		t.Errorf("recovered: %+v, want healthy without crash or restart", s)
 	}
 	if got := r.do(task("t", 1)); got.err != nil {
 		t.Errorf("Do: %v", got.err)
@@ -54,7 +54,7 @@ func TestBusyProcessIsHealthy(t *testing.T) {
 		return s.Lag > 3*time.Second
 	})
 	if s.Status != StatusRunning {
-		t.Errorf("%+v", s)
+		t.Errorf("a busy process: %+v, want running", s)
 	}
 }
 
@@ -62,11 +62,11 @@ func TestBlockedLoopIsStalledAndRecovers(t *testing.T) {
 	t.Parallel()
 	r := startReady(t, stallOptions("blocked_loop.py"))
 	if got := r.do(task("t", 3)); got.err != nil {
-		t.Fatal(got.err)
+		t.Fatalf("Do: %v", got.err)
 	}
 	s := r.awaitStatus(StatusStalled)
 	if !strings.Contains(s.Reason.Text(), "event loop") || s.Lag < time.Second {
-		t.Errorf("%+v", s)
+		t.Errorf("stalled: %+v, want a blocked event loop and a lag of a second", s)
 	}
 	r.awaitStatus(StatusRunning)
 }
@@ -79,7 +79,7 @@ func TestProtocol1IsNeverStalled(t *testing.T) {
 	begin := time.Now()
 	r.await("twenty thresholds have passed", func(s Snapshot) bool {
 		if !s.Healthy {
-			t.Fatalf("%+v", s)
+			t.Fatalf("a process of protocol 1: %+v, want healthy", s)
 		}
 		return time.Since(begin) > 20*o.BlockThreshold
 	})
@@ -93,11 +93,11 @@ func TestStallTimeoutIsACrash(t *testing.T) {
 	a := r.send(context.Background(), task("t", 1))
 	var crash *CrashError
 	if got := r.receive(a); !errors.As(got.err, &crash) || crash.Cause != CauseStalled {
-		t.Errorf("Do: %v", got.err)
+		t.Errorf("Do: %v, want a crash by a stall", got.err)
 	}
 	r.awaitStatus(StatusDegraded)
 	if crashed, _ := r.causes(); fmt.Sprint(crashed) != "[stalled]" {
-		t.Errorf("events: %v", crashed)
+		t.Errorf("events: %v, want stalled", crashed)
 	}
 }
 
@@ -109,10 +109,10 @@ func TestStalledProcessCanBeRestarted(t *testing.T) {
 	kill(t, r.Snapshot().PID, syscall.SIGSTOP)
 	r.awaitStatus(StatusStalled)
 	if err := r.Restart(context.Background(), RestartManual); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Restart: %v", err)
 	}
 	if s := r.Snapshot(); s.Status != StatusRunning || !s.Healthy || s.Crashes != 0 {
-		t.Errorf("%+v", s)
+		t.Errorf("after Restart: %+v, want running, healthy and no crash", s)
 	}
 }
 

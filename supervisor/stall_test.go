@@ -21,8 +21,8 @@ func newStallTest(t *testing.T, async bool) *stallTest {
 	return &stallTest{t: t, d: newStallDetector(5*time.Second, async, now), now: now}
 }
 
-// run lets span pass; share is the part of one CPU used, answer whether pings are answered, with lag. It returns when the
-// first stall was seen, or -1.
+// run lets span pass; share is the part of one CPU used, answer whether pings are answered, with lag. It returns when
+// the first stall was seen, or -1.
 func (c *stallTest) run(span time.Duration, share float64, answer bool, lag time.Duration) (stalledAfter time.Duration) {
 	stalledAfter = -1
 	for passed := time.Duration(0); passed < span; passed += tickStep {

@@ -10,9 +10,9 @@ import (
 // Do gives the process one request and blocks until it has answered or is gone. It may be called from any number of
 // goroutines; at most Options.Concurrency requests are with the process at once, the others wait.
 //
-// When ctx ends before the request was given to the process, Do returns ErrNotRun. When it ends afterwards, the process is
-// told to cancel the task (protocol 2) and Do goes on waiting for the answer; a task that does not answer within StopTimeout
-// is ended by replacing the process.
+// When ctx ends before the request was given to the process, Do returns ErrNotRun. When it ends afterwards, the process
+// is told to cancel the task (protocol 2) and Do goes on waiting for the answer; a task that does not answer within
+// StopTimeout is ended by replacing the process.
 //
 // Errors: *CrashError, *ReplacedError, ErrStopped, ErrNotRun, ErrDuplicate (possibly wrapped), or an error for a request
 // without id. A failure of the task itself is no error: it is in Reply.Error.

@@ -35,7 +35,6 @@ func New(o Options) (*Supervisor, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	o.Logger = o.Logger.With("component", "supervisor")
 	return &Supervisor{
 		opts:      o,
 		gate:      newGate("the Python process has not been started"),
@@ -45,9 +44,9 @@ func New(o Options) (*Supervisor, error) {
 	}, nil
 }
 
-// Run starts the process and supervises it until Stop, the end of ctx (which kills the process at once), or a crash under
-// PolicyExit. When it returns, the process, its group and all goroutines are gone. The error is nil when the end was asked
-// for, and wraps ErrCrashed under PolicyExit.
+// Run starts the process and supervises it until Stop, the end of ctx (which kills the process at once), or a crash
+// under PolicyExit. When it returns, the process, its group and all goroutines are gone. The error is nil when the end
+// was asked for, and wraps ErrCrashed under PolicyExit.
 func (s *Supervisor) Run(ctx context.Context) error {
 	s.startMu.Lock()
 	if s.started {
@@ -67,13 +66,14 @@ func (s *Supervisor) Run(ctx context.Context) error {
 // Snapshot is cheap and never blocks.
 func (s *Supervisor) Snapshot() Snapshot { return s.snapshots.snapshot() }
 
-// Changed returns a channel that is closed at the next change of status, health, reason or pid. Take it before the Snapshot
-// that it is to follow.
+// Changed returns a channel that is closed at the next change of status, health, reason or pid. Take it before the
+// Snapshot that it is to follow.
 func (s *Supervisor) Changed() <-chan struct{} { return s.snapshots.changed.Next() }
 
-// Restart replaces the process, or starts one when there is none, and waits until the new one is ready. A running process
-// may finish its requests for up to StopTimeout; those that it has not answered then are returned as ErrNotRun. Earlier
-// crashes do not count any more for PolicyRestart. cause is what Events.Restarted reports, usually RestartManual.
+// Restart replaces the process, or starts one when there is none, and waits until the new one is ready. A running
+// process may finish its requests for up to StopTimeout; those that it has not answered then are returned as ErrNotRun.
+// Earlier crashes do not count any more for PolicyRestart. cause is what Events.Restarted reports, usually
+// RestartManual.
 //
 // Errors: ErrNoRestart while draining or stopped; an error wrapping ErrCrashed when the new process did not become ready;
 // ctx's. It returns no later than ctx's end, and the restart goes on then.
@@ -97,10 +97,11 @@ func (s *Supervisor) Restart(ctx context.Context, cause string) error {
 // Drain refuses new requests from now on; those in flight go on. It returns at once and cannot be undone.
 func (s *Supervisor) Drain() { s.mailbox.drain() }
 
-// Stop ends the process: its stdin is closed, which asks it to finish what it has read; after half of StopTimeout its group
-// gets SIGTERM, after the other half SIGKILL. The end of ctx means SIGKILL now. When Stop returns nil, the process and its
-// group are dead and Run has returned. It may be called more than once, and before Run, which then starts nothing. Requests
-// that are still unanswered get ErrStopped. The error says that the process did not die within ten seconds of SIGKILL.
+// Stop ends the process: its stdin is closed, which asks it to finish what it has read; after half of StopTimeout its
+// group gets SIGTERM, after the other half SIGKILL. The end of ctx means SIGKILL now. When Stop returns nil, the
+// process and its group are dead and Run has returned. It may be called more than once, and before Run, which then
+// starts nothing. Requests that are still unanswered get ErrStopped. The error says that the process did not die within
+// ten seconds of SIGKILL.
 func (s *Supervisor) Stop(ctx context.Context) error {
 	s.startMu.Lock()
 	if !s.started && !s.stopped {
@@ -126,8 +127,8 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 	}
 }
 
-// RunGuardian is the body of the guardian process, which Options.Guardian starts: it waits until the worker says that it is
-// done, or is gone; then it kills every process group that it was told of, and whatever else carries their
-// RUNQY_CHILD_NONCE. It ignores SIGINT, SIGTERM and SIGHUP, because it must outlive the worker. It returns an error when it
-// was not started by a worker.
+// RunGuardian is the body of the guardian process, which Options.Guardian starts: it waits until the worker is done, or
+// is gone; then it kills every process group that it was told of, and whatever else carries their RUNQY_CHILD_NONCE. It
+// ignores SIGINT, SIGTERM and SIGHUP, because it must outlive the worker. It returns an error when it was not started
+// by a worker.
 func RunGuardian() error { return proc.RunGuardian() }

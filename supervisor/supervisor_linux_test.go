@@ -37,12 +37,12 @@ func TestEchoBothProtocols(t *testing.T) {
 			all.Wait()
 			s := r.Snapshot()
 			if s.Protocol != tc.protocol || s.Handlers != tc.handlers || !s.Healthy || s.PID == 0 || s.InFlight != 0 {
-				t.Errorf("snapshot: %+v", s)
+				t.Errorf("snapshot: %+v, want protocol %d, %s handlers, healthy and nothing in flight", s, tc.protocol, tc.handlers)
 			}
 			if tc.protocol == 2 {
 				s = r.await("gc figures", func(s Snapshot) bool { return len(s.GC) > 0 })
 				if s.Python.Implementation != "CPython" || s.Python.Major != 3 || s.GC[0].Collections != 3 {
-					t.Errorf("python: %+v %+v", s.Python, s.GC)
+					t.Errorf("python: %+v %+v, want CPython 3 and its figures", s.Python, s.GC)
 				}
 			}
 		})
@@ -60,16 +60,16 @@ func TestStopEndsAnIdleProcessAtOnce(t *testing.T) {
 		t.Fatalf("stop: %v, %v", err, ctx.Err())
 	}
 	if err := <-r.err; err != nil {
-		t.Errorf("Run: %v", err)
+		t.Errorf("Run: %v, want nil", err)
 	}
 	if s := r.Snapshot(); s.Status != StatusStopped || s.PID != 0 || s.Healthy {
 		t.Errorf("after stop: %+v", s)
 	}
 	if _, err := r.Do(context.Background(), task("late", 1)); !errors.Is(err, ErrNotRun) {
-		t.Errorf("Do after stop: %v", err)
+		t.Errorf("Do after stop: %v, want not run", err)
 	}
 	if err := r.Restart(context.Background(), RestartManual); !errors.Is(err, ErrNoRestart) {
-		t.Errorf("Restart after stop: %v", err)
+		t.Errorf("Restart after stop: %v, want ErrNoRestart", err)
 	}
 	if err := r.Stop(context.Background()); err != nil {
 		t.Errorf("second stop: %v", err)
@@ -80,13 +80,13 @@ func TestStopBeforeRun(t *testing.T) {
 	t.Parallel()
 	s, err := New(testOptions("echo_v1.py"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("New: %v", err)
 	}
 	if err := s.Stop(context.Background()); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Stop before Run: %v", err)
 	}
 	if err := s.Run(context.Background()); err != nil {
-		t.Errorf("Run after Stop: %v", err)
+		t.Errorf("Run after Stop: %v, want nil", err)
 	}
 	if err := s.Run(context.Background()); err == nil {
 		t.Error("a second Run was accepted")
@@ -102,10 +102,10 @@ func TestStopKillsWhatIgnoresSIGTERM(t *testing.T) {
 	a := r.send(context.Background(), task("stuck", 1))
 	r.inFlight(1)
 	if err := r.Stop(context.Background()); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Stop: %v", err)
 	}
 	if got := r.receive(a); !errors.Is(got.err, ErrStopped) {
-		t.Errorf("in flight: %v", got.err)
+		t.Errorf("in flight: %v, want ErrStopped", got.err)
 	}
 	if alive(pid) {
 		t.Errorf("process %d is alive after Stop", pid)
@@ -120,7 +120,7 @@ func TestStopNow(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := r.Stop(ctx); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Stop: %v", err)
 	}
 }
 
@@ -134,24 +134,24 @@ func TestCrashDegradesAndRestartHeals(t *testing.T) {
 	}
 	if crash.Cause != CauseExit || !strings.Contains(crash.Evidence.Text(), "exit status 3") ||
 		!strings.Contains(crash.Evidence.Text(), "something went wrong") {
-		t.Errorf("crash: %+v", crash)
+		t.Errorf("crash: %+v, want the exit status and the line on stderr", crash)
 	}
 	s := r.awaitStatus(StatusDegraded)
 	if s.Healthy || s.PID != 0 || s.Crashes != 1 || !strings.Contains(s.Reason.Text(), "exit status 3") {
 		t.Errorf("degraded: %+v", s)
 	}
 	if _, err := r.Do(context.Background(), task("t2", 1)); !errors.Is(err, ErrNotRun) {
-		t.Errorf("Do while degraded: %v", err)
+		t.Errorf("Do while degraded: %v, want not run", err)
 	}
 	if err := r.Restart(context.Background(), RestartManual); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Restart: %v", err)
 	}
 	if s := r.Snapshot(); s.Status != StatusRunning || !s.Healthy || s.Restarts != 1 {
 		t.Errorf("after restart: %+v", s)
 	}
 	crashed, restarts := r.causes()
 	if fmt.Sprint(crashed) != "[exit]" || fmt.Sprint(restarts) != "[manual]" {
-		t.Errorf("events: %v %v", crashed, restarts)
+		t.Errorf("events: %v %v, want one exit and one manual restart", crashed, restarts)
 	}
 }
 
@@ -183,7 +183,7 @@ func TestStopFromManyAtOnce(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			if err := r.Stop(context.Background()); err != nil {
-				t.Error(err)
+				t.Errorf("Stop: %v", err)
 			}
 			if s := r.Snapshot(); s.Status != StatusStopped {
 				t.Errorf("Stop returned in state %s", s.Status)
@@ -206,7 +206,7 @@ func TestWrappedCommand(t *testing.T) {
 	}
 	kill(t, s.PID, syscall.SIGKILL)
 	if s = r.awaitStatus(StatusDegraded); s.Healthy || alive(c.process.PID) {
-		t.Errorf("%+v", s)
+		t.Errorf("after the kill: %+v, shell alive %v; want degraded and no shell", s, alive(c.process.PID))
 	}
 }
 
@@ -214,7 +214,7 @@ func TestIllegalTransitionEndsRun(t *testing.T) {
 	t.Parallel()
 	s, err := New(testOptions("echo_v2.py"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("New: %v", err)
 	}
 	l := newLoop(s.opts, s.gate, s.snapshots, s.mailbox)
 	l.to(StatusDegraded, because("a bug"))

@@ -94,8 +94,8 @@ func (l *loop) endStall() {
 	}
 }
 
-// checkMemory replaces a process that is larger than MaxMemory. It looks every memoryInterval, and soon after a task has
-// finished.
+// checkMemory replaces a process that is larger than MaxMemory. It looks every memoryInterval, and soon after a task
+// has finished.
 func (l *loop) checkMemory(now time.Time) {
 	if l.opts.MaxMemory == 0 || l.replacement != nil || l.draining {
 		return

@@ -78,14 +78,14 @@ func TestNoOrphansAfterCrash(t *testing.T) {
 	}
 }
 
-// A process that nothing can find holds stdout open: the crash is reported all the same, when the pipes have been read for
-// long enough.
+// A process that nothing can find holds stdout open: the crash is reported all the same, when the pipes have been read
+// for long enough.
 func TestEscapeeHoldsStdout(t *testing.T) {
 	t.Parallel()
 	r := startReady(t, testOptions("escapes.py"))
 	var crash *CrashError
 	if got := r.do(task("t", 1)); !errors.As(got.err, &crash) || crash.Cause != CauseExit {
-		t.Errorf("Do: %v", got.err)
+		t.Errorf("Do: %v, want a crash by its exit", got.err)
 	}
 	var pid int
 	if _, err := fmt.Sscan(r.Snapshot().Stderr[0], &pid); err != nil {
@@ -97,7 +97,8 @@ func TestEscapeeHoldsStdout(t *testing.T) {
 	kill(t, pid, syscall.SIGKILL)
 }
 
-// runTestWorker is the worker that is killed: it runs a supervisor, gives it a task, prints the pids and waits for its end.
+// runTestWorker is the worker that is killed: it runs a supervisor, gives it a task, prints the pids and waits for its
+// end.
 func runTestWorker(args []string) error {
 	exe, err := os.Executable()
 	if err != nil {

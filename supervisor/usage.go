@@ -13,8 +13,8 @@ type Usage struct {
 	Resident int64         // bytes
 }
 
-// Usage reads the process' usage from the operating system; false when there is no process, or the system does not tell (it
-// does on Linux).
+// Usage reads the process' usage from the operating system; false when there is no process, or the system does not tell
+// (it does on Linux).
 func (s *Supervisor) Usage() (Usage, bool) {
 	u := Usage{PID: s.snapshots.base.Load().PID}
 	if u.PID == 0 {

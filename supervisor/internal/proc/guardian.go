@@ -27,8 +27,8 @@ const (
 )
 
 // Guardian is the worker's end of the guardian process, which kills the process trees of a worker that is gone. A nil
-// Guardian does nothing. A guardian process that dies is replaced by [Guardian.Ensure]. All methods may be called from any
-// goroutine.
+// Guardian does nothing. A guardian process that dies is replaced by [Guardian.Ensure]. All methods may be called from
+// any goroutine.
 type Guardian struct {
 	argv []string
 	log  *slog.Logger
@@ -46,8 +46,8 @@ type guardianProcess struct {
 	gone chan struct{} // closed when the process is reaped
 }
 
-// NewGuardian returns a guardian whose process is a program that calls [RunGuardian], or nil when argv is empty. It starts
-// nothing.
+// NewGuardian returns a guardian whose process is a program that calls [RunGuardian], or nil when argv is empty. It
+// starts nothing.
 func NewGuardian(argv []string, log *slog.Logger) *Guardian {
 	if len(argv) == 0 {
 		return nil
@@ -79,8 +79,8 @@ func startGuardian(argv []string) (*guardianProcess, error) {
 	return g, nil
 }
 
-// Ensure starts a guardian process when none lives, at most every ten seconds. A worker without one still works: what its
-// tasks have started then outlives it when it is killed. A failure is logged.
+// Ensure starts a guardian process when none lives, at most every ten seconds. A worker without one still works: what
+// its tasks have started then outlives it when it is killed. A failure is logged.
 func (g *Guardian) Ensure(now time.Time) {
 	if g == nil {
 		return
@@ -173,8 +173,9 @@ func watchLine(p stat, marker string) string {
 }
 
 // RunGuardian is the body of the guardian process: it reads descriptor 3 until the worker says that it is done, or is
-// gone; then it kills every process group that it was told of, and whatever else carries their marker. It ignores SIGINT,
-// SIGTERM and SIGHUP, because it must outlive the worker. It returns an error when it was not started by a worker.
+// gone; then it kills every process group that it was told of, and whatever else carries their marker. It ignores
+// SIGINT, SIGTERM and SIGHUP, because it must outlive the worker. It returns an error when it was not started by a
+// worker.
 func RunGuardian() error {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	pipe := os.NewFile(guardianFD, "guardian")

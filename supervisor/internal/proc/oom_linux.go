@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// oomCounter is the file in which the kernel counts the OOM kills of the worker's memory cgroup, which the process shares;
-// empty: none readable.
+// oomCounter is the file in which the kernel counts the OOM kills of the worker's memory cgroup, which the process
+// shares; empty: none readable.
 type oomCounter string
 
 func findOOMCounter() oomCounter {

@@ -26,8 +26,8 @@ type Command struct {
 	Env  []string // the whole environment, "KEY=value"; only RUNQY_CHILD_NONCE is added
 }
 
-// Process is one process with pipes to its stdin, stdout and stderr, which leads a process group of its own. All methods
-// may be called from any goroutine.
+// Process is one process with pipes to its stdin, stdout and stderr, which leads a process group of its own. All
+// methods may be called from any goroutine.
 type Process struct {
 	Stdin, Stdout, Stderr *os.File // our ends of the pipes
 	PID                   int
@@ -48,15 +48,15 @@ type Process struct {
 	killed bool       // SIGKILL was ours
 }
 
-// Start starts a process. A guardian that is not nil watches it until it is reaped. The caller must read Stdout and Stderr,
-// await Reaped, and then call Close. The error tells which program could not be started.
+// Start starts a process. A guardian that is not nil watches it until it is reaped. The caller must read Stdout and
+// Stderr, await Reaped, and then call Close. The error tells which program could not be started.
 func Start(c Command, g *Guardian) (*Process, error) {
 	var random [16]byte
 	rand.Read(random[:])
 	p := &Process{marker: hex.EncodeToString(random[:]), dead: make(chan struct{}), reaped: make(chan struct{})}
 	p.cmd = exec.Command(c.Argv[0], c.Argv[1:]...)
-	// The program is found on the worker's PATH, which its own may not be: Python looks for its library beside the
-	// name that it was called by.
+	// The program is found on the worker's PATH, which its own may not be: Python looks for its library beside the name
+	// that it was called by.
 	p.cmd.Args[0] = p.cmd.Path
 	p.cmd.Dir = c.Dir
 	p.cmd.Env = append(append([]string(nil), c.Env...), markerVar+"="+p.marker)
@@ -137,8 +137,8 @@ func (p *Process) run(g *Guardian, started chan<- error) {
 	close(p.reaped)
 }
 
-// Dead is closed when the process has died and its group was killed. Its descendants are still being looked for, and its
-// pipes may hold what it wrote last.
+// Dead is closed when the process has died and its group was killed. Its descendants are still being looked for, and
+// its pipes may hold what it wrote last.
 func (p *Process) Dead() <-chan struct{} { return p.dead }
 
 // Reaped is closed when the process is reaped and nothing that can be found descends from it any more.

@@ -9,7 +9,8 @@ import (
 // clockTick is USER_HZ, the unit of times in /proc/<pid>/stat; it is 100 on every architecture that Go supports.
 const clockTick = 10 * time.Millisecond
 
-// stat is what /proc/<pid>/stat tells of a process. pid and start together name a process for ever; a pid alone is reused.
+// stat is what /proc/<pid>/stat tells of a process. pid and start together name a process for ever; a pid alone is
+// reused.
 type stat struct {
 	pid, parent, group, session int
 	state                       string        // empty: it is gone
@@ -47,7 +48,8 @@ func (s stat) alive() bool { return s.state != "" && s.state != "Z" && s.state !
 
 func inGroup(pid, group int) bool { return readStat(pid).group == group }
 
-// CPUTime is the user and system time that a process has used, of all its threads; false where the system does not tell.
+// CPUTime is the user and system time that a process has used, of all its threads; false where the system does not
+// tell.
 func CPUTime(pid int) (time.Duration, bool) {
 	s := readStat(pid)
 	return s.cpu, s.state != ""

@@ -32,8 +32,8 @@ func (s stat) kill() {
 	}
 }
 
-// processTree lists the living processes that belong to a leader: itself, the members of its group, those that carry its
-// marker, and all that descend from any of these. The calling process is never among them.
+// processTree lists the living processes that belong to a leader: itself, the members of its group, those that carry
+// its marker, and all that descend from any of these. The calling process is never among them.
 func processTree(leader stat, marker string) []stat {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {
@@ -104,8 +104,8 @@ func killTree(leader stat, marker string) {
 	}
 }
 
-// killRemaining kills what is left of a dead leader's process tree until nothing is, or timeout has passed: a process may
-// fork while the tree is being listed.
+// killRemaining kills what is left of a dead leader's process tree until nothing is, or timeout has passed: a process
+// may fork while the tree is being listed.
 func killRemaining(leader stat, marker string, timeout time.Duration) {
 	deadline := time.Now().Add(timeout)
 	var orphans []int

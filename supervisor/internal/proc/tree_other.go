@@ -14,7 +14,8 @@ func readStat(pid int) stat { return stat{pid: pid} }
 
 func inGroup(int, int) bool { return false }
 
-// CPUTime is the user and system time that a process has used, of all its threads; false where the system does not tell.
+// CPUTime is the user and system time that a process has used, of all its threads; false where the system does not
+// tell.
 func CPUTime(int) (time.Duration, bool) { return 0, false }
 
 // ResidentSize is a process' resident memory in bytes; false where the system does not tell.

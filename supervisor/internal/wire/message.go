@@ -115,8 +115,8 @@ type messageLine struct {
 	} `json:"python"`
 }
 
-// Decode reads one line. It never fails: what it does not understand is output that is not protocol, or an invalid reply
-// when it names a task. Message.Output shares the memory of line.
+// Decode reads one line. It never fails: what it does not understand is output that is not protocol, or an invalid
+// reply when it names a task. Message.Output shares the memory of line.
 func Decode(line []byte) Message {
 	text := bytes.TrimSpace(line)
 	if len(text) == 0 || text[len(text)-1] != '}' && text[0] != '{' {

@@ -34,7 +34,8 @@ type Line struct {
 	Size    int64 // its whole length in bytes
 }
 
-// NewReader returns a reader of lines of at most limit bytes. Of a longer line only the beginning is returned, as TooLong.
+// NewReader returns a reader of lines of at most limit bytes. Of a longer line only the beginning is returned, as
+// TooLong.
 func NewReader(src io.Reader, limit int) *Reader { return &Reader{src: src, max: limit} }
 
 // NewCuttingReader returns a reader that cuts a line of more than limit bytes into several.

@@ -22,8 +22,8 @@ const (
 // UnknownFraction is the fraction of a report that holds only a message.
 const UnknownFraction = -1
 
-// Report is what a process of protocol 2 writes between its answers: how far a task has come (KindProgress), or a line for
-// the log (KindLog). Neither is an answer, so nothing that is wrong with one may fail a task.
+// Report is what a process of protocol 2 writes between its answers: how far a task has come (KindProgress), or a line
+// for the log (KindLog). Neither is an answer, so nothing that is wrong with one may fail a task.
 type Report struct {
 	TaskID string // empty: none named; only a log line may lack it
 

@@ -11,9 +11,9 @@ import (
 // maxBatch is how many bytes of queued lines are joined into one write.
 const maxBatch = 256 << 10
 
-// Writer writes queued lines to the process' stdin from one goroutine, joining all that wait into one write. The queue is
-// bounded by what is put into it: the requests in flight, one cancel each, and one ping. All methods may be called from
-// any goroutine.
+// Writer writes queued lines to the process' stdin from one goroutine, joining all that wait into one write. The queue
+// is bounded by what is put into it: the requests in flight, one cancel each, and one ping. All methods may be called
+// from any goroutine.
 type Writer struct {
 	f    *os.File
 	wake wakeup.Signal // of Run
@@ -29,8 +29,8 @@ type Writer struct {
 // NewWriter returns a writer to f, a pipe. [Writer.Run] does the writing.
 func NewWriter(f *os.File) *Writer { return &Writer{f: f, wake: wakeup.New()} }
 
-// Put queues a line, newline included, and returns where it begins in the stream, in bytes. It does not block. A line is
-// dropped after Finish, Halt or an error of the pipe.
+// Put queues a line, newline included, and returns where it begins in the stream, in bytes. It does not block. A line
+// is dropped after Finish, Halt or an error of the pipe.
 func (w *Writer) Put(line []byte) int64 {
 	w.mu.Lock()
 	start := w.offset
@@ -51,8 +51,8 @@ func (w *Writer) Finish() {
 	w.wake.Wake()
 }
 
-// Halt makes Run return: a write that blocks fails, what is queued is dropped. The pipe stays open, so that what is left
-// in it can be counted.
+// Halt makes Run return: a write that blocks fails, what is queued is dropped. The pipe stays open, so that what is
+// left in it can be counted.
 func (w *Writer) Halt() {
 	w.mu.Lock()
 	w.halted = true
