@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/runqy/runqy-worker/internal/status"
@@ -29,7 +28,7 @@ type child struct {
 	in       *wire.Writer
 	tail     *outputTail
 	logs     *logQueue
-	ready    atomic.Pointer[wire.Ready] // nil before the ready message
+	ready    readyMessage
 }
 
 // exit is how a child ended.
@@ -95,18 +94,6 @@ func (c *child) exit() exit {
 	return e
 }
 
-// sync reports whether requests run one at a time in order. A process that has not said otherwise does so.
-func (c *child) sync() bool {
-	r := c.ready.Load()
-	return r == nil || r.Handlers == wire.Sync
-}
-
-// speaksVersion2 reports whether the process has said that it speaks protocol 2.
-func (c *child) speaksVersion2() bool {
-	r := c.ready.Load()
-	return r != nil && r.Protocol >= 2
-}
-
 // pid is the process to measure: the one that the ready message names, if it belongs to the group (the command may be a
 // wrapper), else the one that was started.
 func (c *child) pid() int {
@@ -128,7 +115,7 @@ func (c *child) submit(r Request, line []byte) (*entry, error) {
 
 // cancel asks the process to give a task up, if its protocol allows that.
 func (c *child) cancel(e *entry) {
-	if c.speaksVersion2() {
+	if c.ready.protocol2() {
 		c.in.Put(wire.EncodeCancel(e.id))
 	}
 }
@@ -142,7 +129,7 @@ func (c *child) closeRequests() (inFlight, overdue int) {
 // evidence adds the last lines of stderr to what is known of a crash. While requests are in flight, lines that were
 // written before the oldest of them began are of other requests, and would lead a reader astray.
 func (c *child) evidence(text string) status.Reason {
-	before, running := c.requests.linesBeforeRunning(c.sync())
+	before, running := c.requests.linesBeforeRunning(c.ready.sync())
 	evidence := status.NewReason(text, c.tail.since(before))
 	switch {
 	case len(evidence.Stderr) > 0:

@@ -74,7 +74,7 @@ func (l *loop) showCrash(reason status.Reason) {
 
 // charge fails the tasks that were running with the crash, and returns the others as not run.
 func charge(c *child, consumed int64, crash *CrashError) {
-	inOrder := c.sync()
+	inOrder := c.ready.sync()
 	c.requests.failAll(func(i int, e *entry) error {
 		if e.start >= consumed || inOrder && i > 0 {
 			return fmt.Errorf("%w: the Python process crashed (%s) before its turn", ErrNotRun, crash.Cause)

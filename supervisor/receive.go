@@ -44,7 +44,7 @@ func (c *child) receive(line []byte) {
 		// A process of protocol 1 means something else by it. One that has not said which it speaks may have something
 		// to log while it loads.
 		switch {
-		case c.ready.Load() != nil && !c.speaksVersion2():
+		case c.ready.Load() != nil && !c.ready.protocol2():
 			c.logOutput(line)
 		case m.Kind == wire.KindLog:
 			c.logReport(m.Report)
@@ -60,7 +60,7 @@ func (c *child) receive(line []byte) {
 // one that was running.
 func (c *child) receiveTooLong(line wire.Line) {
 	id, ok := wire.FindTaskID(line.Data)
-	if !ok && c.sync() && !wire.IsReport(line.Data) && c.ready.Load() != nil {
+	if !ok && c.ready.sync() && !wire.IsReport(line.Data) && c.ready.Load() != nil {
 		id = c.requests.oldest()
 	}
 	// The same task would answer with as much again, so no retry.

@@ -60,7 +60,7 @@ func (l *loop) onOverdue(e *entry) {
 	if !inFlight || l.ending != nil || !l.ready {
 		return
 	}
-	if l.child.sync() && !oldest {
+	if l.child.ready.sync() && !oldest {
 		return
 	}
 	if l.replacement == nil {
@@ -72,7 +72,7 @@ func (l *loop) onOverdue(e *entry) {
 		return
 	}
 	// replace does nothing more when a replacement is already waiting; this task may be what it waits for.
-	if left, overdue := l.child.closeRequests(); left == overdue || l.child.sync() {
+	if left, overdue := l.child.closeRequests(); left == overdue || l.child.ready.sync() {
 		l.endForReplacement()
 	}
 }
@@ -91,7 +91,7 @@ func (l *loop) endForReplacement() {
 
 // onReplaced: a process that was ended for its replacement is reaped.
 func (l *loop) onReplaced(c *child, cause string) {
-	inOrder := c.sync()
+	inOrder := c.ready.sync()
 	c.requests.failAll(func(i int, e *entry) error {
 		if e.overdue && (i == 0 || !inOrder) {
 			return &ReplacedError{Cause: cause}

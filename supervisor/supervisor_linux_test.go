@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -139,6 +140,17 @@ func TestCrashDegradesAndRestartHeals(t *testing.T) {
 	s := r.awaitStatus(StatusDegraded)
 	if s.Healthy || s.PID != 0 || s.Crashes != 1 || !strings.Contains(s.Reason.Text(), "exit status 3") {
 		t.Errorf("degraded: %+v", s)
+	}
+	if strings.Contains(s.Reason.Summary, "something went wrong") || !slices.Contains(s.Reason.Stderr, "Traceback: something went wrong") {
+		t.Errorf("reason %q, stderr %q: want what the process wrote in the latter only", s.Reason.Summary, s.Reason.Stderr)
+	}
+	for _, want := range []string{
+		`msg="python process state changed" component=supervisor from=crashed to=degraded reason="crashed (exit): exit status 3" python_pid=0`,
+		`msg="python process crashed" component=supervisor cause=exit reason="exit status 3" stderr="Traceback: something went wrong"`,
+	} {
+		if !strings.Contains(r.log.String(), want) {
+			t.Errorf("the log lacks %s", want)
+		}
 	}
 	if _, err := r.Do(context.Background(), task("t2", 1)); !errors.Is(err, ErrNotRun) {
 		t.Errorf("Do while degraded: %v, want not run", err)
