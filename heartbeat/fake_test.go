@@ -5,15 +5,12 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/runqy/runqy-worker/internal/status"
 )
-
-func itoa(n int) string { return strconv.Itoa(n) }
 
 func mustIdentity(t *testing.T) Identity {
 	t.Helper()

@@ -3,28 +3,42 @@ package heartbeat
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 )
 
-func TestParseStat(t *testing.T) {
-	tail := " 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 8812 20 21"
-	for _, command := range []string{"(sleep)", "(a b)", "(evil) Z 1 2)", "()", "(:-))"} {
-		state, start, err := parseStat([]byte("123 " + command + " S" + tail + "\n"))
-		if err != nil || state != 'S' || start != 8812 {
-			t.Errorf("%s: state %c, start %d, %v", command, state, start, err)
-		}
+// The name of a program may look like the fields that follow it in /proc/<pid>/stat.
+func TestProcessStatOfAnyName(t *testing.T) {
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Fatalf("find sleep: %v", err)
 	}
-	for _, bad := range []string{"", "1 sleep S 1", "1 (sleep) S 1 2 3", "1 (x) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 x 20"} {
-		if _, _, err := parseStat([]byte(bad)); err == nil {
-			t.Errorf("%q: no error", bad)
-		}
+	started, err := processStat(os.Getpid())
+	if err != nil {
+		t.Fatalf("read the stat of this process: %v", err)
 	}
-}
-
-func FuzzParseStat(f *testing.F) {
-	f.Add([]byte("1 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20"))
-	f.Fuzz(func(_ *testing.T, b []byte) { _, _, _ = parseStat(b) })
+	for _, name := range []string{"sleep", "a b", "evil) Z 1 2", ":-)", ")"} {
+		link := filepath.Join(t.TempDir(), name)
+		if err := os.Symlink(sleep, link); err != nil {
+			t.Fatalf("link sleep: %v", err)
+		}
+		cmd := exec.Command(link, "600")
+		if err := cmd.Start(); err != nil {
+			t.Fatalf("start %q: %v", name, err)
+		}
+		stat, err := processStat(cmd.Process.Pid)
+		if err != nil || stat.Comm != name || stat.PPID != os.Getpid() || stat.Starttime < started.Starttime || processLiveness(stat.PID, stat.Starttime) != livenessAlive {
+			t.Errorf("%q: %+v, %v; want a living child of this process", name, stat, err)
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Errorf("kill %q: %v", name, err)
+		}
+		_ = cmd.Wait()
+	}
+	if _, err := processStat(1 << 30); err == nil {
+		t.Error("the stat of a pid that no system has was read, want an error")
+	}
 }
 
 func TestIdentityIsComplete(t *testing.T) {
@@ -45,13 +59,11 @@ func TestJudge(t *testing.T) {
 	}
 	other := self
 	other.PID = cmd.Process.Pid
-	stat, err := os.ReadFile("/proc/" + itoa(other.PID) + "/stat")
+	stat, err := processStat(other.PID)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("read the stat of sleep: %v", err)
 	}
-	if _, other.PIDStart, err = parseStat(stat); err != nil {
-		t.Fatal(err)
-	}
+	other.PIDStart = stat.Starttime
 	if got := judge(self, other); got != livenessAlive {
 		t.Errorf("running process: %v", got)
 	}

@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// BenchmarkEcho measures round trips through Do to a Python process that does
-// nothing but answer.
+// BenchmarkEcho measures round trips through Do to a Python process that does nothing but answer.
 func BenchmarkEcho(b *testing.B) {
 	for _, concurrency := range []int{1, 64} {
 		b.Run(fmt.Sprintf("concurrency=%d", concurrency), func(b *testing.B) {
@@ -20,7 +19,7 @@ func BenchmarkEcho(b *testing.B) {
 			o.Logger = slog.New(slog.DiscardHandler)
 			s, err := New(o)
 			if err != nil {
-				b.Fatal(err)
+				b.Fatalf("New: %v", err)
 			}
 			ended := make(chan error, 1)
 			go func() { ended <- s.Run(context.Background()) }()
@@ -53,10 +52,10 @@ func BenchmarkEcho(b *testing.B) {
 			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
 			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
 			if err := s.Stop(context.Background()); err != nil {
-				b.Error(err)
+				b.Errorf("Stop: %v", err)
 			}
 			if err := <-ended; err != nil {
-				b.Error(err)
+				b.Errorf("Run: %v", err)
 			}
 		})
 	}

@@ -31,12 +31,12 @@ func TestCrashCauses(t *testing.T) {
 			if got := r.do(task("t", 1)); !errors.As(got.err, &crash) {
 				t.Fatalf("Do: %v", got.err)
 			}
-			if crash.Cause != tc.cause || !strings.Contains(crash.Evidence, tc.evidence) {
-				t.Errorf("crash: %+v", crash)
+			if crash.Cause != tc.cause || !strings.Contains(crash.Evidence.Text(), tc.evidence) {
+				t.Errorf("crash: %+v, want cause %s and evidence %q", crash, tc.cause, tc.evidence)
 			}
 			r.awaitStatus(StatusDegraded)
 			if crashed, _ := r.causes(); fmt.Sprint(crashed) != "["+tc.cause+"]" {
-				t.Errorf("events: %v", crashed)
+				t.Errorf("events: %v, want %s", crashed, tc.cause)
 			}
 		})
 	}
@@ -49,11 +49,11 @@ func TestClosedStdinIsACrash(t *testing.T) {
 	got := r.do(task("t", 1))
 	// Nothing of the line was read, so nobody is charged.
 	if errors.As(got.err, &crash) || !errors.Is(got.err, ErrNotRun) {
-		t.Errorf("Do: %v", got.err)
+		t.Errorf("Do: %v, want not run and no crash", got.err)
 	}
 	r.awaitStatus(StatusDegraded)
 	if crashed, _ := r.causes(); fmt.Sprint(crashed) != "["+CauseProtocol+"]" {
-		t.Errorf("events: %v", crashed)
+		t.Errorf("events: %v, want %s", crashed, CauseProtocol)
 	}
 }
 
@@ -66,9 +66,9 @@ func TestStartupFailures(t *testing.T) {
 		want    []string
 	}{
 		{"never ready", childCommand("never_ready.py"), 1500 * time.Millisecond, []string{"not ready within", "loading the model"}},
-		{"says error", childCommand("error_ready.py"), patience, []string{"cannot load the model", "no module named torch"}},
-		{"exits", childCommand("exits_code.py", "4", "--at-once"), patience, []string{"exit status 4", "something went wrong"}},
-		{"not there", []string{"/does/not/exist"}, patience, []string{"/does/not/exist", "no such file"}},
+		{"says error", childCommand("error_ready.py"), testTimeout, []string{"cannot load the model", "no module named torch"}},
+		{"exits", childCommand("exits_code.py", "4", "--at-once"), testTimeout, []string{"exit status 4", "something went wrong"}},
+		{"not there", []string{"/does/not/exist"}, testTimeout, []string{"/does/not/exist", "no such file"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -77,12 +77,12 @@ func TestStartupFailures(t *testing.T) {
 			r := start(t, o)
 			s := r.awaitStatus(StatusDegraded)
 			for _, want := range tc.want {
-				if !strings.Contains(s.Reason, want) {
-					t.Errorf("reason lacks %q: %s", want, s.Reason)
+				if !strings.Contains(s.Reason.Text(), want) {
+					t.Errorf("reason lacks %q: %s", want, s.Reason.Text())
 				}
 			}
 			if crashed, _ := r.causes(); fmt.Sprint(crashed) != "[startup]" {
-				t.Errorf("events: %v", crashed)
+				t.Errorf("events: %v, want startup", crashed)
 			}
 			if err := r.Restart(context.Background(), RestartManual); !errors.Is(err, ErrCrashed) {
 				t.Errorf("a restart that fails again says %v", err)
@@ -98,16 +98,15 @@ func TestSlowStartIsAwaited(t *testing.T) {
 		t.Errorf("healthy while starting: %+v", s)
 	}
 	if got := r.do(task("early", 1)); !errors.Is(got.err, ErrNotRun) {
-		t.Errorf("Do while starting: %v", got.err)
+		t.Errorf("Do while starting: %v, want not run", got.err)
 	}
 	r.awaitStatus(StatusRunning)
 	if got := r.do(task("t", 7)); got.err != nil || string(got.Result) != "7" {
-		t.Errorf("Do: %+v", got)
+		t.Errorf("Do: %+v, want 7", got)
 	}
 }
 
-// Two tasks are with the process when it dies; which of them pays depends on
-// the handlers.
+// Two tasks are with the process when it dies; which of them pays depends on the handlers.
 func TestCharging(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -127,8 +126,8 @@ func TestCharging(t *testing.T) {
 			if got := r.receive(first); !errors.As(got.err, &crash) {
 				t.Fatalf("the oldest: %v", got.err)
 			}
-			if crash.Cause != CauseSignal || !strings.Contains(crash.Evidence, "SIGSEGV") || !strings.Contains(crash.Evidence, "about to crash") {
-				t.Errorf("crash: %+v", crash)
+			if crash.Cause != CauseSignal || !strings.Contains(crash.Evidence.Text(), "SIGSEGV") || !strings.Contains(crash.Evidence.Text(), "about to crash") {
+				t.Errorf("crash: %+v, want SIGSEGV and the line on stderr", crash)
 			}
 			got := r.receive(second)
 			if charged := errors.As(got.err, &crash); charged != (tc.charged == 2) || !charged && !errors.Is(got.err, ErrNotRun) {
@@ -141,19 +140,19 @@ func TestCharging(t *testing.T) {
 // What earlier tasks have written is no evidence against the one that ran.
 func TestEvidenceIsOfTheTaskThatRan(t *testing.T) {
 	t.Parallel()
-	for said, want := range map[string]string{
+	for words, want := range map[string]string{
 		"":             "exit status 3; it wrote nothing to stderr since the task began",
 		"out of luck!": "exit status 3; its last lines on stderr:\nout of luck!",
 	} {
 		r := startReady(t, testOptions("blames_another.py"))
 		first := r.send(context.Background(), task("first", ""))
-		r.await("the first task's words", func(s Snapshot) bool { return len(s.Stderr) == 1 })
+		r.await("the first task's line", func(s Snapshot) bool { return len(s.Stderr) == 1 })
 		second := r.send(context.Background(), task("second", ""))
 		r.receive(first)
 		r.receive(second)
 		var crash *CrashError
-		if got := r.do(task("last", said)); !errors.As(got.err, &crash) || crash.Evidence != want {
-			t.Errorf("%q: %v", said, got.err)
+		if got := r.do(task("last", words)); !errors.As(got.err, &crash) || crash.Evidence.Text() != want {
+			t.Errorf("a task that writes %q: %v, want evidence %q", words, got.err, want)
 		}
 		if s := r.awaitStatus(StatusDegraded); !strings.Contains(strings.Join(s.Stderr, "\n"), "ZeroDivisionError") {
 			t.Errorf("what was written is gone: %q", s.Stderr)
@@ -185,22 +184,22 @@ func TestKillIsSeenAtOnce(t *testing.T) {
 	a := r.send(context.Background(), task("t", map[string]any{"sleep": 3600}))
 	r.inFlight(1)
 	// The task must have been read, or nobody would be charged.
-	c, _, _, _ := r.gate.look()
-	eventually(t, "the request is read", func() bool { return c.in.sent() > 0 && unread(c.in.f) == 0 })
+	c, _, _, _ := r.gate.current()
+	eventually(t, "the request is read", func() bool { return c.in.Sent() > 0 && c.process.Unread() == 0 })
 	changed := r.Changed()
 	kill(t, r.Snapshot().PID, syscall.SIGKILL)
 	select {
 	case <-changed:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("no change")
 	}
 	if s := r.Snapshot(); s.Healthy {
 		t.Errorf("healthy after the kill: %+v", s)
 	}
 	var crash *CrashError
-	if got := r.receive(a); !errors.As(got.err, &crash) || !strings.Contains(crash.Evidence, "SIGKILL") ||
-		!strings.Contains(crash.Evidence, "not sent by the worker") {
-		t.Errorf("Do: %v", got.err)
+	if got := r.receive(a); !errors.As(got.err, &crash) || !strings.Contains(crash.Evidence.Text(), "SIGKILL") ||
+		!strings.Contains(crash.Evidence.Text(), "not sent by the worker") {
+		t.Errorf("Do: %v, want a SIGKILL that the worker did not send", got.err)
 	}
 }
 
@@ -213,11 +212,11 @@ func TestPolicyRestartRestartsThenTrips(t *testing.T) {
 	if s.Crashes != 4 || s.Restarts != 3 {
 		t.Errorf("with 3 restarts allowed: %d crashes, %d restarts", s.Crashes, s.Restarts)
 	}
-	if !strings.Contains(s.Reason, "more than 3 crashes") || !strings.Contains(s.Reason, "exit status 7") {
-		t.Errorf("reason: %s", s.Reason)
+	if !strings.Contains(s.Reason.Text(), "more than 3 crashes") || !strings.Contains(s.Reason.Text(), "exit status 7") {
+		t.Errorf("reason: %s, want the limit and the exit status", s.Reason.Text())
 	}
 	if _, restarts := r.causes(); fmt.Sprint(restarts) != "[crash crash crash]" {
-		t.Errorf("events: %v", restarts)
+		t.Errorf("events: %v, want three restarts after a crash", restarts)
 	}
 }
 
@@ -228,7 +227,7 @@ func TestPolicyRestartCoversStartup(t *testing.T) {
 	o.Restart.Max = 1
 	r := start(t, o)
 	if s := r.awaitStatus(StatusDegraded); s.Crashes != 2 || s.Restarts != 1 {
-		t.Errorf("%+v", s)
+		t.Errorf("with 1 restart allowed: %d crashes, %d restarts; want 2 and 1", s.Crashes, s.Restarts)
 	}
 }
 
@@ -241,10 +240,10 @@ func TestRestartCutsTheBackoffShort(t *testing.T) {
 	r.do(task("t", 1))
 	r.await("waiting for the backoff", func(s Snapshot) bool { return s.Status == StatusRestarting && !s.Healthy })
 	if err := r.Restart(context.Background(), RestartManual); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Restart: %v", err)
 	}
 	if s := r.Snapshot(); s.Status != StatusRunning {
-		t.Errorf("%+v", s)
+		t.Errorf("after Restart: %+v, want running", s)
 	}
 }
 
@@ -255,14 +254,14 @@ func TestPolicyExit(t *testing.T) {
 	r := startReady(t, o)
 	var crash *CrashError
 	if got := r.do(task("t", 1)); !errors.As(got.err, &crash) {
-		t.Errorf("Do: %v", got.err)
+		t.Errorf("Do: %v, want a crash", got.err)
 	}
 	select {
 	case err := <-r.err:
 		if !errors.Is(err, ErrCrashed) || !strings.Contains(err.Error(), "exit status 5") {
-			t.Errorf("Run: %v", err)
+			t.Errorf("Run: %v, want ErrCrashed and the exit status", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("Run goes on")
 	}
 }
@@ -270,17 +269,17 @@ func TestPolicyExit(t *testing.T) {
 func TestRunContextKills(t *testing.T) {
 	t.Parallel()
 	o := testOptions("ignores_sigterm.py")
-	o.StopTimeout = 10 * patience
+	o.StopTimeout = 10 * testTimeout
 	r := startReady(t, o)
 	pid := r.Snapshot().PID
 	a := r.send(context.Background(), task("t", 1))
 	r.inFlight(1)
 	r.cancel()
 	if got := r.receive(a); !errors.Is(got.err, ErrStopped) {
-		t.Errorf("Do: %v", got.err)
+		t.Errorf("Do: %v, want ErrStopped", got.err)
 	}
 	if err := <-r.err; err != nil {
-		t.Errorf("Run: %v", err)
+		t.Errorf("Run: %v, want nil", err)
 	}
 	if alive(pid) {
 		t.Error("the process is alive after Run")
@@ -298,13 +297,13 @@ func TestDrainLetsRequestsFinish(t *testing.T) {
 		t.Errorf("draining: %+v", s)
 	}
 	if got := r.do(task("late", 1)); !errors.Is(got.err, ErrNotRun) {
-		t.Errorf("Do while draining: %v", got.err)
+		t.Errorf("Do while draining: %v, want not run", got.err)
 	}
 	if err := r.Restart(context.Background(), RestartManual); !errors.Is(err, ErrNoRestart) {
-		t.Errorf("Restart while draining: %v", err)
+		t.Errorf("Restart while draining: %v, want ErrNoRestart", err)
 	}
 	if got := r.receive(a); got.err != nil || string(got.Result) != `"slept"` {
-		t.Errorf("in flight: %+v", got)
+		t.Errorf("in flight: %+v, want an answer", got)
 	}
 }
 
@@ -319,6 +318,6 @@ func TestCrashWhileDraining(t *testing.T) {
 	kill(t, pid, syscall.SIGKILL)
 	s := r.await("crash noticed", func(s Snapshot) bool { return s.Crashes == 1 })
 	if s.Status != StatusDraining || s.Healthy || s.Restarts != 0 {
-		t.Errorf("%+v", s)
+		t.Errorf("after the crash: %+v, want draining, unhealthy and not restarted", s)
 	}
 }

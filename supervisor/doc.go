@@ -1,10 +1,8 @@
-// Package supervisor runs one Python process, gives it tasks over JSON lines
-// and tells the truth about its health.
+// Package supervisor runs one Python process, gives it tasks over JSON lines and reports its health.
 //
-// A [Supervisor] is made by [New] and lives for the length of one call to
-// [Supervisor.Run]. A single goroutine, the owner, inside Run owns the state
-// below; everything else sends it events. A transition that the table does
-// not know ends Run with an error.
+// A [Supervisor] is made by [New] and lives for the length of one call to [Supervisor.Run]. A single goroutine inside
+// Run, the event loop, owns the state below; everything else sends it events. A transition that the table does not know
+// ends Run with an error.
 //
 //		             ┌────────────── planned or manual ─────────────┐
 //		             │                                              ▼
@@ -19,57 +17,52 @@
 //	  - starting: the first process has been started and is not ready yet.
 //	  - running: it is ready, answers, and gets tasks.
 //	  - stalled: it is there but does not answer; see below.
-//	  - crashed: it ended, or was ended, without being asked to. The state is
-//	    visible at once; it is left when the process is reaped and its pipes
-//	    are read to the end.
-//	  - restarting: a later process is awaited. After a crash this is not
-//	    healthy. In a planned replacement (max_tasks, max_memory, deadline, or
-//	    a manual restart of a healthy process) it is: Healthy stays true and
-//	    Do waits for the new process, because nobody has to be woken up for it.
-//	    A failure of the new process to start is a crash like any other.
+//	  - crashed: it ended, or was ended, without being asked to. The state is visible at once; it is left when the process
+//	    is reaped and its pipes are read to the end.
+//	  - restarting: a later process is awaited. After a crash this is not healthy. In a planned replacement (max_tasks,
+//	    max_memory, deadline, or a manual restart of a healthy process) it is: Healthy stays true and Do waits for the new
+//	    process, because nobody has to be woken up for it. A failure of the new process to start is a crash like any other.
 //	  - degraded: no process, and none will be started before Restart.
-//	  - draining: no new request is taken; requests in flight go on. A process
-//	    that ends now is not replaced.
+//	  - draining: no new request is taken; requests in flight go on. A process that ends now is not replaced.
 //	  - stopped: the process group is dead and Run is about to return.
 //
 // # Stalled
 //
-// A process that speaks protocol 2 is pinged about once a second. It is
-// stalled when it has asynchronous handlers and reports a loop lag above
-// BlockThreshold, or when a ping has been unanswered for longer than
-// BlockThreshold while the process used (almost) no CPU time over that long.
-// A process that computes without answering is busy, not stalled: only the
-// lag in the snapshot shows it. CPU time is read on Linux only; elsewhere
-// silence alone never makes a process stalled.
+// A process that speaks protocol 2 is pinged about once a second. It is stalled when it has asynchronous handlers and
+// reports a loop lag above BlockThreshold, or when a ping has been unanswered for longer than BlockThreshold while the
+// process used (almost) no CPU time over that long. A process that computes without answering is busy, not stalled:
+// only the lag in the snapshot shows it. CPU time is read on Linux only; elsewhere a process that does not answer is
+// never stalled for that alone.
 //
 // # Progress and log lines
 //
-// Between its answers a process of protocol 2 may write
+// Between its answers a process of protocol 2 may write reports
 //
 //	{"progress":{"task_id":"…","fraction":0.4,"message":"epoch 4"}}
 //	{"log":{"task_id":"…","level":"info","message":"…","logger":"…","fields":{…}}}
 //
-// The first is told to Request.Progress. The second goes to the log at its
-// level, with origin=log, the task's id, queue and type, and its fields in the
-// group "fields", where they overwrite nothing of ours. Both are bounded, and
-// nothing that is wrong with them fails a task. The last log
-// lines are evidence after a crash, as those of stderr are; lines that come
-// faster than they can be logged are dropped and counted, as those are too.
+// The first goes to Request.Progress. The second goes to the log at its level, with origin=log, the task's id, queue
+// and type, and its fields in the group "fields", where they overwrite nothing of ours. Both are bounded, and nothing
+// that is wrong with them fails a task. The last log lines are evidence after a crash, as those of stderr are; lines
+// that come faster than they can be logged are dropped and counted, as those are too.
 //
-// # Who is charged for a crash
+// # Which task is charged for a crash
 //
-// Synchronous handlers run in the order in which the requests were written,
-// so only the oldest unanswered request gets [*CrashError]; the later ones get
-// [ErrNotRun]. With asynchronous handlers all get [*CrashError]. A request of
-// which the process had not read a single byte was not run either way.
+// Synchronous handlers run in the order in which the requests were written, so only the oldest unanswered request gets
+// [*CrashError]; the later ones get [ErrNotRun]. With asynchronous handlers all get [*CrashError]. A request of which
+// the process had not read a single byte was not run either way.
 //
 // # Nothing is left behind
 //
-// The process leads a process group and gets SIGKILL when the worker dies
-// (Linux). Its environment carries RUNQY_CHILD_NONCE, a random value that its
-// descendants inherit: when it ends, its group and every process that carries
-// the value are killed, those in sessions of their own too. The guardian, a
-// small process of the same binary, does the same when the worker itself is
-// gone. A descendant that leaves the group, clears its environment and
-// outlives its parent escapes.
+// The process leads a process group and gets SIGKILL when the worker dies (Linux). Its environment carries
+// RUNQY_CHILD_NONCE, a random value that its descendants inherit: when it ends, its group and every process that
+// carries the value are killed, those in sessions of their own too. The guardian, a small process of the same binary,
+// does the same when the worker itself is gone. A descendant that leaves the group, clears its environment and outlives
+// its parent escapes.
+//
+// # Where things stand
+//
+// The methods of Supervisor send to the event loop (loop.go), which calls what happens at a tick, in a crash, a
+// replacement, a stop and a start; these change the state and publish it; a child is one life of the process. Calls go
+// down this list only. The protocol stands in internal/wire, and what depends on the operating system in internal/proc.
 package supervisor

@@ -3,6 +3,8 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // Crash causes, as CrashError.Cause and Events.Crashed carry them.
@@ -36,35 +38,32 @@ func RestartCauses() []string {
 }
 
 var (
-	// ErrNotRun says that the task was not running when the process went away, never
-	// reached it, or cannot be given to it now. It may be run elsewhere as if
-	// nothing had happened.
+	// ErrNotRun says that the task was not running when the process went away, never reached it, or cannot be given to
+	// it now. It may be run elsewhere as if nothing had happened.
 	ErrNotRun = errors.New("the task was not run")
-	// ErrStopped says that the task was unanswered when Stop, or the end of Run's
-	// context, ended the process.
+	// ErrStopped says that the task was unanswered when Stop, or the end of Run's context, ended the process.
 	ErrStopped = errors.New("the Python process was stopped before the task was answered")
 	// ErrDuplicate says that a request with this task id is in flight already.
 	ErrDuplicate = errors.New("a task with this id is in flight")
-	// ErrCrashed is wrapped by Run's error under PolicyExit, and by the error
-	// of a Restart whose process did not start.
+	// ErrCrashed is wrapped by Run's error under PolicyExit, and by the error of a Restart whose process did not start.
 	ErrCrashed = errors.New("the Python process crashed")
-	// ErrNoRestart says that Restart is refused because the supervisor drains or has
-	// stopped.
+	// ErrNoRestart says that Restart is refused because the supervisor drains or has stopped.
 	ErrNoRestart = errors.New("restart refused")
 )
 
 // CrashError says that the process went away while it ran this task.
 type CrashError struct {
-	Cause    string // one of the Cause constants
-	Evidence string // exit code or signal, hints, the last stderr lines
+	Cause    string        // one of the Cause constants
+	Evidence status.Reason // exit code or signal and hints; the last lines of stderr apart
 }
 
+// Error gives the evidence with the lines of stderr.
 func (e *CrashError) Error() string {
-	return fmt.Sprintf("the Python process crashed (%s) while this task was running: %s", e.Cause, e.Evidence)
+	return fmt.Sprintf("the Python process crashed (%s) while this task was running: %s", e.Cause, e.Evidence.Text())
 }
 
-// ReplacedError says that the task was past its deadline, did not react to
-// being cancelled, and was killed by replacing the process.
+// ReplacedError says that the task was past its deadline, did not react to being cancelled, and was killed by replacing
+// the process.
 type ReplacedError struct {
 	Cause string // one of the Restart constants
 }

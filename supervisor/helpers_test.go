@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// patience bounds every wait in these tests; no test passes by waiting it out.
-const patience = 2 * time.Minute
+// testTimeout bounds every wait in these tests; no test passes by waiting it out.
+const testTimeout = 2 * time.Minute
 
 func childCommand(script string, args ...string) []string {
 	path, err := filepath.Abs(filepath.Join("..", "test", "children", script))
@@ -29,7 +29,7 @@ func testOptions(script string, args ...string) Options {
 		Command:        childCommand(script, args...),
 		Env:            os.Environ(),
 		Concurrency:    8,
-		StartupTimeout: patience,
+		StartupTimeout: testTimeout,
 		StopTimeout:    4 * time.Second,
 		OnCrash:        PolicyDegrade,
 		Restart:        RestartPolicy{Max: 3, Window: time.Minute, InitialDelay: 10 * time.Millisecond, MaxDelay: 50 * time.Millisecond},
@@ -38,8 +38,8 @@ func testOptions(script string, args ...string) Options {
 	}
 }
 
-// rig is a running supervisor with what it said.
-type rig struct {
+// harness is a running supervisor with its log and its events.
+type harness struct {
 	t *testing.T
 	*Supervisor
 	log    *logBuffer
@@ -68,9 +68,9 @@ func (b *logBuffer) String() string {
 	return b.buf.String()
 }
 
-func start(t *testing.T, o Options) *rig {
+func start(t *testing.T, o Options) *harness {
 	t.Helper()
-	r := &rig{t: t, log: &logBuffer{}, err: make(chan error, 1)}
+	r := &harness{t: t, log: &logBuffer{}, err: make(chan error, 1)}
 	o.Logger = slog.New(slog.NewTextHandler(r.log, nil))
 	o.Events = Events{
 		Crashed: func(cause string) {
@@ -86,7 +86,7 @@ func start(t *testing.T, o Options) *rig {
 	}
 	s, err := New(o)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("New: %v", err)
 	}
 	r.Supervisor = s
 	ctx, cancel := context.WithCancel(context.Background())
@@ -104,18 +104,17 @@ func start(t *testing.T, o Options) *rig {
 	return r
 }
 
-func startReady(t *testing.T, o Options) *rig {
+func startReady(t *testing.T, o Options) *harness {
 	t.Helper()
 	r := start(t, o)
 	r.await("running", func(s Snapshot) bool { return s.Status == StatusRunning })
 	return r
 }
 
-// await waits until a snapshot satisfies ok, woken by Changed and by a poll
-// for what Changed does not announce.
-func (r *rig) await(what string, ok func(Snapshot) bool) Snapshot {
+// await waits until a snapshot satisfies ok, woken by Changed and by a poll for what Changed does not announce.
+func (r *harness) await(what string, ok func(Snapshot) bool) Snapshot {
 	r.t.Helper()
-	limit := time.NewTimer(patience)
+	limit := time.NewTimer(testTimeout)
 	defer limit.Stop()
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
@@ -129,12 +128,12 @@ func (r *rig) await(what string, ok func(Snapshot) bool) Snapshot {
 		case <-changed:
 		case <-poll.C:
 		case <-limit.C:
-			r.t.Fatalf("not %s within %v: %+v\n%s", what, patience, s, r.log.String())
+			r.t.Fatalf("not %s within %v: %+v\n%s", what, testTimeout, s, r.log.String())
 		}
 	}
 }
 
-func (r *rig) awaitStatus(want Status) Snapshot {
+func (r *harness) awaitStatus(want Status) Snapshot {
 	r.t.Helper()
 	return r.await(string(want), func(s Snapshot) bool { return s.Status == want })
 }
@@ -145,7 +144,7 @@ type answer struct {
 }
 
 // send begins a Do.
-func (r *rig) send(ctx context.Context, q Request) <-chan answer {
+func (r *harness) send(ctx context.Context, q Request) <-chan answer {
 	out := make(chan answer, 1)
 	go func() {
 		reply, err := r.Do(ctx, q)
@@ -154,29 +153,29 @@ func (r *rig) send(ctx context.Context, q Request) <-chan answer {
 	return out
 }
 
-func (r *rig) receive(c <-chan answer) answer {
+func (r *harness) receive(c <-chan answer) answer {
 	r.t.Helper()
 	select {
 	case a := <-c:
 		return a
-	case <-time.After(patience):
-		r.t.Fatalf("no answer within %v: %+v\n%s", patience, r.Snapshot(), r.log.String())
+	case <-time.After(testTimeout):
+		r.t.Fatalf("no answer within %v: %+v\n%s", testTimeout, r.Snapshot(), r.log.String())
 	}
 	return answer{}
 }
 
-func (r *rig) do(q Request) answer {
+func (r *harness) do(q Request) answer {
 	r.t.Helper()
 	return r.receive(r.send(context.Background(), q))
 }
 
 // inFlight waits until n requests are with the process.
-func (r *rig) inFlight(n int) {
+func (r *harness) inFlight(n int) {
 	r.t.Helper()
 	r.await(strconv.Itoa(n)+" in flight", func(s Snapshot) bool { return s.InFlight == n })
 }
 
-func (r *rig) causes() (crashed, restarts []string) {
+func (r *harness) causes() (crashed, restarts []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]string(nil), r.crashed...), append([]string(nil), r.restarts...)
@@ -184,9 +183,9 @@ func (r *rig) causes() (crashed, restarts []string) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(testTimeout); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", testTimeout, what)
 		}
 	}
 }
@@ -198,5 +197,3 @@ func task(id string, payload any) Request {
 	}
 	return Request{TaskID: id, Type: "test", Queue: "default", Payload: data}
 }
-
-func testOptionsLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -8,8 +8,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain lets the test binary play two other parts: the guardian, and the
-// worker that is killed in the guardian's test.
+// TestMain lets the test binary play two other parts: the guardian, and the worker that is killed in the guardian's
+// test.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		var err error

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/runqy/runqy-worker/supervisor/internal/wire"
 )
 
 // Policy says what follows a crash.
@@ -25,22 +27,20 @@ type RestartPolicy struct {
 	MaxDelay     time.Duration // its upper bound
 }
 
-// Events are called by the owner goroutine and must return at once. Each may
-// be nil.
+// Events are called by the supervisor's event loop and must return at once. Each may be nil.
 type Events struct {
 	Crashed   func(cause string) // one of the Cause constants
 	Restarted func(cause string) // one of the Restart constants; called when the new process is started
 }
 
-// Options configure a Supervisor. All durations must be positive unless
-// stated otherwise.
+// Options configure a Supervisor. All durations must be positive unless stated otherwise.
 type Options struct {
 	Command []string // program and arguments; a relative path with a slash is relative to Dir
 	Dir     string   // working directory; empty: the worker's
 	Env     []string // the whole environment, "KEY=value"; only RUNQY_CHILD_NONCE is added
 
 	Concurrency    int           // requests with the process at once, at least 1; further Do calls wait
-	StartupTimeout time.Duration // from the start to the ready line
+	StartupTimeout time.Duration // from the start to the ready message
 	StopTimeout    time.Duration // for a graceful end, and for a cancelled task to react
 
 	OnCrash Policy
@@ -50,13 +50,15 @@ type Options struct {
 	MaxMemory  int64 // replace it above this resident size in bytes; 0: never
 	MaxMessage int64 // longest protocol line in bytes, in both directions; at least 1 KiB
 
-	BlockThreshold time.Duration // silence or loop lag beyond this is a stall
+	BlockThreshold time.Duration // no answer, or a lag of the event loop, beyond this is a stall
 	StallTimeout   time.Duration // a stall this long is a crash; 0: never
 
 	// Guardian is the argv of a program that calls RunGuardian; empty: none.
 	Guardian []string
 
-	Logger *slog.Logger // nil: nothing is logged
+	// Logger gets what the supervisor logs, with component=supervisor, and what the process writes, with its origin
+	// (stdout, stderr or log). nil: nothing is logged.
+	Logger *slog.Logger
 	Events Events
 }
 
@@ -83,8 +85,8 @@ func (o Options) check() error {
 	if o.MaxTasks < 0 || o.MaxMemory < 0 {
 		bad("MaxTasks is %d and MaxMemory is %d; both must be positive, or 0 for never", o.MaxTasks, o.MaxMemory)
 	}
-	if o.MaxMessage < minMessage {
-		bad("MaxMessage is %d bytes; it must be at least %d", o.MaxMessage, minMessage)
+	if o.MaxMessage < wire.MinLine {
+		bad("MaxMessage is %d bytes; it must be at least %d", o.MaxMessage, wire.MinLine)
 	}
 	switch o.OnCrash {
 	case PolicyDegrade, PolicyExit:

@@ -3,17 +3,60 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 )
+
+func TestTailIsBounded(t *testing.T) {
+	var tail outputTail
+	for i := range 100 {
+		tail.add([]byte(fmt.Sprint("line ", i)))
+	}
+	if got := tail.last(); len(got) != maxTailLines || got[0] != "line 80" || got[19] != "line 99" {
+		t.Errorf("the tail is %q, want the last %d lines", got, maxTailLines)
+	}
+	for range 10 {
+		tail.add([]byte(strings.Repeat("x", 5000)))
+	}
+	size := 0
+	for _, s := range tail.last() {
+		size += len(s)
+	}
+	if size > maxTailBytes || size < maxTailLine {
+		t.Errorf("the tail holds %d bytes, want %d to %d", size, maxTailLine, maxTailBytes)
+	}
+	tail.add([]byte("\xff"))
+	if got := tail.last(); got[len(got)-1] != "\uFFFD" {
+		t.Errorf("the tail is %q, want a replacement character last", got)
+	}
+}
+
+func TestLogQueueCountsWhatItDrops(t *testing.T) {
+	q := newLogQueue()
+	for range maxQueuedLines + 5 {
+		q.put(logLine{msg: "x", origin: "stderr"})
+	}
+	q.close()
+	var buf logBuffer
+	q.run(context.Background(), slog.New(slog.NewTextHandler(&buf, nil)))
+	out := buf.String()
+	if n := strings.Count(out, "origin=stderr"); n != maxQueuedLines {
+		t.Errorf("%d lines logged, want %d", n, maxQueuedLines)
+	}
+	if !strings.Contains(out, "lines=5") {
+		t.Errorf("the log does not count 5 dropped lines: %.200s", out[len(out)-min(len(out), 200):])
+	}
+}
 
 func TestGarbageDoesNotBreakTheProtocol(t *testing.T) {
 	t.Parallel()
 	r := startReady(t, testOptions("garbage_lines.py"))
 	for _, id := range []string{"a", "b", "c"} {
 		if got := r.do(task(id, id)); got.err != nil || got.Error != "" || string(got.Result) != `"`+id+`"` {
-			t.Fatalf("%s: %+v", id, got)
+			t.Fatalf("task %s: %+v, %v; want its payload", id, got.Reply, got.err)
 		}
 	}
 	for _, want := range []string{"hello before ready", "plain text", "{broken", "50%", "origin=stdout"} {
@@ -37,7 +80,7 @@ func TestHugeReply(t *testing.T) {
 	} {
 		got := r.do(task(tc.id, tc.p))
 		if got.err != nil || (got.Error == "") != tc.ok || !tc.ok && !strings.Contains(got.Error, "max_message") {
-			t.Errorf("%s: error %q, %v", tc.id, got.Error, got.err)
+			t.Errorf("%s: error %q, %v; want success: %v", tc.id, got.Error, got.err, tc.ok)
 		}
 	}
 }
@@ -54,17 +97,17 @@ func TestInvalidReplies(t *testing.T) {
 	} {
 		got := r.do(Request{TaskID: name, Payload: quote(text)})
 		if got.err != nil || !strings.Contains(got.Error, "invalid reply") || !got.Retry {
-			t.Errorf("%s: %+v", name, got)
+			t.Errorf("%s: %+v, %v; want an invalid reply", name, got.Reply, got.err)
 		}
 	}
 	got := r.do(Request{TaskID: "fine", Payload: quote(`{"task_id": TASK, "result": 1, "error": null}`)})
 	if got.err != nil || string(got.Result) != "1" {
-		t.Errorf("afterwards: %+v", got)
+		t.Errorf("afterwards: %+v, %v; want 1", got.Reply, got.err)
 	}
 }
 
-// quote makes a JSON string in which bytes that are not UTF-8 become the lone
-// surrogates that Python's surrogateescape turns back.
+// quote makes a JSON string in which bytes that are not UTF-8 become the lone surrogates that Python's surrogateescape
+// turns back.
 func quote(s string) []byte {
 	var b strings.Builder
 	b.WriteByte('"')
@@ -87,11 +130,11 @@ func TestFailuresAndRetryAdvice(t *testing.T) {
 	r := startReady(t, testOptions("echo_v2.py"))
 	got := r.do(task("a", map[string]any{"fail": "ValueError: no", "retry": false}))
 	if got.Error != "ValueError: no" || got.Retry {
-		t.Errorf("permanent: %+v", got)
+		t.Errorf("permanent: %+v, want the error and no retry", got.Reply)
 	}
 	got = r.do(task("b", map[string]any{"fail": "later", "retry_delay": 2.5}))
 	if got.Error != "later" || !got.Retry || got.RetryDelay != 2500*time.Millisecond {
-		t.Errorf("retry: %+v", got)
+		t.Errorf("retry: %+v, want the error and a retry after 2.5 s", got.Reply)
 	}
 }
 
@@ -101,7 +144,7 @@ func TestDuplicateAndUnknownReplies(t *testing.T) {
 		r := startReady(t, testOptions(script))
 		for _, id := range []string{"a", "b"} {
 			if got := r.do(task(id, id)); got.err != nil || string(got.Result) != `"`+id+`"` {
-				t.Errorf("%s: %+v", script, got)
+				t.Errorf("%s: %+v, %v; want the payload of %s", script, got.Reply, got.err, id)
 			}
 		}
 		eventually(t, "it is logged", func() bool { return strings.Contains(r.log.String(), "not in flight") })
@@ -112,14 +155,14 @@ func TestStderrFloodBlocksNobody(t *testing.T) {
 	t.Parallel()
 	r := startReady(t, testOptions("stderr_flood.py"))
 	if got := r.do(task("t", 1)); got.err != nil || string(got.Result) != `"flooded"` {
-		t.Fatalf("%v", got.err)
+		t.Fatalf("result %s, %v; want \"flooded\"", got.Result, got.err)
 	}
 	size := 0
 	for _, line := range r.Snapshot().Stderr {
 		size += len(line)
 	}
-	if size == 0 || size > tailBytes {
-		t.Errorf("the tail holds %d bytes", size)
+	if size == 0 || size > maxTailBytes {
+		t.Errorf("the tail holds %d bytes, want 1 to %d", size, maxTailBytes)
 	}
 }
 
@@ -132,7 +175,7 @@ func TestStderrIsLoggedAndKept(t *testing.T) {
 		return strings.Contains(s, "something to remember") && strings.Contains(s, "origin=stderr")
 	})
 	if tail := r.Snapshot().Stderr; len(tail) != 1 || tail[0] != "something to remember" {
-		t.Errorf("tail: %q", tail)
+		t.Errorf("the tail is %q, want the one line", tail)
 	}
 }
 
@@ -155,7 +198,7 @@ func TestManyLargePayloads(t *testing.T) {
 	t.Parallel()
 	o := testOptions("echo_v2.py")
 	o.MaxMessage = 64 << 20
-	o.BlockThreshold = patience // on a busy machine the pipes are full for long, with nobody at fault
+	o.BlockThreshold = testTimeout // on a busy machine the pipes are full for long, with nobody at fault
 	r := startReady(t, o)
 	big := strings.Repeat("payload ", 2<<20) // 16 MiB
 	var answers []<-chan answer
@@ -164,10 +207,10 @@ func TestManyLargePayloads(t *testing.T) {
 	}
 	for _, a := range answers {
 		if got := r.receive(a); got.err != nil || len(got.Result) != len(big)+2 {
-			t.Errorf("%d bytes, %v", len(got.Result), got.err)
+			t.Errorf("a result of %d bytes, %v; want %d", len(got.Result), got.err, len(big)+2)
 		}
 	}
 	if got := r.do(task("small", 1)); errors.Is(got.err, ErrNotRun) || string(got.Result) != "1" {
-		t.Errorf("afterwards: %+v", got)
+		t.Errorf("afterwards: %+v, %v; want 1", got.Reply, got.err)
 	}
 }

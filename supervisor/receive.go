@@ -1,89 +1,144 @@
 package supervisor
 
 import (
-	"fmt"
+	"context"
 	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/runqy/runqy-worker/supervisor/internal/wire"
 )
 
 // receive handles one line of stdout, on the reader's goroutine.
 func (c *child) receive(line []byte) {
-	m := decode(line)
-	if len(m.stray) > 0 {
-		c.stray(m.stray)
+	m := wire.Decode(line)
+	if len(m.Output) > 0 {
+		c.logOutput(m.Output)
 	}
-	switch m.kind {
-	case kindReply:
-		if !c.ledger.answer(m.task, outcome{reply: m.reply}) {
-			c.warn(fmt.Sprintf("ignored a reply for task %q, which is not in flight", clip(m.task)))
+	switch m.Kind {
+	case wire.KindReply:
+		if !c.requests.answer(m.TaskID, outcome{reply: Reply(m.Reply)}) {
+			c.warn("reply ignored", slog.String("task_id", shortened(m.TaskID)), slog.String("reason", "the task is not in flight"))
 		}
-	case kindInvalid:
-		reply := Reply{Error: "invalid reply from the Python process: " + m.err, Retry: true}
-		if c.ledger.answer(m.task, outcome{reply: reply}) {
-			c.warn(fmt.Sprintf("the reply for task %q is invalid: %s", clip(m.task), m.err))
+	case wire.KindInvalid:
+		reply := Reply{Error: "invalid reply from the Python process: " + m.Error, Retry: true}
+		if c.requests.answer(m.TaskID, outcome{reply: reply}) {
+			c.warn("invalid reply", slog.String("task_id", shortened(m.TaskID)), slog.String("error", m.Error))
 		}
-		c.stray(line)
-	case kindPong:
-		c.post(event{kind: evPong, child: c, msg: m})
-	case kindReady:
-		if c.hello.CompareAndSwap(nil, &m) {
-			c.post(event{kind: evReady, child: c, msg: m})
+		c.logOutput(line)
+	case wire.KindPong:
+		c.post(event{kind: eventPong, child: c, message: m})
+	case wire.KindReady:
+		if c.ready.CompareAndSwap(nil, &m.Ready) {
+			c.post(event{kind: eventReady, child: c, message: m})
 			return
 		}
-		c.stray(line)
-	case kindFailed:
-		if c.hello.Load() == nil {
-			c.post(event{kind: evFailed, child: c, msg: m})
+		c.logOutput(line)
+	case wire.KindFailed:
+		if c.ready.Load() == nil {
+			c.post(event{kind: eventStartFailed, child: c, message: m})
 			return
 		}
-		c.stray(line)
-	case kindProgress, kindLog:
-		// A process of protocol 1 means something else by it. One that has not
-		// said which it speaks may have something to log while it loads.
+		c.logOutput(line)
+	case wire.KindProgress, wire.KindLog:
+		// A process of protocol 1 means something else by it. One that has not said which it speaks may have something
+		// to log while it loads.
 		switch {
-		case c.hello.Load() != nil && !c.speaks2():
-			c.stray(line)
-		case m.kind == kindLog:
-			c.logged(m.note)
+		case c.ready.Load() != nil && !c.ready.protocol2():
+			c.logOutput(line)
+		case m.Kind == wire.KindLog:
+			c.logReport(m.Report)
 		default:
-			c.progressed(m.note)
+			c.reportProgress(m.Report)
 		}
 	default:
-		c.stray(line)
+		c.logOutput(line)
 	}
 }
 
-// oversize fails the task that a too long line answers: the one it names, or
-// with synchronous handlers the one that was running.
-func (c *child) oversize(line textLine) {
-	id, ok := findTaskID(line.data)
-	if !ok && c.sync() && !isNote(line.data) && c.hello.Load() != nil {
-		id = c.ledger.oldest()
+// receiveTooLong fails the task that a too long line answers: the one that it names, or with synchronous handlers the
+// one that was running.
+func (c *child) receiveTooLong(line wire.Line) {
+	id, ok := wire.FindTaskID(line.Data)
+	if !ok && c.ready.sync() && !wire.IsReport(line.Data) && c.ready.Load() != nil {
+		id = c.requests.oldest()
 	}
-	text := fmt.Sprintf("the Python process wrote a line of %d bytes; max_message allows %d", line.size, c.max)
 	// The same task would answer with as much again, so no retry.
-	answered := id != "" && c.ledger.answer(id, outcome{reply: Reply{Error: text + ": return less, or raise max_message"}})
-	if answered {
-		text += fmt.Sprintf("; task %q failed with it", clip(id))
+	reply := Reply{Error: "the Python process wrote a line of " + strconv.FormatInt(line.Size, 10) + " bytes; max_message allows " +
+		strconv.FormatInt(c.maxMessage, 10) + ": return less, or raise max_message"}
+	attrs := []slog.Attr{slog.Int64("bytes", line.Size), slog.Int64("max_message", c.maxMessage)}
+	if id != "" && c.requests.answer(id, outcome{reply: reply}) {
+		attrs = append(attrs, slog.String("task_id", shortened(id)), slog.String("effect", "the task failed"))
 	}
-	c.warn(text)
+	c.warn("line too long", attrs...)
 }
 
-func (c *child) stray(line []byte) {
-	if len(line) > logLineMax {
-		line = line[:logLineMax]
+// logOutput logs output that is not protocol.
+func (c *child) logOutput(line []byte) {
+	if len(line) > wire.MaxLogLine {
+		line = line[:wire.MaxLogLine]
 	}
 	if len(line) > 0 {
-		c.logs.put(logLine{level: slog.LevelInfo, msg: string(line), origin: "stdout"})
+		c.logs.put(logLine{level: slog.LevelInfo, msg: string(line), origin: originStdout})
 	}
 }
 
-func (c *child) warn(text string) {
-	c.logs.put(logLine{level: slog.LevelWarn, msg: text, origin: "supervisor"})
+// warn logs what is wrong with a line of the process.
+func (c *child) warn(message string, attrs ...slog.Attr) {
+	l := logLine{level: slog.LevelWarn, msg: message, attrs: attrs}
+	for _, a := range attrs {
+		l.extra += len(a.Value.String())
+	}
+	c.logs.put(l)
 }
 
-func clip(s string) string {
-	if len(s) > 200 {
-		return s[:200] + "…"
+// reportProgress tells the caller of Do how far its task has come.
+func (c *child) reportProgress(r wire.Report) {
+	if e := c.requests.find(r.TaskID); e != nil && e.progress != nil {
+		e.progress(r.Fraction, r.Message)
 	}
-	return s
+}
+
+// logReport puts a line into the log under our own names; the process' names stand in a group, where they cannot be
+// taken for ours.
+//
+// The line is also among the last of stderr: what the process wrote before it died is evidence, whichever way it wrote
+// it.
+func (c *child) logReport(r wire.Report) {
+	if !c.log.Enabled(context.Background(), r.Level) {
+		return
+	}
+	head := r.Level.String()
+	if r.Logger != "" {
+		head += " " + r.Logger
+	}
+	for line := range strings.SplitSeq(head+": "+r.Message, "\n") {
+		c.tail.add([]byte(line))
+	}
+	l := logLine{level: r.Level, msg: r.Message, origin: originLog}
+	if r.TaskID != "" {
+		if e := c.requests.find(r.TaskID); e != nil {
+			l.attrs = append(l.attrs, slog.String("queue", e.queue), slog.String("type", e.taskType))
+		}
+		l.attrs = append(l.attrs, slog.String("task_id", shortened(r.TaskID)))
+	}
+	if r.Logger != "" {
+		l.attrs = append(l.attrs, slog.String("logger", r.Logger))
+	}
+	if len(r.Fields) > 0 {
+		l.attrs = append(l.attrs, slog.GroupAttrs("fields", r.Fields...))
+		for _, f := range r.Fields {
+			l.extra += len(f.Key) + len(f.Value.String())
+		}
+	}
+	c.logs.put(l)
+}
+
+// shortened is a task id that a process wrote, of bounded length.
+func shortened(id string) string {
+	const limit = 200
+	if len(id) > limit {
+		return id[:limit] + "…"
+	}
+	return id
 }

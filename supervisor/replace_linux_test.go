@@ -55,7 +55,7 @@ func TestMaxTasksReplacesBetweenTasks(t *testing.T) {
 		t.Errorf("23 tasks, 5 each: %d restarts, %d crashes", s.Restarts, s.Crashes)
 	}
 	if _, restarts := r.causes(); restarts[0] != RestartMaxTasks {
-		t.Errorf("events: %v", restarts)
+		t.Errorf("events: %v, want max_tasks first", restarts)
 	}
 }
 
@@ -71,12 +71,12 @@ func TestMaxMemoryReplaces(t *testing.T) {
 		}
 		got := r.do(task(fmt.Sprint("t", i), 1))
 		if got.err != nil {
-			t.Fatal(got.err)
+			t.Fatalf("task %d: %v", i, got.err)
 		}
 		pids[string(got.Result)] = true
 	}
 	if crashed, restarts := r.causes(); len(crashed) > 0 || restarts[0] != RestartMaxMemory {
-		t.Errorf("events: %v %v", crashed, restarts)
+		t.Errorf("events: %v %v, want no crash, and max_memory first", crashed, restarts)
 	}
 }
 
@@ -115,7 +115,7 @@ func TestOverdueTaskIsReplacedSync(t *testing.T) {
 				t.Errorf("after the replacement: %v", got.err)
 			}
 			if crashed, restarts := r.causes(); len(crashed) != 0 || fmt.Sprint(restarts) != "[deadline]" {
-				t.Errorf("events: %v %v", crashed, restarts)
+				t.Errorf("events: %v %v, want no crash and one restart for the deadline", crashed, restarts)
 			}
 			if len(args) == 0 && !strings.Contains(r.log.String(), "cancel stuck") {
 				t.Error("the process was not asked to cancel")
@@ -152,8 +152,7 @@ func TestOverdueTaskAsyncLetsOthersFinish(t *testing.T) {
 	}
 }
 
-// A task that was cancelled while it waits behind another must not take the
-// other one's process away.
+// A task that was cancelled while it waits behind another must not take the other one's process away.
 func TestOverdueBehindARunningTask(t *testing.T) {
 	t.Parallel()
 	o := testOptions("ignores_cancel.py", "--v1")
@@ -172,7 +171,7 @@ func TestOverdueBehindARunningTask(t *testing.T) {
 		t.Errorf("the cancelled one, which ended in time: %v", got.err)
 	}
 	if s := r.Snapshot(); s.Restarts != 0 {
-		t.Errorf("%+v", s)
+		t.Errorf("%d restarts, want none", s.Restarts)
 	}
 }
 
@@ -183,17 +182,17 @@ func TestManualRestartWaitsForTasks(t *testing.T) {
 	a := r.send(context.Background(), task("t", map[string]any{"sleep": 0.5}))
 	r.inFlight(1)
 	if err := r.Restart(context.Background(), RestartManual); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Restart: %v", err)
 	}
 	if got := r.receive(a); got.err != nil {
-		t.Errorf("in flight: %v", got.err)
+		t.Errorf("in flight: %v, want an answer", got.err)
 	}
 	if s := r.Snapshot(); s.PID == pid || s.Status != StatusRunning || s.Crashes != 0 || s.Restarts != 1 {
-		t.Errorf("%+v", s)
+		t.Errorf("after Restart: %+v, want another process that runs, and no crash", s)
 	}
 }
 
-func TestManualRestartLosesPatience(t *testing.T) {
+func TestManualRestartTimesOut(t *testing.T) {
 	t.Parallel()
 	o := testOptions("ignores_cancel.py")
 	o.StopTimeout = 300 * time.Millisecond
@@ -201,14 +200,14 @@ func TestManualRestartLosesPatience(t *testing.T) {
 	a := r.send(context.Background(), hang("stuck"))
 	r.inFlight(1)
 	if err := r.Restart(context.Background(), RestartManual); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Restart: %v", err)
 	}
 	if got := r.receive(a); !errors.Is(got.err, ErrNotRun) {
-		t.Errorf("in flight: %v", got.err)
+		t.Errorf("in flight: %v, want not run", got.err)
 	}
 }
 
-func TestDrainCallsAReplacementOff(t *testing.T) {
+func TestDrainCancelsAReplacement(t *testing.T) {
 	t.Parallel()
 	o := testOptions("echo_v2.py", "--async")
 	o.MaxTasks = 1
@@ -221,13 +220,13 @@ func TestDrainCallsAReplacementOff(t *testing.T) {
 		t.Errorf("the one that waited: %v", got.err)
 	}
 	if got := r.receive(a); got.err != nil {
-		t.Errorf("in flight: %v", got.err)
+		t.Errorf("in flight: %v, want an answer", got.err)
 	}
 	if err := r.Stop(context.Background()); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Stop: %v", err)
 	}
 	if s := r.Snapshot(); s.Restarts != 0 {
-		t.Errorf("%+v", s)
+		t.Errorf("%d restarts, want none", s.Restarts)
 	}
 }
 
@@ -240,7 +239,7 @@ func TestDoLimits(t *testing.T) {
 	a := r.send(context.Background(), task("a", slow))
 	r.inFlight(1)
 	if got := r.do(task("a", 1)); !errors.Is(got.err, ErrDuplicate) {
-		t.Errorf("duplicate: %v", got.err)
+		t.Errorf("duplicate: %v, want ErrDuplicate", got.err)
 	}
 	b := r.send(context.Background(), task("b", slow))
 	r.inFlight(2)
@@ -252,7 +251,7 @@ func TestDoLimits(t *testing.T) {
 	}
 	for _, ch := range []<-chan answer{a, b} {
 		if got := r.receive(ch); got.err != nil {
-			t.Error(got.err)
+			t.Errorf("a slow task: %v", got.err)
 		}
 	}
 	if got := r.do(task("", 1)); got.err == nil {
@@ -263,8 +262,8 @@ func TestDoLimits(t *testing.T) {
 	}
 }
 
-// Restarts, kills and requests from all sides: every request gets an answer,
-// none gets one twice, and the process runs in the end.
+// Restarts, kills and requests from all sides: every request gets an answer, none gets one twice, and the process runs
+// in the end.
 func TestStress(t *testing.T) {
 	t.Parallel()
 	o := testOptions("echo_v2.py", "--async")
@@ -286,7 +285,7 @@ func TestStress(t *testing.T) {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i%40)*time.Millisecond)
 				if i%3 != 0 {
 					cancel()
-					ctx, cancel = context.WithTimeout(context.Background(), patience)
+					ctx, cancel = context.WithTimeout(context.Background(), testTimeout)
 				}
 				want := fmt.Sprintf("%d", g*1_000_000+i)
 				reply, err := r.Do(ctx, task("t"+want, g*1_000_000+i))
@@ -315,7 +314,7 @@ func TestStress(t *testing.T) {
 			before := done.Load()
 			eventually(t, "tasks are done", func() bool { return done.Load() > before+20 || r.Snapshot().Status != StatusRunning })
 			if i%3 == 0 {
-				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 				if err := r.Restart(ctx, RestartManual); err != nil && !errors.Is(err, ErrCrashed) {
 					t.Errorf("Restart: %v", err)
 				}
@@ -331,6 +330,6 @@ func TestStress(t *testing.T) {
 	s := r.await("running and idle", func(s Snapshot) bool { return s.Status == StatusRunning && s.InFlight == 0 })
 	t.Logf("%d done, %d not run, %d charged; %d crashes, %d restarts", done.Load(), notRun.Load(), charged.Load(), s.Crashes, s.Restarts)
 	if done.Load() == 0 || s.Crashes == 0 || s.Restarts == 0 {
-		t.Errorf("%+v", s)
+		t.Errorf("%d tasks done, %d crashes, %d restarts; want some of each", done.Load(), s.Crashes, s.Restarts)
 	}
 }

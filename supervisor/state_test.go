@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"errors"
+	"reflect"
 	"testing"
 	"time"
 )
@@ -23,13 +24,13 @@ func TestMachineRefusesIllegalSteps(t *testing.T) {
 		{StatusStopped, StatusStarting},
 		{StatusStopped, StatusDraining},
 	} {
-		m := machine{status: tc.from, reason: "before", since: now}
-		err := m.to(tc.to, "because", now.Add(time.Second))
+		m := machine{status: tc.from, reason: because("before"), since: now}
+		err := m.to(tc.to, because("because"), now.Add(time.Second))
 		var illegal *TransitionError
 		if !errors.As(err, &illegal) || illegal.From != tc.from || illegal.To != tc.to || illegal.Reason != "because" {
-			t.Errorf("%s to %s: %v", tc.from, tc.to, err)
+			t.Errorf("%s to %s: %v, want a TransitionError", tc.from, tc.to, err)
 		}
-		if m != (machine{status: tc.from, reason: "before", since: now}) {
+		if !reflect.DeepEqual(m, machine{status: tc.from, reason: because("before"), since: now}) {
 			t.Errorf("%s to %s was refused and changed the state: %+v", tc.from, tc.to, m)
 		}
 	}
@@ -37,15 +38,15 @@ func TestMachineRefusesIllegalSteps(t *testing.T) {
 
 func TestMachineCarriesReasonAndTime(t *testing.T) {
 	m := newMachine(time.Unix(1, 0))
-	if err := m.to(StatusRunning, "ready", time.Unix(2, 0)); err != nil {
-		t.Fatal(err)
+	if err := m.to(StatusRunning, because("ready"), time.Unix(2, 0)); err != nil {
+		t.Fatalf("starting to running: %v", err)
 	}
-	if m != (machine{StatusRunning, "ready", time.Unix(2, 0)}) {
-		t.Errorf("%+v", m)
+	if !reflect.DeepEqual(m, machine{StatusRunning, because("ready"), time.Unix(2, 0)}) {
+		t.Errorf("after the step: %+v, want the new reason and time", m)
 	}
-	m.note("still")
-	if m != (machine{StatusRunning, "still", time.Unix(2, 0)}) {
-		t.Errorf("a note must leave state and time alone: %+v", m)
+	m.setReason(because("still"))
+	if !reflect.DeepEqual(m, machine{StatusRunning, because("still"), time.Unix(2, 0)}) {
+		t.Errorf("setReason changed more than the reason: %+v", m)
 	}
 }
 
@@ -54,7 +55,7 @@ func TestTransitionTable(t *testing.T) {
 	for _, from := range allStatuses {
 		next, ok := transitions[from]
 		if !ok {
-			t.Errorf("%s is not in the table", from)
+			t.Errorf("%s is not in the table of transitions", from)
 		}
 		legal := map[Status]bool{}
 		for _, to := range next {
@@ -62,7 +63,7 @@ func TestTransitionTable(t *testing.T) {
 		}
 		if from == StatusStopped {
 			if len(next) != 0 {
-				t.Errorf("stopped leads to %v", next)
+				t.Errorf("stopped leads to %v, want no step", next)
 			}
 			continue
 		}

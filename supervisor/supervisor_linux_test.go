@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -37,12 +38,12 @@ func TestEchoBothProtocols(t *testing.T) {
 			all.Wait()
 			s := r.Snapshot()
 			if s.Protocol != tc.protocol || s.Handlers != tc.handlers || !s.Healthy || s.PID == 0 || s.InFlight != 0 {
-				t.Errorf("snapshot: %+v", s)
+				t.Errorf("snapshot: %+v, want protocol %d, %s handlers, healthy and nothing in flight", s, tc.protocol, tc.handlers)
 			}
 			if tc.protocol == 2 {
 				s = r.await("gc figures", func(s Snapshot) bool { return len(s.GC) > 0 })
 				if s.Python.Implementation != "CPython" || s.Python.Major != 3 || s.GC[0].Collections != 3 {
-					t.Errorf("python: %+v %+v", s.Python, s.GC)
+					t.Errorf("python: %+v %+v, want CPython 3 and its figures", s.Python, s.GC)
 				}
 			}
 		})
@@ -52,24 +53,24 @@ func TestEchoBothProtocols(t *testing.T) {
 func TestStopEndsAnIdleProcessAtOnce(t *testing.T) {
 	t.Parallel()
 	o := testOptions("echo_v2.py")
-	o.StopTimeout = 2 * patience // so that a return in time means it went by itself
+	o.StopTimeout = 2 * testTimeout // so that a return in time means it went by itself
 	r := startReady(t, o)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	if err := r.Stop(ctx); err != nil || ctx.Err() != nil {
 		t.Fatalf("stop: %v, %v", err, ctx.Err())
 	}
 	if err := <-r.err; err != nil {
-		t.Errorf("Run: %v", err)
+		t.Errorf("Run: %v, want nil", err)
 	}
 	if s := r.Snapshot(); s.Status != StatusStopped || s.PID != 0 || s.Healthy {
 		t.Errorf("after stop: %+v", s)
 	}
 	if _, err := r.Do(context.Background(), task("late", 1)); !errors.Is(err, ErrNotRun) {
-		t.Errorf("Do after stop: %v", err)
+		t.Errorf("Do after stop: %v, want not run", err)
 	}
 	if err := r.Restart(context.Background(), RestartManual); !errors.Is(err, ErrNoRestart) {
-		t.Errorf("Restart after stop: %v", err)
+		t.Errorf("Restart after stop: %v, want ErrNoRestart", err)
 	}
 	if err := r.Stop(context.Background()); err != nil {
 		t.Errorf("second stop: %v", err)
@@ -80,13 +81,13 @@ func TestStopBeforeRun(t *testing.T) {
 	t.Parallel()
 	s, err := New(testOptions("echo_v1.py"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("New: %v", err)
 	}
 	if err := s.Stop(context.Background()); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Stop before Run: %v", err)
 	}
 	if err := s.Run(context.Background()); err != nil {
-		t.Errorf("Run after Stop: %v", err)
+		t.Errorf("Run after Stop: %v, want nil", err)
 	}
 	if err := s.Run(context.Background()); err == nil {
 		t.Error("a second Run was accepted")
@@ -102,10 +103,10 @@ func TestStopKillsWhatIgnoresSIGTERM(t *testing.T) {
 	a := r.send(context.Background(), task("stuck", 1))
 	r.inFlight(1)
 	if err := r.Stop(context.Background()); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Stop: %v", err)
 	}
 	if got := r.receive(a); !errors.Is(got.err, ErrStopped) {
-		t.Errorf("in flight: %v", got.err)
+		t.Errorf("in flight: %v, want ErrStopped", got.err)
 	}
 	if alive(pid) {
 		t.Errorf("process %d is alive after Stop", pid)
@@ -115,12 +116,12 @@ func TestStopKillsWhatIgnoresSIGTERM(t *testing.T) {
 func TestStopNow(t *testing.T) {
 	t.Parallel()
 	o := testOptions("ignores_sigterm.py")
-	o.StopTimeout = 10 * patience
+	o.StopTimeout = 10 * testTimeout
 	r := startReady(t, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := r.Stop(ctx); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Stop: %v", err)
 	}
 }
 
@@ -132,38 +133,49 @@ func TestCrashDegradesAndRestartHeals(t *testing.T) {
 	if !errors.As(got.err, &crash) {
 		t.Fatalf("Do: %v", got.err)
 	}
-	if crash.Cause != CauseExit || !strings.Contains(crash.Evidence, "exit status 3") ||
-		!strings.Contains(crash.Evidence, "something went wrong") {
-		t.Errorf("crash: %+v", crash)
+	if crash.Cause != CauseExit || !strings.Contains(crash.Evidence.Text(), "exit status 3") ||
+		!strings.Contains(crash.Evidence.Text(), "something went wrong") {
+		t.Errorf("crash: %+v, want the exit status and the line on stderr", crash)
 	}
 	s := r.awaitStatus(StatusDegraded)
-	if s.Healthy || s.PID != 0 || s.Crashes != 1 || !strings.Contains(s.Reason, "exit status 3") {
+	if s.Healthy || s.PID != 0 || s.Crashes != 1 || !strings.Contains(s.Reason.Text(), "exit status 3") {
 		t.Errorf("degraded: %+v", s)
 	}
+	if strings.Contains(s.Reason.Summary, "something went wrong") || !slices.Contains(s.Reason.Stderr, "Traceback: something went wrong") {
+		t.Errorf("reason %q, stderr %q: want what the process wrote in the latter only", s.Reason.Summary, s.Reason.Stderr)
+	}
+	for _, want := range []string{
+		`msg="python process state changed" component=supervisor from=crashed to=degraded reason="crashed (exit): exit status 3" python_pid=0`,
+		`msg="python process crashed" component=supervisor cause=exit reason="exit status 3" stderr="Traceback: something went wrong"`,
+	} {
+		if !strings.Contains(r.log.String(), want) {
+			t.Errorf("the log lacks %s", want)
+		}
+	}
 	if _, err := r.Do(context.Background(), task("t2", 1)); !errors.Is(err, ErrNotRun) {
-		t.Errorf("Do while degraded: %v", err)
+		t.Errorf("Do while degraded: %v, want not run", err)
 	}
 	if err := r.Restart(context.Background(), RestartManual); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Restart: %v", err)
 	}
 	if s := r.Snapshot(); s.Status != StatusRunning || !s.Healthy || s.Restarts != 1 {
 		t.Errorf("after restart: %+v", s)
 	}
 	crashed, restarts := r.causes()
 	if fmt.Sprint(crashed) != "[exit]" || fmt.Sprint(restarts) != "[manual]" {
-		t.Errorf("events: %v %v", crashed, restarts)
+		t.Errorf("events: %v %v, want one exit and one manual restart", crashed, restarts)
 	}
 }
 
 func TestStopWhileStarting(t *testing.T) {
 	t.Parallel()
 	o := testOptions("never_ready.py")
-	o.StopTimeout = 2 * patience // SIGTERM must do
+	o.StopTimeout = 2 * testTimeout // SIGTERM must do
 	r := start(t, o)
 	r.await("started", func(s Snapshot) bool { return s.PID > 0 })
 	restarting := make(chan error, 1)
 	go func() { restarting <- r.Restart(context.Background(), RestartManual) }()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	if err := r.Stop(ctx); err != nil || ctx.Err() != nil {
 		t.Errorf("stop: %v, %v", err, ctx.Err())
@@ -183,7 +195,7 @@ func TestStopFromManyAtOnce(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			if err := r.Stop(context.Background()); err != nil {
-				t.Error(err)
+				t.Errorf("Stop: %v", err)
 			}
 			if s := r.Snapshot(); s.Status != StatusStopped {
 				t.Errorf("Stop returned in state %s", s.Status)
@@ -199,14 +211,14 @@ func TestWrappedCommand(t *testing.T) {
 	o := testOptions("")
 	o.Command = []string{"sh", "-c", strings.Join(childCommand("echo_v2.py"), " ") + "; exit $?"}
 	r := startReady(t, o)
-	c, _, _, _ := r.gate.look()
+	c, _, _, _ := r.gate.current()
 	s := r.Snapshot()
-	if s.PID == c.pid || lookup(s.PID).parent != c.pid {
-		t.Errorf("pid %d, the shell is %d", s.PID, c.pid)
+	if s.PID == c.process.PID || processStat(s.PID).PPID != c.process.PID {
+		t.Errorf("pid %d, want a child of the shell, which is %d", s.PID, c.process.PID)
 	}
 	kill(t, s.PID, syscall.SIGKILL)
-	if s = r.awaitStatus(StatusDegraded); s.Healthy || alive(c.pid) {
-		t.Errorf("%+v", s)
+	if s = r.awaitStatus(StatusDegraded); s.Healthy || alive(c.process.PID) {
+		t.Errorf("after the kill: %+v, shell alive %v; want degraded and no shell", s, alive(c.process.PID))
 	}
 }
 
@@ -214,12 +226,13 @@ func TestIllegalTransitionEndsRun(t *testing.T) {
 	t.Parallel()
 	s, err := New(testOptions("echo_v2.py"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("New: %v", err)
 	}
-	o := newOwner(s)
-	o.to(StatusDegraded, "a bug")
+	l := newLoop(s.opts, s.gate, s.snapshots, s.mailbox)
+	l.to(StatusDegraded, because("a bug"))
+	l.endOnIllegalTransition()
 	var illegal *TransitionError
-	if !errors.As(o.fatal, &illegal) || !o.finished || o.m.status != StatusStopped {
-		t.Errorf("%v, finished %v, state %s", o.fatal, o.finished, o.m.status)
+	if !errors.As(l.fatal, &illegal) || !l.finished || l.state.status != StatusStopped {
+		t.Errorf("%v, finished %v, state %s; want a TransitionError and a loop that has stopped", l.fatal, l.finished, l.state.status)
 	}
 }

@@ -39,7 +39,7 @@ func (s *monitor) process() health.Process {
 	snap := s.supervisor.Snapshot()
 	p := health.Process{Healthy: snap.Healthy, Status: statusOf(snap, draining)}
 	if !p.Healthy {
-		p.Reason = status.ParseReason(snap.Reason)
+		p.Reason = snap.Reason
 	}
 	return p
 }

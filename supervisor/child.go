@@ -1,0 +1,172 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/runqy/runqy-worker/internal/status"
+	"github.com/runqy/runqy-worker/supervisor/internal/proc"
+	"github.com/runqy/runqy-worker/supervisor/internal/wire"
+)
+
+// pipeTimeout bounds how long the pipes of a dead process are read: a descendant that escaped can hold them open.
+const pipeTimeout = time.Second
+
+// child is one life of the Python process: the process, the protocol that it speaks and the requests that it has. Its
+// goroutines all end before eventEnded is posted.
+type child struct {
+	process    *proc.Process
+	maxMessage int64
+	log        *slog.Logger
+	post       func(event)
+
+	requests *inFlightTable
+	in       *wire.Writer
+	tail     *outputTail
+	logs     *logQueue
+	ready    readyMessage
+}
+
+// exit is how a child ended.
+type exit struct {
+	cause    string // CauseExit, CauseSignal or CauseOOM
+	text     string // "exit status 3", "killed by SIGSEGV …"
+	consumed int64  // how many bytes of its stdin it read
+}
+
+// startChild starts the process. post must not block for long and must work until eventEnded has been posted.
+func startChild(o Options, guardian *proc.Guardian, post func(event)) (*child, error) {
+	process, err := proc.Start(proc.Command{Argv: o.Command, Dir: o.Dir, Env: o.Env}, guardian)
+	if err != nil {
+		return nil, err
+	}
+	tail := &outputTail{}
+	c := &child{
+		process: process, maxMessage: o.MaxMessage, log: o.Logger, post: post,
+		requests: newInFlightTable(o.MaxTasks, tail), in: wire.NewWriter(process.Stdin), tail: tail, logs: newLogQueue(),
+	}
+	go c.run() // ends with eventEnded
+	return c, nil
+}
+
+// run reads and writes until the process is dead, and clears up after it.
+func (c *child) run() {
+	var writing, reading, logging sync.WaitGroup
+	writing.Go(func() {
+		if c.in.Run() != nil {
+			c.post(event{kind: eventStdinClosed, child: c})
+		}
+	})
+	reading.Go(c.readStdout)
+	reading.Go(c.readStderr)
+	logging.Go(func() { c.logs.run(context.Background(), c.log) })
+
+	<-c.process.Dead()
+	c.post(event{kind: eventDied, child: c})
+	<-c.process.Reaped()
+	deadline := time.Now().Add(pipeTimeout)
+	c.process.Stdout.SetReadDeadline(deadline) //nolint:errcheck // a pipe has deadlines
+	c.process.Stderr.SetReadDeadline(deadline) //nolint:errcheck // as said
+	reading.Wait()
+	c.in.Halt()
+	writing.Wait()
+	exit := c.exit()
+	c.process.Close()
+	c.logs.close()
+	logging.Wait()
+	c.post(event{kind: eventEnded, child: c, exit: exit})
+}
+
+// exit says how the process ended.
+func (c *child) exit() exit {
+	how := c.process.Exit()
+	e := exit{cause: CauseExit, text: how.Text, consumed: c.in.Sent() - c.process.Unread()}
+	switch how.Cause {
+	case proc.Signaled:
+		e.cause = CauseSignal
+	case proc.OutOfMemory:
+		e.cause = CauseOOM
+	}
+	return e
+}
+
+// pid is the process to measure: the one that the ready message names, if it belongs to the group (the command may be a
+// wrapper), else the one that was started.
+func (c *child) pid() int {
+	started := c.process.PID
+	if r := c.ready.Load(); r != nil && r.PID > 0 && r.PID != started && c.process.HasMember(r.PID) {
+		return r.PID
+	}
+	return started
+}
+
+// submit gives a request to the process.
+func (c *child) submit(r Request, line []byte) (*entry, error) {
+	e, full, err := c.requests.add(r, func() int64 { return c.in.Put(line) })
+	if full {
+		c.post(event{kind: eventLastRequest, child: c})
+	}
+	return e, err
+}
+
+// cancel asks the process to give a task up, if its protocol allows that.
+func (c *child) cancel(e *entry) {
+	if c.ready.protocol2() {
+		c.in.Put(wire.EncodeCancel(e.id))
+	}
+}
+
+// closeRequests refuses further requests and returns how many are in flight and how many of those are overdue. When
+// some are not, eventIdle is posted once all are.
+func (c *child) closeRequests() (inFlight, overdue int) {
+	return c.requests.close(func() { c.post(event{kind: eventIdle, child: c}) })
+}
+
+// evidence adds the last lines of stderr to what is known of a crash. While requests are in flight, lines that were
+// written before the oldest of them began are of other requests, and would lead a reader astray.
+func (c *child) evidence(text string) status.Reason {
+	before, running := c.requests.linesBeforeRunning(c.ready.sync())
+	evidence := status.NewReason(text, c.tail.since(before))
+	switch {
+	case len(evidence.Stderr) > 0:
+	case running && c.tail.count() > 0:
+		evidence.Summary += "; it wrote nothing to stderr since the task began"
+	default:
+		evidence.Summary += "; it wrote nothing to stderr"
+	}
+	return evidence
+}
+
+func (c *child) readStderr() {
+	r := wire.NewCuttingReader(c.process.Stderr, wire.MaxLogLine)
+	for {
+		line, err := r.Next()
+		if err != nil {
+			return
+		}
+		c.tail.add(line.Data)
+		c.logs.put(logLine{level: slog.LevelInfo, msg: string(line.Data), origin: originStderr})
+	}
+}
+
+func (c *child) readStdout() {
+	r := wire.NewReader(c.process.Stdout, int(c.maxMessage))
+	for {
+		line, err := r.Next()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				c.post(event{kind: eventStdoutClosed, child: c})
+			}
+			return
+		}
+		if line.TooLong {
+			c.receiveTooLong(line)
+			continue
+		}
+		c.receive(line.Data)
+	}
+}

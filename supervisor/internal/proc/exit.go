@@ -1,0 +1,36 @@
+package proc
+
+// Cause is what ended a process.
+type Cause int
+
+// The causes of a process' end.
+const (
+	Exited      Cause = iota // by itself, with an exit status
+	Signaled                 // by a signal
+	OutOfMemory              // by the kernel's OOM killer
+)
+
+// Exit is how a process ended.
+type Exit struct {
+	Cause Cause
+	Text  string // "exit status 3", "killed by SIGSEGV …"; one line
+}
+
+// Exit says how the process ended. It may be called once Reaped is closed.
+func (p *Process) Exit() Exit {
+	e, sigkill := exitOf(p.cmd.ProcessState)
+	if !sigkill || p.killed {
+		return e
+	}
+	n, ok := p.oom.read()
+	switch {
+	case !ok || !p.counts:
+		e.Text += ", not sent by the worker: possibly the OOM killer"
+	case n > p.kills:
+		e.Cause = OutOfMemory
+		e.Text += " by the kernel's OOM killer: out of memory"
+	default:
+		e.Text += ", not sent by the worker, and the OOM killer counted nothing"
+	}
+	return e
+}

@@ -1,0 +1,17 @@
+//go:build unix && !linux
+
+package proc
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+func processAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+func guardianAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+
+// awaitDeath reaps at once: here nothing can hold the pid.
+func awaitDeath(cmd *exec.Cmd) { cmd.Wait() } //nolint:errcheck // the state is in cmd.ProcessState
+
+func reap(*exec.Cmd) {}

@@ -1,0 +1,34 @@
+//go:build !unix
+
+package proc
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// Without process groups only the process itself is reached.
+const (
+	killSignal = syscall.SIGKILL
+	termSignal = syscall.SIGTERM
+)
+
+func processAttr() *syscall.SysProcAttr { return nil }
+
+func guardianAttr() *syscall.SysProcAttr { return nil }
+
+func awaitDeath(cmd *exec.Cmd) { cmd.Wait() } //nolint:errcheck // the state is in cmd.ProcessState
+
+func reap(*exec.Cmd) {}
+
+func signalGroup(pid int, _ syscall.Signal) {
+	if p, err := os.FindProcess(pid); err == nil {
+		p.Kill() //nolint:errcheck // it may be gone
+	}
+}
+
+func exitOf(state *os.ProcessState) (e Exit, sigkill bool) {
+	return Exit{Cause: Exited, Text: fmt.Sprintf("exit status %d", state.ExitCode())}, false
+}

@@ -1,0 +1,282 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"math"
+	"time"
+	"unicode/utf8"
+)
+
+const maxRetryDelay = 365 * 24 * time.Hour
+
+// Reply is the process' answer to a task.
+type Reply struct {
+	Result     json.RawMessage // valid JSON; nil when the process gave none
+	Error      string          // not empty: the handler failed
+	Retry      bool            // with Error: whether another attempt makes sense
+	RetryDelay time.Duration   // with Retry: when; 0: the queue decides
+}
+
+// Python is what the process tells about its interpreter.
+type Python struct {
+	Implementation      string
+	Version             string
+	Major, Minor, Patch int
+}
+
+// GC is the interpreter's figures for one garbage collector generation.
+type GC struct {
+	Generation                            int
+	Collections, Collected, Uncollectable uint64
+}
+
+// Handlers says how the process runs the tasks that it has.
+type Handlers string
+
+// The kinds of handlers.
+const (
+	Sync  Handlers = "sync"  // one at a time, in the order in which they were written
+	Async Handlers = "async" // all at once
+)
+
+// Kind is what a line of the process' stdout is.
+type Kind int
+
+// The kinds of lines. The comments name the fields of Message that are set.
+const (
+	KindOutput   Kind = iota // output that is not protocol
+	KindReady                // the process is ready: Ready
+	KindFailed               // it cannot start: Error
+	KindReply                // an answer: TaskID, Reply
+	KindInvalid              // names a task but is no valid answer: TaskID, Error
+	KindPong                 // the answer to a ping: Pong, Lag, GC
+	KindProgress             // a task reports how far it is: Report
+	KindLog                  // a line for the log: Report
+)
+
+// Message is one decoded line of the process' stdout.
+type Message struct {
+	Kind   Kind
+	TaskID string
+	Reply  Reply
+	Error  string
+	Output []byte // output that is not protocol and stood before a reply on its line
+
+	Ready Ready
+
+	Pong int64         // the number of the ping
+	Lag  time.Duration // of the event loop
+	GC   []GC          // at most 8 generations
+
+	Report Report
+}
+
+// Ready is the content of the ready message.
+type Ready struct {
+	Protocol int // 1 or 2
+	Handlers Handlers
+	Python   Python
+	PID      int // 0: not told
+}
+
+type messageLine struct {
+	TaskID     *string         `json:"task_id"`
+	Result     json.RawMessage `json:"result"`
+	Error      json.RawMessage `json:"error"`
+	Retry      *bool           `json:"retry"`
+	RetryDelay *float64        `json:"retry_delay"`
+
+	Pong  *int64  `json:"pong"`
+	Lag   float64 `json:"lag"`
+	Stats struct {
+		GC []struct {
+			Generation    int    `json:"generation"`
+			Collections   uint64 `json:"collections"`
+			Collected     uint64 `json:"collected"`
+			Uncollectable uint64 `json:"uncollectable"`
+		} `json:"gc"`
+	} `json:"stats"`
+
+	Progress json.RawMessage `json:"progress"`
+	Log      json.RawMessage `json:"log"`
+
+	Status   *string `json:"status"`
+	Protocol int     `json:"protocol"`
+	Handlers string  `json:"handlers"`
+	PID      int     `json:"pid"`
+	Python   struct {
+		Implementation string `json:"implementation"`
+		Version        string `json:"version"`
+		Major          int    `json:"major"`
+		Minor          int    `json:"minor"`
+		Patch          int    `json:"patchlevel"`
+	} `json:"python"`
+}
+
+// Decode reads one line. It never fails: what it does not understand is output that is not protocol, or an invalid
+// reply when it names a task. Message.Output shares the memory of line.
+func Decode(line []byte) Message {
+	text := bytes.TrimSpace(line)
+	if len(text) == 0 || text[len(text)-1] != '}' && text[0] != '{' {
+		return Message{Kind: KindOutput}
+	}
+	if text[0] == '{' {
+		if m, valid := decodeObject(text); valid || m.Kind != KindOutput {
+			return m
+		}
+	}
+	if IsReport(text) {
+		return Message{Kind: KindOutput} // broken: the task it names has not been answered
+	}
+	// A print without a newline may stand before the reply on the same line.
+	i := bytes.Index(text, []byte(`{"task_id"`))
+	if i <= 0 {
+		return Message{Kind: KindOutput}
+	}
+	m, _ := decodeObject(text[i:])
+	m.Output = text[:i]
+	return m
+}
+
+// decodeObject reads one JSON object; valid reports whether it is one.
+func decodeObject(text []byte) (m Message, valid bool) {
+	var w messageLine
+	err := json.Unmarshal(text, &w)
+	if err == nil && !utf8.Valid(text) {
+		err = errors.New("invalid UTF-8")
+	}
+	if err != nil {
+		if id, ok := FindTaskID(text); ok {
+			return Message{Kind: KindInvalid, TaskID: id, Error: err.Error()}, false
+		}
+		return Message{Kind: KindOutput}, false
+	}
+	switch {
+	case w.TaskID != nil:
+		return Message{Kind: KindReply, TaskID: *w.TaskID, Reply: w.reply()}, true
+	case w.Pong != nil:
+		m = Message{Kind: KindPong, Pong: *w.Pong, Lag: seconds(w.Lag)}
+		for _, g := range w.Stats.GC[:min(len(w.Stats.GC), 8)] {
+			m.GC = append(m.GC, GC(g))
+		}
+		return m, true
+	case w.Status != nil && *w.Status == "ready":
+		return Message{Kind: KindReady, Ready: w.ready()}, true
+	case w.Status != nil && *w.Status == "error":
+		return Message{Kind: KindFailed, Error: cut(errorText(w.Error), MaxLogLine)}, true
+	case len(w.Progress) > 0:
+		if r, ok := decodeProgress(w.Progress); ok {
+			return Message{Kind: KindProgress, Report: r}, true
+		}
+	case len(w.Log) > 0:
+		if r, ok := decodeLog(w.Log); ok {
+			return Message{Kind: KindLog, Report: r}, true
+		}
+	}
+	return Message{Kind: KindOutput}, true
+}
+
+func (w *messageLine) ready() Ready {
+	r := Ready{Protocol: 1, Handlers: Sync, PID: w.PID, Python: Python(w.Python)}
+	// They go into a label of a metric and onto the dashboard.
+	r.Python.Implementation = oneLine(r.Python.Implementation, maxName)
+	r.Python.Version = oneLine(r.Python.Version, maxName)
+	if w.Protocol >= 2 {
+		r.Protocol = 2
+		if w.Handlers == string(Async) {
+			r.Handlers = Async
+		}
+	}
+	return r
+}
+
+// reply reads the answer's fields. Any string in "error" is a failure, an empty one too (Python's str(ValueError()) is
+// empty), unless there is a result.
+func (w *messageLine) reply() Reply {
+	hasResult := len(w.Result) > 0 && !bytes.Equal(w.Result, []byte("null"))
+	r := Reply{Result: w.Result}
+	if len(w.Error) == 0 || bytes.Equal(w.Error, []byte("null")) ||
+		hasResult && bytes.Equal(w.Error, []byte(`""`)) {
+		return r
+	}
+	r.Error = errorText(w.Error)
+	r.Retry = w.Retry == nil || *w.Retry
+	if r.Retry && w.RetryDelay != nil {
+		r.RetryDelay = seconds(*w.RetryDelay)
+	}
+	return r
+}
+
+// errorText is the text of an "error" value: the string itself, or the JSON of anything else.
+func errorText(raw json.RawMessage) string {
+	var s string
+	if err := json.Unmarshal(raw, &s); err != nil {
+		s = string(raw)
+	}
+	if s == "" {
+		s = "the process gave no error message"
+	}
+	return s
+}
+
+func seconds(f float64) time.Duration {
+	switch {
+	case math.IsNaN(f) || f <= 0:
+		return 0
+	case f >= maxRetryDelay.Seconds():
+		return maxRetryDelay
+	}
+	return time.Duration(f * float64(time.Second))
+}
+
+// FindTaskID looks for a "task_id" of the outermost object in text, which need not be valid or complete JSON (a NaN, a
+// wrong type, a line cut short). It returns false when there is none, or an empty one.
+func FindTaskID(text []byte) (string, bool) {
+	depth := 0
+	key := false // the last string at depth 1 was "task_id"
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '{', '[':
+			depth++
+			key = false
+		case '}', ']':
+			depth--
+			key = false
+		case ',':
+			key = false
+		case '"':
+			end := stringEnd(text, i)
+			if end < 0 {
+				return "", false
+			}
+			if depth == 1 {
+				var s string
+				if json.Unmarshal(text[i:end], &s) != nil {
+					s = ""
+				}
+				if key {
+					return s, s != ""
+				}
+				rest := bytes.TrimLeft(text[end:], " \t\r")
+				key = s == "task_id" && len(rest) > 0 && rest[0] == ':'
+			}
+			i = end - 1
+		}
+	}
+	return "", false
+}
+
+// stringEnd returns the index just past the JSON string that opens at i, or -1.
+func stringEnd(text []byte, i int) int {
+	for j := i + 1; j < len(text); j++ {
+		switch text[j] {
+		case '\\':
+			j++
+		case '"':
+			return j + 1
+		}
+	}
+	return -1
+}

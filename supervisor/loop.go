@@ -1,0 +1,240 @@
+package supervisor
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/runqy/runqy-worker/internal/status"
+	"github.com/runqy/runqy-worker/supervisor/internal/proc"
+	"github.com/runqy/runqy-worker/supervisor/internal/wire"
+)
+
+const (
+	minTick = 20 * time.Millisecond
+	maxTick = 250 * time.Millisecond
+	// exitTimeout is how long a process that closed a pipe has to exit by itself.
+	exitTimeout = time.Second
+)
+
+// loop is the event loop: one goroutine owns the state and handles one event after the other. All fields are its own.
+type loop struct {
+	opts      Options
+	log       *slog.Logger
+	gate      *gate
+	snapshots *publisher
+	mailbox   *mailbox
+
+	state    machine
+	guardian *proc.Guardian
+	breaker  breaker
+	timer    *time.Timer
+	timeout  timeout // what timer is set for
+
+	child        *child // nil: no process
+	last         *child // the present process or the last one
+	ready        bool   // child has sent its ready message
+	dead         bool   // child is dead and not reaped yet
+	startErr     error  // the process could not be started; nil: it could, or that is handled
+	ending       *ending
+	replacement  *replacement
+	stalls       *stallDetector // nil: child is not pinged
+	stalled      string         // why child is stalled; empty: it is not
+	stalledSince time.Time
+
+	waiting      []chan error  // callers of Restart
+	restartCause string        // start another process after the present end, for this cause; empty: do not
+	crashReason  status.Reason // of the last crash
+
+	draining bool
+	stopping bool
+	finished bool
+	illegal  error // a transition that the state diagram does not have
+	fatal    error // what Run returns
+
+	crashes, restarts int
+	lag               time.Duration
+	gc                []GCStats
+	lastTick          time.Time
+	lastMemoryCheck   time.Time
+	lastAnswered      int64
+}
+
+// ending says why a process is being ended, or what its end means that nobody asked for.
+type ending struct {
+	kind     endKind
+	cause    string // of the crash or the replacement
+	evidence string // of the crash
+	byExit   bool   // a crash whose cause is the exit itself, unless the process had to be killed
+}
+
+type endKind int
+
+const (
+	endCrash endKind = iota
+	endReplace
+	endStop
+)
+
+// replacement is under way, until the new process is ready.
+type replacement struct {
+	cause   string
+	healthy bool // the process was answering when it began, so nobody has to be woken up
+}
+
+func newLoop(o Options, g *gate, p *publisher, m *mailbox) *loop {
+	l := &loop{opts: o, log: ownLogger(o.Logger), gate: g, snapshots: p, mailbox: m}
+	l.state = newMachine(time.Now())
+	l.breaker = breaker{policy: o.Restart}
+	l.guardian = proc.NewGuardian(o.Guardian, l.log)
+	l.timer = time.NewTimer(time.Hour)
+	l.timer.Stop()
+	return l
+}
+
+// run is the whole life: it starts the process and handles events until the process is gone for good.
+func (l *loop) run(ctx context.Context) error {
+	period := min(max(l.opts.BlockThreshold/20, minTick), maxTick)
+	ticker := time.NewTicker(period)
+	defer ticker.Stop()
+	defer l.timer.Stop()
+	defer l.guardian.Stop()
+
+	l.lastTick = time.Now()
+	l.guardian.Ensure(l.lastTick)
+	l.gate.set(nil, false, "the Python process is starting")
+	l.start("")
+	cancelled, killing, stopping, draining := ctx.Done(), l.mailbox.killing, l.mailbox.stopping, l.mailbox.draining
+	for {
+		l.endOnIllegalTransition()
+		l.snapshots.tick.Store(time.Now().UnixNano())
+		l.publish()
+		if l.finished {
+			return l.fatal
+		}
+		select {
+		case <-cancelled:
+			cancelled = nil
+			l.beginKill("the worker is stopping at once")
+		case <-killing:
+			killing = nil
+			l.beginKill("the time to stop has run out")
+		case <-stopping:
+			stopping = nil
+			l.beginStop()
+		case <-draining:
+			draining = nil
+			l.beginDrain("draining")
+		case r := <-l.mailbox.restarts:
+			l.restart(r)
+		case e := <-l.mailbox.events:
+			l.handle(e)
+		case <-l.timer.C:
+			l.onTimeout()
+		case <-ticker.C:
+			l.tick(time.Now(), period)
+		}
+	}
+}
+
+// endOnIllegalTransition kills the process and ends Run after a transition that the state diagram does not have: that
+// is a bug.
+func (l *loop) endOnIllegalTransition() {
+	if l.illegal != nil && l.fatal == nil {
+		l.fatal = l.illegal
+		l.beginKill("internal error")
+	}
+}
+
+// handle takes one event; those of an earlier process are stale.
+func (l *loop) handle(e event) {
+	if e.child != l.child || l.child == nil {
+		return
+	}
+	switch e.kind {
+	case eventReady:
+		l.onReady(e.message.Ready)
+	case eventStartFailed:
+		if l.ending == nil {
+			l.fail(CauseStartup, "the process could not start: "+e.message.Error)
+		}
+	case eventPong:
+		l.onPong(e.message)
+	case eventStdoutClosed:
+		l.onPipeClosed(CauseStdoutClosed, "it closed its stdout")
+	case eventStdinClosed:
+		l.onPipeClosed(CauseProtocol, "it closed its stdin")
+	case eventDied:
+		l.onDied()
+	case eventEnded:
+		l.onEnded(e.exit)
+	case eventLastRequest:
+		l.replace(RestartMaxTasks, 0)
+	case eventIdle:
+		if l.replacement != nil && l.ending == nil {
+			l.endForReplacement()
+		}
+	case eventOverdue:
+		l.onOverdue(e.request)
+	}
+}
+
+// onTimeout does what the timer was set for.
+func (l *loop) onTimeout() {
+	expired := l.timeout
+	l.timeout = timeoutNone
+	switch expired {
+	case timeoutNone:
+	case timeoutStart:
+		l.onStartError()
+	case timeoutReady:
+		l.fail(CauseStartup, "not ready within the startup timeout of "+l.opts.StartupTimeout.String())
+	case timeoutExit:
+		l.ending.byExit = false
+		l.child.process.Kill()
+	case timeoutReplace:
+		l.endForReplacement()
+	case timeoutTerminate:
+		l.terminate()
+	case timeoutKill:
+		l.child.process.Kill()
+	case timeoutBackoff:
+		l.state.setReason(prefixed("starting again; ", l.crashReason))
+		l.start(RestartCrash)
+	}
+}
+
+// onEnded: the process is reaped and read to the end.
+func (l *loop) onEnded(x exit) {
+	c, e := l.child, l.ending
+	l.child = nil
+	l.stopTimer()
+	switch {
+	case e.kind == endStop, l.stopping && e.kind == endReplace:
+		c.requests.failAll(func(int, *entry) error { return ErrStopped })
+		l.finish(because("stopped: " + x.text))
+	case e.kind == endReplace:
+		l.onReplaced(c, e.cause)
+	default:
+		l.onCrashed(c, e, x)
+	}
+}
+
+// onReady: the process has sent its ready message.
+func (l *loop) onReady(r wire.Ready) {
+	if l.ending != nil {
+		return
+	}
+	l.ready = true
+	l.stopTimer()
+	l.replacement = nil
+	l.lastMemoryCheck, l.lastAnswered = time.Now(), 0
+	if r.Protocol >= 2 {
+		l.stalls = newStallDetector(l.opts.BlockThreshold, r.Handlers == wire.Async, time.Now())
+	}
+	if !l.draining {
+		l.to(StatusRunning, because("ready"))
+		l.gate.set(l.child, false, "")
+	}
+	l.answerRestarts(nil)
+}

@@ -1,0 +1,86 @@
+package supervisor
+
+import (
+	"fmt"
+
+	"github.com/runqy/runqy-worker/internal/status"
+)
+
+// beginKill ends the process with SIGKILL, and Run when it is reaped.
+func (l *loop) beginKill(reason string) {
+	l.stopping = true
+	l.beginDrain("stopping: " + reason)
+	if l.child == nil {
+		l.finish(because("stopped"))
+		return
+	}
+	if l.ending == nil {
+		l.ending = &ending{kind: endStop}
+		l.child.requests.close(nil)
+	}
+	l.stopTimer()
+	l.child.process.Kill()
+}
+
+// beginStop asks the process to end, and ends Run when it is reaped.
+func (l *loop) beginStop() {
+	l.stopping = true
+	l.beginDrain("stopping")
+	switch {
+	case l.child == nil:
+		l.finish(because("stopped"))
+	case l.ending == nil:
+		l.ending = &ending{kind: endStop}
+		l.child.requests.close(nil)
+		l.askToEnd()
+	}
+}
+
+// beginDrain refuses new requests and gives up what would start a process.
+func (l *loop) beginDrain(reason string) {
+	if l.draining {
+		return
+	}
+	l.draining = true
+	l.gate.set(nil, false, "the worker is "+reason)
+	l.to(StatusDraining, because(reason))
+	l.answerRestarts(fmt.Errorf("%w: the worker is draining", ErrNoRestart))
+	l.restartCause = ""
+	if l.child == nil && l.startErr == nil {
+		l.stopTimer()
+	}
+	if l.replacement != nil && l.ending == nil && l.ready {
+		l.replacement = nil
+		l.stopTimer()
+	}
+}
+
+// askToEnd closes stdin, then sends SIGTERM, then SIGKILL.
+func (l *loop) askToEnd() {
+	l.child.in.Finish()
+	if !l.ready {
+		l.terminate() // it loads, and does not read yet
+		return
+	}
+	l.setTimer(l.opts.StopTimeout/2, timeoutTerminate)
+}
+
+// terminate sends SIGTERM, then SIGKILL.
+func (l *loop) terminate() {
+	l.child.process.Terminate()
+	l.setTimer(l.opts.StopTimeout/2, timeoutKill)
+}
+
+// finish ends Run.
+func (l *loop) finish(reason status.Reason) {
+	if l.finished {
+		return
+	}
+	l.finished = true
+	l.stopTimer()
+	l.gate.set(nil, false, "the supervisor has stopped")
+	l.answerRestarts(fmt.Errorf("%w: the supervisor has stopped", ErrNoRestart))
+	if l.state.status != StatusStopped {
+		l.to(StatusStopped, reason)
+	}
+}
