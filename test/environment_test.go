@@ -61,7 +61,7 @@ func TestHealthServerSwitchedOff(t *testing.T) {
 	w.extraEnv = []string{"RUNQY_WORKER_HEALTHCHECK_ENABLED=false"}
 	w.start("run", "-c", w.Config)
 	q.pythonPID(w.ID)
-	if w.Log.find("serving health and metrics") != nil {
+	if w.Log.find("http server listening") != nil {
 		t.Error("it serves all the same")
 	}
 	if out := w.command("healthcheck"); out.Code != 0 {

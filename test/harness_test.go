@@ -203,7 +203,7 @@ func (w *workerProcess) Addr() string {
 	w.t.Helper()
 	var addr string
 	eventually(w.t, "the worker tells its address", func() error {
-		line := w.Log.find("serving health and metrics")
+		line := w.Log.find("http server listening")
 		if line == nil {
 			select {
 			case <-w.done:

@@ -26,7 +26,7 @@ func TestRedisComesLater(t *testing.T) {
 	w.answers("/health", 503, unhealthyBody)
 	w.answers("/readyz", 503, "")
 	eventually(t, "the worker says that it waits", func() error {
-		if w.Log.find("waiting for Redis") == nil {
+		if w.Log.find("retrying") == nil {
 			return fatalUntil(w, "%s", w.Log)
 		}
 		return nil

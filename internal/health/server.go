@@ -45,10 +45,11 @@ type Server struct {
 // NewServer listens at once, so that an address that cannot be had, or a bad
 // web config, is an error here. Requests wait until Run.
 func NewServer(opts ServerOptions) (*Server, error) {
-	s := &Server{logger: opts.Logger, webConfig: opts.WebConfig}
-	if s.logger == nil {
-		s.logger = slog.Default()
+	logger := opts.Logger
+	if logger == nil {
+		logger = slog.Default()
 	}
+	s := &Server{logger: logger.With("component", "health"), webConfig: opts.WebConfig}
 	base, end := context.WithCancel(context.Background())
 	s.end = end
 	if opts.Listen != "" {
@@ -155,7 +156,7 @@ func (s *Server) shutdown(ctx context.Context) {
 		}
 		wg.Go(func() {
 			if err := server.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
-				s.logger.Warn("HTTP requests cut off at shutdown", "after", shutdownTimeout)
+				s.logger.Warn("http requests cut off", "duration", shutdownTimeout)
 				_ = server.Close()
 			}
 		})

@@ -46,6 +46,9 @@ func (r Reason) Text() string {
 // IsZero reports whether there is no reason.
 func (r Reason) IsZero() bool { return r.Summary == "" && len(r.Stderr) == 0 }
 
+// HasStderr reports whether there are lines of stderr, without giving them away.
+func (r Reason) HasStderr() bool { return len(r.Stderr) > 0 }
+
 // Equal reports whether two reasons say the same.
 func (r Reason) Equal(other Reason) bool {
 	return r.Summary == other.Summary && slices.Equal(r.Stderr, other.Stderr)
