@@ -33,8 +33,8 @@ func TestConfiguredByEnvironment(t *testing.T) {
 	if _, bound, err := net.SplitHostPort(w.Addr()); err != nil || bound != port {
 		t.Errorf("it listens on %s, want port %s", w.Addr(), port)
 	}
-	if w.Log.find("RUNQY_SERVICE_PORT_8001_TCP") == nil {
-		t.Error("nothing is said about the unknown variable")
+	if w.Log.find("configuration warning") == nil || !strings.Contains(w.Log.String(), "RUNQY_SERVICE_PORT_8001_TCP") {
+		t.Error("the log has no configuration warning about the unknown variable")
 	}
 	if got := q.result(q.enqueue("echo", 1, asynq.Queue("other"))); got != "1" {
 		t.Errorf("result %s", got)

@@ -79,9 +79,9 @@ func TestEmbeddedRedis(t *testing.T) {
 	t.Parallel()
 	port := freePort(t)
 	w := startWorker(t, "embedded://127.0.0.1:"+port, nil)
-	eventually(t, "it is said that nothing is durable", func() error {
-		line := w.Log.find("nothing is durable")
-		if line == nil || line["level"] != "WARN" {
+	eventually(t, "the log warns of the embedded Redis", func() error {
+		line := w.Log.find("embedded redis started")
+		if line == nil || line["level"] != "WARN" || line["durable"] != false {
 			return fatalUntil(w, "%s", w.Log)
 		}
 		return nil

@@ -24,8 +24,7 @@ type result struct {
 	out, err string
 }
 
-// command runs the program in this process, with nothing in its environment
-// but env.
+// command runs the program in this process, with nothing in its environment but env.
 func command(t *testing.T, env []string, in string, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -126,8 +126,8 @@ func sentence(err error) string {
 	return strings.ToUpper(text[:1]) + text[1:] + "."
 }
 
-// answer answers a script in JSON. A browser without one is sent back to the page or, when the action failed, gets the text as
-// a page of its own.
+// answer answers a script in JSON. A browser without one is sent back to the page or, when the action failed, gets the
+// text as a page of its own.
 func (d *Dashboard) answer(w http.ResponseWriter, r *http.Request, code int, text string) {
 	failed := code >= http.StatusBadRequest
 	if strings.Contains(r.Header.Get("Accept"), "application/json") {

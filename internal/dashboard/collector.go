@@ -17,8 +17,8 @@ const (
 	readTimeout = 2 * time.Second
 	// watchedEvery is the time between two readings while somebody looks at the page.
 	watchedEvery = time.Second
-	// unwatchedEvery is that time while nobody does, and only the history needs it: rarely, since a fleet has many workers
-	// that nobody looks at.
+	// unwatchedEvery is that time while nobody does, and only the history needs it: rarely, since a fleet has many
+	// workers that nobody looks at.
 	unwatchedEvery = heldSlots * historyStep
 	// watchedFor is how long a page that was asked for counts as looked at; a stream counts while it lasts.
 	watchedFor = 10 * time.Second
@@ -169,7 +169,8 @@ func (c *collector) collect(ctx context.Context) {
 // noAnswer is the error of a Redis that takes longer than readTimeout.
 const noAnswer = "Redis did not answer within 2 s"
 
-// errorText says why something could not be read; the page says what. late is the text for what took longer than readTimeout.
+// errorText says why something could not be read; the page says what. late is the text for what took longer than
+// readTimeout.
 func errorText(err error, late string) string {
 	switch timeout := net.Error(nil); {
 	case err == nil:

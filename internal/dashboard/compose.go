@@ -86,8 +86,8 @@ func (d *Dashboard) queues(r reading) Queues {
 	return out
 }
 
-// unserved returns a copy of the queues in which those that no healthy worker serves are marked. For this worker itself its
-// own health counts, and not what the fleet last saw.
+// unserved returns a copy of the queues in which those that no healthy worker serves are marked. For this worker itself
+// its own health counts, and not what the fleet last saw.
 func (d *Dashboard) unserved(r reading, h Health) []Queue {
 	out := slices.Clone(r.queues)
 	if d.src.Process != nil && (h.Tone == Good || h.Tone == Quiet && h.Status != status.Draining) {
@@ -109,8 +109,8 @@ func (d *Dashboard) unserved(r reading, h Health) []Queue {
 	return out
 }
 
-// mostUrgent returns a copy of as many queues as are shown, in their order, and the sum of the rest. A checker of a large
-// fleet may have ten thousand, which no browser wants every second.
+// mostUrgent returns a copy of as many queues as are shown, in their order, and the sum of the rest. A checker of a
+// large fleet may have ten thousand, which no browser wants every second.
 func mostUrgent(all []Queue) Queues {
 	rank := make([]int, len(all))
 	for i := range rank {

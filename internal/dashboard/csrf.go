@@ -9,8 +9,8 @@ import (
 
 // csrf refuses forms that a page of another site sends with the visitor's browser (cross-site request forgery).
 type csrf struct {
-	// token is in every form of the page, and a form must bring it: other sites cannot read the page. It is drawn anew by
-	// each process.
+	// token is in every form of the page, and a form must bring it: other sites cannot read the page. It is drawn anew
+	// by each process.
 	token  string
 	origin *http.CrossOriginProtection
 }
@@ -21,8 +21,8 @@ func newCSRF() csrf {
 	return csrf{token: hex.EncodeToString(secret), origin: http.NewCrossOriginProtection()}
 }
 
-// check parses the form of a request. When the request is refused, it returns the status code and the text of the answer;
-// else 0.
+// check parses the form of a request. When the request is refused, it returns the status code and the text of the
+// answer; else 0.
 func (c csrf) check(r *http.Request) (code int, text string) {
 	switch {
 	case c.origin.Check(r) != nil:

@@ -11,8 +11,8 @@ import (
 	"github.com/runqy/runqy-worker/internal/broadcast"
 )
 
-// Dashboard is the page of one process. Run it once; its Handlers and Finished may be used from any goroutine, and before Run
-// too: the page then shows what it knows.
+// Dashboard is the page of one process. Run it once; its Handlers and Finished may be used from any goroutine, and
+// before Run too: the page then shows what it knows.
 type Dashboard struct {
 	src     Sources
 	log     *slog.Logger
@@ -110,8 +110,8 @@ func (d *Dashboard) update() {
 	d.updated.Notify()
 }
 
-// sections returns the present sections for one kind of visitor, and a channel that is closed when they may have changed.
-// Any number of streams shares one rendering, those that were woken at the same moment too.
+// sections returns the present sections for one kind of visitor, and a channel that is closed when they may have
+// changed. Any number of streams shares one rendering, those that were woken at the same moment too.
 func (d *Dashboard) sections(by visitor) ([]section, <-chan struct{}, error) {
 	mu := &d.otherMu
 	if by.trusted {

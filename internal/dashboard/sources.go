@@ -20,7 +20,8 @@ type Sources struct {
 
 	// Health returns the health of this process; Since is filled in here. Required.
 	Health func() Health
-	// Changed returns a channel that is closed at the next change of Health; it is taken before Health is asked. Required.
+	// Changed returns a channel that is closed at the next change of Health; it is taken before Health is asked.
+	// Required.
 	Changed func() <-chan struct{}
 	// Process, Active and Totals are of the worker and its Python process; nil together when this process is no worker.
 	Process func() Process
@@ -34,7 +35,8 @@ type Sources struct {
 	// Fleet returns every worker of the registry. Required.
 	Fleet func(context.Context) ([]Worker, error)
 
-	// Trusted reports whether a visitor sees what tasks carry (payloads, error texts, lines of stderr) and may act. Required.
+	// Trusted reports whether a visitor sees what tasks carry (payloads, error texts, lines of stderr) and may act.
+	// Required.
 	Trusted func(*http.Request) bool
 	Actions Actions
 	Logger  *slog.Logger

@@ -36,8 +36,8 @@ type beatEvent struct {
 	At time.Time `json:"at"`
 }
 
-// serveEvents sends every section, and then those that have changed, each time that some may have. To a visitor who reads
-// slowly it sends less often: what has changed meanwhile arrives together.
+// serveEvents sends every section, and then those that have changed, each time that some may have. To a visitor who
+// reads slowly it sends less often: what has changed meanwhile arrives together.
 func (d *Dashboard) serveEvents(w http.ResponseWriter, r *http.Request) {
 	by := d.visitorOf(r)
 	open := d.otherStreams

@@ -17,8 +17,8 @@ const (
 	Bad   Tone = "bad"
 )
 
-// View is all that one rendering of the page shows. What the visitor may not see is not in it, so that no template can show
-// it: see visitor.go.
+// View is all that one rendering of the page shows. What the visitor may not see is not in it, so that no template can
+// show it: see visitor.go.
 type View struct {
 	Name        string // the worker's id, or what this process is when it is no worker
 	Version     string
@@ -39,8 +39,8 @@ type View struct {
 	Fleet    Fleet
 }
 
-// Health is the health of this process, the first thing on the page: the public one, without lines of stderr, with a label and
-// a tone.
+// Health is the health of this process, the first thing on the page: the public one, without lines of stderr, with a
+// label and a tone.
 type Health struct {
 	status.Health
 	Tone  Tone

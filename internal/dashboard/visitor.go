@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// visitor is a kind of visitor of the page. This file is the one place that decides what a visitor gets: a View is made of
-// what these methods return, so that a template cannot show what its visitor may not see.
+// visitor is a kind of visitor of the page. This file is the one place that decides what a visitor gets: a View is made
+// of what these methods return, so that a template cannot show what its visitor may not see.
 type visitor struct {
 	trusted  bool // sees what tasks carry (error texts, lines of stderr, progress messages), and may act
 	payloads bool // sees payloads too

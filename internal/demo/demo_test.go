@@ -46,8 +46,7 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// options are those of a demo with real parts, whose files go below a
-// directory of the test.
+// options are those of a demo with real parts, whose files go below a directory of the test.
 func options(t *testing.T, tasks int) (Options, *output) {
 	t.Helper()
 	if _, err := exec.LookPath("python3"); err != nil {
@@ -160,7 +159,7 @@ func TestEveryTaskIsAccountedFor(t *testing.T) {
 		}
 	}
 	if !strings.Contains(out.String(), "All 30 tasks are accounted for; 3 failed on purpose.") {
-		t.Error("the verdict is missing")
+		t.Error("the summary of all tasks is missing")
 	}
 	if strings.Contains(out.String(), "\x1b[") {
 		t.Error("colours without a terminal")

@@ -42,8 +42,8 @@ type DependenciesOptions struct {
 	Logger      *slog.Logger // default: slog.Default()
 }
 
-// Dependencies asks Redis every second and the database every five whether they answer. Until the first answer they count
-// as unhealthy. The methods may be called from any goroutine; Run only once.
+// Dependencies asks Redis every second and the database every five whether they answer. Until the first answer they
+// count as unhealthy. The methods may be called from any goroutine; Run only once.
 type Dependencies struct {
 	watches  []*watch
 	redis    *watch
@@ -65,8 +65,8 @@ type watch struct {
 	err   error
 }
 
-// NewDependencies returns Dependencies that have asked nothing yet. A database URL that cannot be read is an error, which
-// does not repeat the password.
+// NewDependencies returns Dependencies that have asked nothing yet. A database URL that cannot be read is an error,
+// which does not repeat the password.
 func NewDependencies(opts DependenciesOptions) (*Dependencies, error) {
 	logger := opts.Logger
 	if logger == nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// wedgedAfter is how old the last pass of the supervisor's event loop may be before it counts as wedged. There is a pass at
-// least every second.
+// wedgedAfter is how old the last pass of the supervisor's event loop may be before it counts as wedged. There is a
+// pass at least every second.
 const wedgedAfter = 10 * time.Second
 
 // Sources are what the probes are answered from. Their functions are called from any goroutine.
@@ -22,8 +22,8 @@ type Sources struct {
 	// Health returns the worker's health, lines of stderr included; it must not block. Required.
 	Health      func() status.Health
 	Environment string
-	// LoopTick returns the time of the last pass of the supervisor's event loop, zero while there is no loop yet. Nil counts
-	// as a loop that is always alive.
+	// LoopTick returns the time of the last pass of the supervisor's event loop, zero while there is no loop yet. Nil
+	// counts as a loop that is always alive.
 	LoopTick func() time.Time
 	// Counts returns the numbers of the healthcheck command. It may ask Redis, briefly. Nil: all are 0.
 	Counts func() Counts
@@ -32,13 +32,14 @@ type Sources struct {
 	Broker BrokerSource
 	// Metrics serves /metrics; without it the path is not found.
 	Metrics http.Handler
-	// RPC are the handlers of remote procedures, each by the path of its service, which ends in a slash. They get requests
-	// of any method.
+	// RPC are the handlers of remote procedures, each by the path of its service, which ends in a slash. They get
+	// requests of any method.
 	RPC map[string]http.Handler
-	// Dashboard are the handlers of the page at / and of what belongs to it, each by its pattern for http.ServeMux. Without
-	// it / is a plain-text index.
+	// Dashboard are the handlers of the page at / and of what belongs to it, each by its pattern for http.ServeMux.
+	// Without it / is a plain-text index.
 	Dashboard map[string]http.Handler
-	// Trusted reports whether a visitor may see what tasks carry, as the lines of stderr in a reason. Nil trusts everybody.
+	// Trusted reports whether a visitor may see what tasks carry, as the lines of stderr in a reason. Nil trusts
+	// everybody.
 	Trusted func(*http.Request) bool
 }
 
@@ -85,8 +86,8 @@ func index(routes []Route) http.Handler {
 // Handler serves [Routes] to the visitors of the TCP port.
 func Handler(src Sources) http.Handler { return newMux(Routes(src)) }
 
-// SocketHandler is for the unix socket, which only the worker's own user can reach, so that every visitor is trusted. It
-// serves what [Handler] does but the dashboard, and /healthcheck for [Check].
+// SocketHandler is for the unix socket, which only the worker's own user can reach, so that every visitor is trusted.
+// It serves what [Handler] does but the dashboard, and /healthcheck for [Check].
 func SocketHandler(src Sources) http.Handler {
 	src.Trusted, src.Dashboard = nil, nil
 	mux := newMux(Routes(src))
@@ -136,7 +137,8 @@ func statusCode(ok bool) int {
 	return http.StatusServiceUnavailable
 }
 
-// probes answers the probes. It has no other way to the health than the one that leaves out what the visitor may not see.
+// probes answers the probes. It has no other way to the health than the one that leaves out what the visitor may not
+// see.
 type probes struct {
 	health      func(*http.Request) status.Health
 	live        func() (ok bool, reason string)
@@ -228,8 +230,8 @@ func (p probes) serveLive(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, statusCode(live), probeBody{word, reason})
 }
 
-// Live reports whether the supervisor's event loop is alive, and why not, as /livez answers. loopTick returns the time of
-// its last pass; zero, and a nil function, mean that there is no loop that could be wedged.
+// Live reports whether the supervisor's event loop is alive, and why not, as /livez answers. loopTick returns the time
+// of its last pass; zero, and a nil function, mean that there is no loop that could be wedged.
 func Live(loopTick func() time.Time) (ok bool, reason string) {
 	if loopTick == nil {
 		return true, ""
@@ -261,8 +263,8 @@ func notReady(h status.Health) string {
 	return strings.Join(texts(h.Reasons), " ")
 }
 
-// serveHealthcheck answers the healthcheck command: the status code is the answer to the probe that was asked, the body is
-// always the same.
+// serveHealthcheck answers the healthcheck command: the status code is the answer to the probe that was asked, the body
+// is always the same.
 func (p probes) serveHealthcheck(w http.ResponseWriter, r *http.Request) {
 	h, counts := p.health(r), p.counts()
 	ok, reason := h.Healthy, strings.Join(texts(h.Reasons), " ")

@@ -13,8 +13,8 @@ import (
 // queuesTimeout bounds an answer of /health/v2/queues.
 const queuesTimeout = 3 * time.Second
 
-// QueueSource reads the depths of the worker's queues, by name; an error means that Redis could not be asked. It should be
-// cheap: anybody may poll the path behind it.
+// QueueSource reads the depths of the worker's queues, by name; an error means that Redis could not be asked. It should
+// be cheap: anybody may poll the path behind it.
 type QueueSource func(ctx context.Context) (map[string]status.Depth, error)
 
 // Broker is what Redis says about itself.

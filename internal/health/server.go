@@ -29,8 +29,7 @@ type ServerOptions struct {
 	Logger *slog.Logger // default: slog.Default()
 }
 
-// Server serves HTTP on a TCP port, on a unix socket, or on both. Use either
-// Run or Close, once.
+// Server serves HTTP on a TCP port, on a unix socket, or on both. Use either Run or Close, once.
 type Server struct {
 	logger    *slog.Logger
 	webConfig string
@@ -112,9 +111,8 @@ func (s *Server) Addr() net.Addr {
 	return s.tcp.Addr()
 }
 
-// Run serves until ctx ends, then lets requests finish for three seconds at
-// most, with their contexts cancelled so that streams end at once, removes the
-// unix socket and returns nil. It returns an error when a listener fails.
+// Run serves until ctx ends, then lets requests finish for three seconds at most, with their contexts cancelled so that
+// streams end at once, removes the unix socket and returns nil. It returns an error when a listener fails.
 func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	failed := make(chan error, 2)
@@ -164,8 +162,7 @@ func (s *Server) shutdown(ctx context.Context) {
 	wg.Wait()
 }
 
-// Close stops listening and removes the unix socket, for a server that is
-// never run.
+// Close stops listening and removes the unix socket, for a server that is never run.
 func (s *Server) Close() error {
 	s.end()
 	return s.closeListeners()

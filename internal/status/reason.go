@@ -10,8 +10,8 @@ import (
 // stderrHeading separates the summary from the lines of stderr in the text form of a Reason.
 const stderrHeading = "; its last lines on stderr:"
 
-// Reason says why a worker is not healthy. Formatting, encoding or logging a Reason gives its summary only; the lines of
-// stderr, which may hold what tasks carry, are given by [Reason.Text] and the field alone.
+// Reason says why a worker is not healthy. Formatting, encoding or logging a Reason gives its summary only; the lines
+// of stderr, which may hold what tasks carry, are given by [Reason.Text] and the field alone.
 type Reason struct {
 	Summary string   // one line, fit for everybody
 	Stderr  []string // what the Python process wrote last, oldest first; only for those who may see what tasks carry

@@ -145,8 +145,8 @@ func (c *CheckerProcess) newDashboard() (*dashboard.Dashboard, error) {
 // Addr returns the bound address of the HTTP server, nil when there is none.
 func (c *CheckerProcess) Addr() net.Addr { return c.server.Addr() }
 
-// Run checks the fleet whenever this process is the leader, until ctx is over, and gives the leadership up then. The error is
-// nil after that. When Run returns, nothing is left running.
+// Run checks the fleet whenever this process is the leader, until ctx is over, and gives the leadership up then. The
+// error is nil after that. When Run returns, nothing is left running.
 func (c *CheckerProcess) Run(ctx context.Context) error {
 	defer c.close()
 	running, fail := context.WithCancelCause(ctx)

@@ -83,7 +83,8 @@ func holdTask(t *testing.T, client *redis.Client, queue, id, owner string) {
 	}
 }
 
-// The checker without a worker around it recovers the tasks of the last worker there was, and goes on reporting its queue.
+// The checker without a worker around it recovers the tasks of the last worker there was, and goes on reporting its
+// queue.
 func TestCheckerProcess(t *testing.T) {
 	s := redistest.Start(t)
 	ctx := t.Context()

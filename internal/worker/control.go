@@ -8,8 +8,9 @@ import (
 	"github.com/runqy/runqy-worker/internal/control"
 )
 
-// runCommands carries out the commands that operators publish, until ctx is over. go-redis subscribes again by itself when
-// the connection breaks. A command that was published meanwhile is lost, and its sender has seen that nobody received it.
+// runCommands carries out the commands that operators publish, until ctx is over. go-redis subscribes again by itself
+// when the connection breaks. A command that was published meanwhile is lost, and its sender has seen that nobody
+// received it.
 func (w *Worker) runCommands(ctx context.Context) error {
 	sub := w.client.Subscribe(ctx, control.Channel(w.cfg.Worker.ID))
 	defer func() { _ = sub.Close() }()
@@ -31,7 +32,8 @@ func (w *Worker) runCommands(ctx context.Context) error {
 	}
 }
 
-// restartTimeout bounds a restart that an operator has requested: the old process's end, the new one's start, and a margin.
+// restartTimeout bounds a restart that an operator has requested: the old process's end, the new one's start, and a
+// margin.
 func (w *Worker) restartTimeout() time.Duration {
 	return w.cfg.Python.StopTimeout + w.cfg.Python.StartupTimeout + 10*time.Second
 }

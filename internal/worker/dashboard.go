@@ -55,15 +55,16 @@ func addTaskActions(s *dashboard.Sources, admin *queue.Operator, queues func(con
 	s.Actions = dashboard.Actions{Retry: admin.Retry, Delete: admin.Delete, Pause: admin.Pause, Resume: admin.Resume}
 }
 
-// restartFromDashboard restarts the Python process for a visitor of the dashboard, with the timeout of the restart command.
+// restartFromDashboard restarts the Python process for a visitor of the dashboard, with the timeout of the restart
+// command.
 func (w *Worker) restartFromDashboard(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, w.restartTimeout())
 	defer cancel()
 	return w.RestartProcess(ctx)
 }
 
-// dashboardHealth is the worker's health with a label. When the supervisor's event loop is wedged, so that the health is old,
-// the label says that.
+// dashboardHealth is the worker's health with a label. When the supervisor's event loop is wedged, so that the health
+// is old, the label says that.
 func (w *Worker) dashboardHealth() dashboard.Health {
 	h := dashboardHealth(w.health(), w.supervisor.Snapshot())
 	if live, why := health.Live(w.loopTick); !live {
@@ -74,7 +75,8 @@ func (w *Worker) dashboardHealth() dashboard.Health {
 	return h
 }
 
-// dashboardHealth gives the health a label and a tone. What is planned is quiet; only what an operator should look at is bad.
+// dashboardHealth gives the health a label and a tone. What is planned is quiet; only what an operator should look at
+// is bad.
 func dashboardHealth(h status.Health, snap supervisor.Snapshot) dashboard.Health {
 	out := dashboard.Health{Health: h.Public(), Tone: dashboard.Bad}
 	switch {
@@ -167,7 +169,8 @@ func dashboardFailure(f queue.Failure) dashboard.Failure {
 	return out
 }
 
-// dashboardWorkers returns the workers of the list; self is the id of the worker in this process, empty when there is none.
+// dashboardWorkers returns the workers of the list; self is the id of the worker in this process, empty when there is
+// none.
 func dashboardWorkers(l *workerList, self string) func(context.Context) ([]dashboard.Worker, error) {
 	return func(ctx context.Context) ([]dashboard.Worker, error) {
 		workers, err := l.list(ctx)
@@ -186,7 +189,8 @@ func dashboardWorkers(l *workerList, self string) func(context.Context) ([]dashb
 	}
 }
 
-// dashboardSelf shows the worker in this process. That it cannot ping itself does not make it dead: its own heartbeat counts.
+// dashboardSelf shows the worker in this process. That it cannot ping itself does not make it dead: its own heartbeat
+// counts.
 func dashboardSelf(w fleet.Worker, age time.Duration) dashboard.Worker {
 	unreachable := ""
 	if w.State == status.Dead && w.Alive {

@@ -17,7 +17,8 @@ import (
 	"github.com/runqy/runqy-worker/queue"
 )
 
-// fleetPoolSize bounds the connections to Redis of the fleet: recovery, sweeps, the leader election and a round of pings.
+// fleetPoolSize bounds the connections to Redis of the fleet: recovery, sweeps, the leader election and a round of
+// pings.
 const fleetPoolSize = 16
 
 // fleetMemberOptions say for which process a fleetMember is made.
@@ -28,8 +29,8 @@ type fleetMemberOptions struct {
 	logger *slog.Logger
 }
 
-// fleetMember is what a process does as a member of the fleet: it takes part in the leader election, checks the others while
-// it is the leader, and recovers tasks that others left. Close it in the end.
+// fleetMember is what a process does as a member of the fleet: it takes part in the leader election, checks the others
+// while it is the leader, and recovers tasks that others left. Close it in the end.
 type fleetMember struct {
 	service   *fleet.Service
 	store     *fleet.Store
@@ -91,8 +92,8 @@ func (w *Worker) fleetMemberOptions() fleetMemberOptions {
 	return fleetMemberOptions{config: w.cfg, self: w.identity, target: w.target, logger: w.logger}
 }
 
-// recoverPredecessors gives back what earlier processes with this worker's id still hold, before any new task is taken: since
-// this process has registered the id, they are dead or have lost it.
+// recoverPredecessors gives back what earlier processes with this worker's id still hold, before any new task is taken:
+// since this process has registered the id, they are dead or have lost it.
 func (w *Worker) recoverPredecessors(ctx context.Context) error {
 	return w.retrier().do(ctx, "recovering the tasks of this worker's predecessors", func() error {
 		for _, q := range queue.ByPriority(w.cfg.Worker.Queues) {

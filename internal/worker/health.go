@@ -11,8 +11,8 @@ import (
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-// monitor makes the worker's health of the supervisor's snapshot and of what is known about Redis and the database. It is
-// the queue's gate, and announces that something has changed.
+// monitor makes the worker's health of the supervisor's snapshot and of what is known about Redis and the database. It
+// is the queue's gate, and announces that something has changed.
 type monitor struct {
 	supervisor   *supervisor.Supervisor
 	dependencies *health.Dependencies
@@ -90,8 +90,8 @@ func (m *monitor) set(change func()) {
 	m.changed.Notify()
 }
 
-// run passes changes of the supervisor and of the dependencies on until ctx is over, and calls notify after each, as after
-// those of its own.
+// run passes changes of the supervisor and of the dependencies on until ctx is over, and calls notify after each, as
+// after those of its own.
 func (m *monitor) run(ctx context.Context, notify func()) error {
 	process, dependencies, own := m.supervisor.Changed(), m.dependencies.Changed(), m.Changed()
 	for {

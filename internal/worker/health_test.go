@@ -59,8 +59,8 @@ func idleMonitor(t *testing.T) *monitor {
 	return newMonitor(sup, dependencies)
 }
 
-// The heartbeat is written when the health changes, not at its next beat: of changes that follow closely the last one must be
-// announced too.
+// The heartbeat is written when the health changes, not at its next beat: of changes that follow closely the last one
+// must be announced too.
 func TestMonitorAnnouncesTheLastOfManyChanges(t *testing.T) {
 	m := idleMonitor(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -109,7 +109,8 @@ func newServer(cfg *config.Config, sources health.Sources, log *slog.Logger) (*h
 	return server, nil
 }
 
-// loopTick is the time of the last pass of the supervisor's event loop; before it runs there is no loop that could be wedged.
+// loopTick is the time of the last pass of the supervisor's event loop; before it runs there is no loop that could be
+// wedged.
 func (w *Worker) loopTick() time.Time {
 	if w.monitor.process().Status == status.Starting && w.supervisor.Snapshot().PID == 0 {
 		return time.Time{}

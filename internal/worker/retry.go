@@ -26,8 +26,8 @@ type permanentError struct{ error }
 
 func (p permanentError) Unwrap() error { return p.error }
 
-// do calls try until it succeeds, ctx is over, or the error is permanent. It logs the first failure only, and the success
-// that follows it. what names what is done, as in "waiting for Redis".
+// do calls try until it succeeds, ctx is over, or the error is permanent. It logs the first failure only, and the
+// success that follows it. what names what is done, as in "waiting for Redis".
 func (r retrier) do(ctx context.Context, what string, try func() error) error {
 	policy := backoff.Policy{First: 200 * time.Millisecond, Max: 5 * time.Second}
 	for n := 1; ; n++ {
@@ -56,8 +56,8 @@ func (r retrier) do(ctx context.Context, what string, try func() error) error {
 	}
 }
 
-// waitForRedis waits until Redis answers and is new enough. One that is too old, or refuses the credentials, is a permanent
-// error.
+// waitForRedis waits until Redis answers and is new enough. One that is too old, or refuses the credentials, is a
+// permanent error.
 func (r retrier) waitForRedis(ctx context.Context, client redis.UniversalClient) error {
 	return r.do(ctx, "waiting for Redis", func() error {
 		err := redisclient.CheckServer(ctx, client)

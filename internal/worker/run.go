@@ -11,10 +11,11 @@ import (
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-// Run works until ctx is over and then drains: no new task is taken, those in flight get worker.shutdown_timeout, what has
-// not ended then goes back to pending, and the heartbeat is deleted. The error is nil after a drain. It wraps [ErrCrashed]
-// when the Python process crashed under python.on_crash: exit, and [heartbeat.ErrTakenOver] or a [*heartbeat.LiveError] when
-// another process has this worker's id. When Run returns, nothing of the worker is left running.
+// Run works until ctx is over and then drains: no new task is taken, those in flight get worker.shutdown_timeout, what
+// has not ended then goes back to pending, and the heartbeat is deleted. The error is nil after a drain. It wraps
+// [ErrCrashed] when the Python process crashed under python.on_crash: exit, and [heartbeat.ErrTakenOver] or a
+// [*heartbeat.LiveError] when another process has this worker's id. When Run returns, nothing of the worker is left
+// running.
 func (w *Worker) Run(ctx context.Context) error {
 	defer w.closeClients()
 	// serving outlives ctx: the probes answer, and the heartbeat is written, until the drain has ended.
@@ -104,9 +105,9 @@ func runError(ctx, working context.Context, err error) error {
 	return err
 }
 
-// RestartProcess replaces the Python process, or starts one when the worker is degraded, and waits until it is ready or ctx
-// is over. Tasks in flight get python.stop_timeout to finish; what has not finished goes back to pending. It may be called
-// from any goroutine while Run runs.
+// RestartProcess replaces the Python process, or starts one when the worker is degraded, and waits until it is ready or
+// ctx is over. Tasks in flight get python.stop_timeout to finish; what has not finished goes back to pending. It may be
+// called from any goroutine while Run runs.
 func (w *Worker) RestartProcess(ctx context.Context) error {
 	w.log.Info("restart requested")
 	if err := w.supervisor.Restart(ctx, supervisor.RestartManual); err != nil {
@@ -115,8 +116,8 @@ func (w *Worker) RestartProcess(ctx context.Context) error {
 	return nil
 }
 
-// Abort ends a drain that is under way now: the Python process is killed and its tasks go back to pending. It is for a second
-// signal, may be called at any time and more than once, and returns at once.
+// Abort ends a drain that is under way now: the Python process is killed and its tasks go back to pending. It is for a
+// second signal, may be called at any time and more than once, and returns at once.
 func (w *Worker) Abort() { w.abortOnce.Do(func() { close(w.aborted) }) }
 
 // kill ends the Python process at once and everything it started. Its tasks are given back.

@@ -13,8 +13,8 @@ import (
 
 // This file tells a service manager, by sd_notify, what the probes and the heartbeat tell others.
 
-// stopSpare is how much longer than the two timeouts a stop may take: for the death of a process that hangs in the kernel,
-// and for the last writes to Redis.
+// stopSpare is how much longer than the two timeouts a stop may take: for the death of a process that hangs in the
+// kernel, and for the last writes to Redis.
 const stopSpare = 20 * time.Second
 
 func (w *Worker) newNotifier() (*systemd.Notifier, error) {
@@ -32,9 +32,9 @@ func (w *Worker) newNotifier() (*systemd.Notifier, error) {
 	return n, nil
 }
 
-// serviceState ends the start as soon as its outcome is known: the first Python process is ready, or has failed, or Redis
-// does not let the worker begin. Were the start held back until the worker is healthy, the service manager would kill it at
-// the end of its timeout, and start it again without end.
+// serviceState ends the start as soon as its outcome is known: the first Python process is ready, or has failed, or
+// Redis does not let the worker begin. Were the start held back until the worker is healthy, the service manager would
+// kill it at the end of its timeout, and start it again without end.
 func (w *Worker) serviceState() systemd.State {
 	h := w.health()
 	return systemd.State{

@@ -15,8 +15,8 @@ type usageSampler struct {
 	share float64 // between the last two samples; negative while there is only one
 }
 
-// sample returns the resident bytes of the process and its share of one core, both negative while unknown. It takes a sample
-// at most once a second, so that several pages show the same.
+// sample returns the resident bytes of the process and its share of one core, both negative while unknown. It takes a
+// sample at most once a second, so that several pages show the same.
 func (u *usageSampler) sample(s interface {
 	Usage() (supervisor.Usage, bool)
 }) (resident int64, share float64) {

@@ -93,8 +93,8 @@ func TestStrangersNeverReceiveWhatTasksCarry(t *testing.T) {
 	})
 }
 
-// checkVisitors asks every route as a stranger, who must see none of the secrets, and as a trusted visitor, who must see
-// those that shown says by path.
+// checkVisitors asks every route as a stranger, who must see none of the secrets, and as a trusted visitor, who must
+// see those that shown says by path.
 func (r *running) checkVisitors(shown map[string][]string) {
 	r.t.Helper()
 	secrets := []string{stderrSecret, errorSecret, payloadSecret, messageSecret}
@@ -125,8 +125,8 @@ func (r *running) checkVisitors(shown map[string][]string) {
 
 type request struct{ method, path string }
 
-// requestsOf returns requests that the handler of a pattern gets. The path of a service, which ends in a slash, stands for
-// each of its methods.
+// requestsOf returns requests that the handler of a pattern gets. The path of a service, which ends in a slash, stands
+// for each of its methods.
 func requestsOf(t *testing.T, pattern string) []request {
 	t.Helper()
 	method, path, found := strings.Cut(pattern, " ")

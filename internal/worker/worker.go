@@ -76,8 +76,8 @@ type Worker struct {
 	aborted   chan struct{} // closed by Abort
 }
 
-// New builds a worker and binds its listeners. It asks nothing of Redis: a worker may start before its Redis does. On error
-// nothing is left open.
+// New builds a worker and binds its listeners. It asks nothing of Redis: a worker may start before its Redis does. On
+// error nothing is left open.
 func New(opts Options) (_ *Worker, err error) {
 	cfg := opts.Config
 	w := &Worker{

@@ -11,9 +11,9 @@ import (
 	"github.com/runqy/runqy-worker/internal/wakeup"
 )
 
-// workerList lists all workers with their states for the visitors of this process's dashboard. Where this process is the
-// leader, its checker has them; else the workers are pinged as the leader pings them, so that every dashboard shows the
-// same. No worker is pinged while nobody looks.
+// workerList lists all workers with their states for the visitors of this process's dashboard. Where this process is
+// the leader, its checker has them; else the workers are pinged as the leader pings them, so that every dashboard shows
+// the same. No worker is pinged while nobody looks.
 type workerList struct {
 	service  *fleet.Service
 	checker  *fleet.Checker
@@ -57,8 +57,8 @@ func (l *workerList) run(ctx context.Context) error {
 	}
 }
 
-// list returns every worker as the last round saw it. While the last round is old, it waits for the next one until ctx is
-// over.
+// list returns every worker as the last round saw it. While the last round is old, it waits for the next one until ctx
+// is over.
 func (l *workerList) list(ctx context.Context) ([]fleet.Worker, error) {
 	if workers := l.service.Workers(); workers != nil {
 		return workers, nil
