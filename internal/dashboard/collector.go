@@ -15,10 +15,10 @@ import (
 const (
 	// readTimeout bounds how long the page waits for Redis.
 	readTimeout = 2 * time.Second
-	// watchedEvery is the time between two readings while somebody looks at the page.
+	// watchedEvery is the time between two readings while the page is open somewhere.
 	watchedEvery = time.Second
-	// unwatchedEvery is that time while nobody does, and only the history needs it: rarely, since a fleet has many
-	// workers that nobody looks at.
+	// unwatchedEvery is that time while no page is open and only the history needs it: rarely, since a fleet has many
+	// workers whose pages are closed.
 	unwatchedEvery = heldSlots * historyStep
 	// watchedFor is how long a page that was asked for counts as looked at; a stream counts while it lasts.
 	watchedFor = 10 * time.Second
@@ -54,7 +54,7 @@ func newCollector(src Sources, hist *history) *collector {
 	return &collector{src: src, hist: hist, due: wakeup.New()}
 }
 
-// run reads until ctx is over: often while somebody looks, else the queues alone and only for the history.
+// run reads until ctx is over: often while a page is open, else the queues alone and only for the history.
 func (c *collector) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -186,7 +186,7 @@ func roundUpSeconds(v float64) float64 {
 	return roundUp(v/day) * day
 }
 
-// chart describes a series in words for those who do not see it.
+// chart makes a Chart of a series, with a label in words for screen readers.
 func chart(what string, values []float64, format func(float64) string) Chart {
 	c := Chart{Values: values, Top: 1}
 	last, largest := math.NaN(), math.NaN()
@@ -248,7 +248,7 @@ func failures(r reading, by visitor) Failures {
 	return f
 }
 
-// urgency orders tones by how soon somebody should look.
+// urgency orders tones: the lower, the sooner an operator should act.
 func urgency(t Tone) int { return slices.Index([]Tone{Bad, Warn, Quiet, Good}, t) }
 
 func fleetView(r reading) Fleet {

@@ -79,7 +79,7 @@ func (d *Dashboard) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		health := d.src.Changed()
-		d.health() // records since when, also while nobody looks
+		d.health() // records since when, also while no page is open
 		d.update()
 		select {
 		case <-health:

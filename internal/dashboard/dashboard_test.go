@@ -376,7 +376,7 @@ func TestErrorText(t *testing.T) {
 	}
 }
 
-func TestNothingButTheDepthsIsReadWhileNobodyLooks(t *testing.T) {
+func TestOnlyDepthsAreReadWhileNoPageIsOpen(t *testing.T) {
 	s := newSite(t, nil)
 	deadline := time.Now().Add(time.Minute)
 	for {
@@ -393,7 +393,7 @@ func TestNothingButTheDepthsIsReadWhileNobodyLooks(t *testing.T) {
 	}
 	s.set(func() {
 		if s.reads["failures"]+s.reads["fleet"] > 0 {
-			t.Errorf("read while nobody looks: %v, want the queues only", s.reads)
+			t.Errorf("read while no page is open: %v, want the queues only", s.reads)
 		}
 	})
 	if _, page := s.get("/"); !strings.Contains(page, "f1") {

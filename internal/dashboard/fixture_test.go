@@ -42,7 +42,7 @@ func flat(label string, v float64) Chart {
 	return wave(label, 180, v, func(float64) float64 { return 1 })
 }
 
-// healthyView is a worker to which nothing is wrong, seen by a trusted visitor who may not see payloads.
+// healthyView is a healthy worker, seen by a trusted visitor who may not see payloads.
 func healthyView() *View {
 	return &View{
 		Name: "worker-abc123", Version: "v0.4.0", Environment: "production", Host: "gpu-03", At: fixedNow,
@@ -210,7 +210,7 @@ func emptyView() *View {
 	}
 }
 
-// evil is what nobody should be able to do anything with.
+// evil is text that must reach the page as text alone.
 const evil = `<img src=x onerror=alert(1)>"'><script>alert(2)</script>` + "\u202egnp.exe\u0000\x1b[2J\r\n{{.Token}}`${1}`</pre></title>"
 
 // hostileView has something evil in every text that comes from outside.

@@ -5,7 +5,7 @@ import "fmt"
 // form is a button that does something.
 type form struct {
 	Action, Token, Queue, ID string
-	Label, About             string // About is for those who hear the label alone
+	Label, About             string // About completes the label for screen readers
 	Confirm                  string // the question that is asked first; empty: none
 	Danger                   bool
 }

@@ -152,7 +152,7 @@ func (h *history) queue(name string) (pending, latency []float64) {
 	return pending, latency
 }
 
-// load is what the history tells of the work. The series are of finished slots only, oldest first.
+// load is a summary of the work in the history. The series are of finished slots only, oldest first.
 type load struct {
 	rate, failedShare float64       // over the last minute; the share is negative when nothing finished in it
 	p50, p95          time.Duration // negative: nothing finished

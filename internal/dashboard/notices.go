@@ -67,14 +67,14 @@ func (p page) Notices() []notice {
 	return all
 }
 
-// fleetNotices tells of the workers that need attention.
+// fleetNotices adds the workers that need attention.
 func (p page) fleetNotices(add func(tone Tone, href, text string, args ...any)) {
 	if n := p.Fleet.Dead; n > 0 {
 		add(Bad, "#fleet", "%s dead%s", workersAre(n), p.which(func(w Worker) bool { return w.State == status.Dead }, n))
 	}
 	n := p.Fleet.Unhealthy
 	if slices.ContainsFunc(p.Fleet.Workers, func(w Worker) bool { return w.Self && w.unhealthy() }) {
-		n-- // the banner tells of this one
+		n-- // the banner shows this one
 	}
 	if n > 0 {
 		add(Bad, "#fleet", "%s not healthy%s", workersAre(n), p.which(func(w Worker) bool { return !w.Self && w.unhealthy() }, n))
@@ -103,7 +103,7 @@ func workersAre(n int) string {
 	return grouped(n) + " workers are"
 }
 
-// A queue with more tasks, or an older one, is worth a look: the thresholds of the alerts in metrics/rules.
+// A queue with more pending tasks, or an older one, gets a notice: the thresholds of the alerts in metrics/rules.
 const (
 	manyPending = 1000
 	longWait    = 5 * time.Minute

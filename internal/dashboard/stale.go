@@ -2,7 +2,7 @@ package dashboard
 
 import "time"
 
-// staleAfter is how old a reading may be and still count as the present: while somebody looks there is one each second,
+// staleAfter is how old a reading may be and still count as the present: while a page is open there is one each second,
 // and each takes no longer than readTimeout.
 const staleAfter = 5 * time.Second
 

@@ -180,7 +180,7 @@ type Worker struct {
 
 // Chart is a series of measurements over the history, drawn by the template as paths of an SVG.
 type Chart struct {
-	Label  string    // what is drawn, for those who do not see it: "pending tasks, 15 minutes, now 3, most 120"
+	Label  string    // what is drawn, for screen readers: "pending tasks, 15 minutes, now 3, most 120"
 	Values []float64 // oldest first, one per sample of the history; NaN: nothing was measured
 	Top    float64   // of the scale; at least the largest value
 }

@@ -62,7 +62,7 @@ type Options struct {
 	RunWorker func(context.Context, *worker.Worker) error // runs it until the context is over
 }
 
-// errWorkerEnded says that the worker ended by itself; its own error tells why.
+// errWorkerEnded says that the worker ended by itself; its own error says why.
 var errWorkerEnded = errors.New("the worker ended by itself")
 
 // UnaccountedError lists the tasks of the batch that did not end as expected.

@@ -41,7 +41,7 @@ func (a Access) authenticated(r *http.Request) bool {
 	return known
 }
 
-// proxyHeaders returns those that are set by whoever passes another's request on.
+// proxyHeaders returns the headers that proxies set when they pass a request on.
 func proxyHeaders() []string {
 	return []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via"}
 }

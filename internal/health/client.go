@@ -82,7 +82,7 @@ func ask(ctx context.Context, socketPath string, probe Probe) (Result, error) {
 	return result, nil
 }
 
-// explain says what a failure means and what to look at.
+// explain says what a failure means and what to check.
 func explain(err error, socketPath string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED): // what the system says adds nothing

@@ -46,7 +46,7 @@ func TestInfoErrorsAndContexts(t *testing.T) {
 		t.Error("no error without a server")
 	}
 	r := &infoReader{client: c, busy: make(chan struct{}, 1)}
-	r.busy <- struct{}{} // somebody asks and does not come back
+	r.busy <- struct{}{} // Redis is asked and does not answer
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := r.read(ctx); err == nil {

@@ -87,7 +87,7 @@ type socketListener struct {
 	*net.UnixListener
 	path string
 	self fs.FileInfo
-	once sync.Once // a second look could meet a successor with a reused inode
+	once sync.Once // a second Close could find a successor with a reused inode
 	err  error     // of the first Close
 }
 

@@ -304,8 +304,8 @@ func TestCrashDegradesAndARestartHeals(t *testing.T) {
 	if err != nil || pid == before || pid != w.supervisor.Snapshot().PID {
 		t.Errorf("restarted: pid %d, was %d, is %d; %v", pid, before, w.supervisor.Snapshot().PID, err)
 	}
-	if _, err := control.RestartProcess(ctx, server.Client, "nobody"); !errors.Is(err, control.ErrUnknown) {
-		t.Errorf("a restart of nobody: %v", err)
+	if _, err := control.RestartProcess(ctx, server.Client, "worker-unknown"); !errors.Is(err, control.ErrUnknown) {
+		t.Errorf("a restart of an unknown worker: error %v, want ErrUnknown", err)
 	}
 }
 

@@ -13,13 +13,13 @@ import (
 
 // workerList lists all workers with their states for the visitors of this process's dashboard. Where this process is
 // the leader, its checker has them; else the workers are pinged as the leader pings them, so that every dashboard shows
-// the same. No worker is pinged while nobody looks.
+// the same. No worker is pinged while no page is open.
 type workerList struct {
 	service  *fleet.Service
 	checker  *fleet.Checker
 	interval time.Duration // between two rounds
 
-	wanted wakeup.Signal      // somebody looks
+	wanted wakeup.Signal      // a page is open and needs a round
 	ended  broadcast.Notifier // a round has ended
 
 	mu   sync.Mutex // guards the rest
@@ -37,7 +37,7 @@ func (f *fleetMember) newWorkerList(o fleetMemberOptions) *workerList {
 	}
 }
 
-// run pings the workers when somebody looks, until ctx is over. It then returns nil.
+// run pings the workers when a page needs it, until ctx is over. It then returns nil.
 func (l *workerList) run(ctx context.Context) error {
 	for {
 		select {
@@ -53,7 +53,7 @@ func (l *workerList) run(ctx context.Context) error {
 		l.at = time.Now()
 		l.mu.Unlock()
 		l.ended.Notify()
-		l.wanted.Clear() // this round has answered those who came meanwhile
+		l.wanted.Clear() // this round answers what was asked meanwhile too
 	}
 }
 
