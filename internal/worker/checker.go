@@ -95,7 +95,7 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 	if c.dashboard, err = c.newDashboard(); err != nil {
 		return nil, err
 	}
-	if c.server, err = newServer(c.cfg, c.probeSources(metrics.Handler(registry, c.log)), c.logger); err != nil {
+	if c.server, err = newServer(c.cfg, c.probeSources(metrics.Handler(registry, c.logger.With("component", "metrics"))), c.logger); err != nil {
 		return nil, err
 	}
 	return c, nil

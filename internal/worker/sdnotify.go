@@ -24,7 +24,7 @@ func (w *Worker) newNotifier() (*systemd.Notifier, error) {
 		// What /livez says: a degraded worker is alive, and a restart by the watchdog would not help it.
 		Live:        func() (bool, string) { return health.Live(w.loopTick) },
 		StopTimeout: w.cfg.Worker.ShutdownTimeout + 2*w.cfg.Python.StopTimeout + stopSpare,
-		Logger:      w.logger,
+		Logger:      w.logger.With("component", "systemd"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("tell the service manager: %w", err)
@@ -92,7 +92,7 @@ func (c *CheckerProcess) newNotifier() (*systemd.Notifier, error) {
 		Changed:     c.dependencies.Changed,
 		Live:        func() (bool, string) { return true, "" },
 		StopTimeout: checkerStopTimeout,
-		Logger:      c.logger,
+		Logger:      c.logger.With("component", "systemd"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("tell the service manager: %w", err)

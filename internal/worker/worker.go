@@ -123,7 +123,7 @@ func New(opts Options) (_ *Worker, err error) {
 	if w.dashboard, err = w.newDashboard(); err != nil {
 		return nil, err
 	}
-	w.probes = w.probeSources(metrics.Handler(registry, w.log))
+	w.probes = w.probeSources(metrics.Handler(registry, w.logger.With("component", "metrics")))
 	if w.server, err = newServer(cfg, w.probes, w.logger); err != nil {
 		return nil, err
 	}
