@@ -20,8 +20,7 @@ import (
 	"github.com/runqy/runqy-worker/internal/redisclient"
 )
 
-// app is what every command shares: the process around it and the flags of
-// the root command.
+// app is what every command shares: its environment, its streams and the flags of the root command.
 type app struct {
 	env         []string
 	in          io.Reader
@@ -43,8 +42,7 @@ func (a *app) load(flags map[string]string) (*config.Config, error) {
 	return a.loadWith(a.configOptions(flags))
 }
 
-// loadElsewhere is load for a command that starts no worker of the
-// configuration.
+// loadElsewhere is load for a command that starts no worker of the configuration.
 func (a *app) loadElsewhere(flags map[string]string) (*config.Config, error) {
 	o := a.configOptions(flags)
 	o.Elsewhere = true
@@ -73,8 +71,7 @@ func (a *app) configOptions(flags map[string]string) config.Options {
 	return config.Options{File: a.configFile, Env: a.env, Flags: all, FlagNames: flagNames}
 }
 
-// openRedis connects a command that only talks to Redis. The caller closes the
-// client.
+// openRedis connects a command that only talks to Redis. The caller closes the client.
 func (a *app) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 	c, err := a.loadElsewhere(nil)
 	if err != nil {
@@ -83,8 +80,7 @@ func (a *app) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 	return connect(ctx, c)
 }
 
-// connect returns a client of the configured Redis once that has answered. The
-// caller closes it.
+// connect returns a client of the configured Redis once that has answered. The caller closes it.
 func connect(ctx context.Context, c *config.Config) (redis.UniversalClient, error) {
 	target, err := redisclient.Parse(c.Redis.URL)
 	if err != nil {
@@ -131,31 +127,30 @@ func (a *app) setLogger() error {
 	return nil
 }
 
-// redisLogger takes what the Redis client says, for which there is one place
-// in the whole process. It comes back as errors too, so it is for those who
-// ask for details; before there is a logger it is dropped.
+// redisLogger logs the messages of the Redis client, which has one logger for the whole process. What it logs is
+// returned as errors too, so it is logged at debug; before there is a logger it is dropped.
 type redisLogger struct{ target atomic.Pointer[slog.Logger] }
 
 // Printf is the Redis client's interface of a logger.
 func (l *redisLogger) Printf(ctx context.Context, format string, args ...any) {
 	if log := l.target.Load(); log != nil && log.Enabled(ctx, slog.LevelDebug) {
-		log.DebugContext(ctx, "redis client", "detail", fmt.Sprintf(format, args...))
+		log.DebugContext(ctx, "redis client", "component", "redis", "detail", fmt.Sprintf(format, args...))
 	}
 }
 
-// isTerminal tells whether a person looks at w.
+// isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// colour tells whether w shows colours and the user has not declined them.
+// colour reports whether w shows colours and the user has not declined them.
 func (a *app) colour(w io.Writer) bool {
 	return isTerminal(w) && a.getenv("NO_COLOR", "") == "" && a.getenv("TERM", "") != "dumb"
 }
 
-// exclusiveFlags has the command refuse each pair of flags. It runs with the
-// check of the arguments, so that it is an error of usage like theirs.
+// exclusiveFlags has the command refuse each pair of flags. The check runs with that of the arguments, so that it is an
+// error of usage too.
 func exclusiveFlags(cmd *cobra.Command, pairs ...[2]string) {
 	check := cmd.Args
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
@@ -171,8 +166,7 @@ func exclusiveFlags(cmd *cobra.Command, pairs ...[2]string) {
 	}
 }
 
-// fileNeedsFlag has a command without arguments tell how a configuration file
-// is given.
+// fileNeedsFlag has a command without arguments say how a configuration file is given.
 func fileNeedsFlag(cmd *cobra.Command) *cobra.Command {
 	check := cmd.Args
 	cmd.Args = func(cmd *cobra.Command, args []string) error {

@@ -96,7 +96,7 @@ func writeCheckJSON(w io.Writer, file string, c *config.Config, warnings []strin
 		return err
 	}
 	if !report.Valid {
-		return &exitError{code: exitUsage} // the report has said it all
+		return &exitError{code: exitUsage} // the report names the faults
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ uses a queue of its own, runqy_demo. Nothing else is taken from files or from RU
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("log-level") && a.getenv("RUNQY_LOG_LEVEL", "") == "" {
-				a.logLevel = "error" // the tasks that fail on purpose would be warned of, and standard output tells of them
+				a.logLevel = "error" // the tasks that fail on purpose would be logged at warn
 				if err := a.setLogger(); err != nil {
 					return err
 				}

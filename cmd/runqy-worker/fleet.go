@@ -27,7 +27,7 @@ queues that workers have served within the last week, also when no worker is lef
 			if err != nil {
 				return err
 			}
-			c, err := worker.NewChecker(worker.CheckerOptions{Config: cfg, Version: readBuild().Version, Logger: a.log})
+			c, err := worker.NewCheckerProcess(worker.CheckerProcessOptions{Config: cfg, Version: readBuild().Version, Logger: a.log})
 			if err != nil {
 				return err
 			}

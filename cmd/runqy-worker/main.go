@@ -23,7 +23,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	// The first signal asks; a second one ends the process, unless the command catches it.
+	// The first signal cancels ctx; a second one ends the process, unless the command catches it.
 	context.AfterFunc(ctx, stop)
 	a := &app{env: os.Environ(), in: os.Stdin, out: os.Stdout, errOut: os.Stderr, redisLog: new(redisLogger)}
 	redis.SetLogger(a.redisLog)
@@ -91,7 +91,7 @@ func newRootCmd(a *app) *cobra.Command {
 // exitError ends the program with a code of its own.
 type exitError struct {
 	code int
-	err  error // printed; nil when everything has been said already
+	err  error // printed; nil when everything has been printed already
 }
 
 // Error is the message without the code.

@@ -24,8 +24,7 @@ type result struct {
 	out, err string
 }
 
-// command runs the program in this process, with nothing in its environment
-// but env.
+// command runs the program in this process, with nothing in its environment but env.
 func command(t *testing.T, env []string, in string, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -78,7 +77,7 @@ func TestVersion(t *testing.T) {
 	r := command(t, nil, "", "version", "-o", "json")
 	var b build
 	if err := json.Unmarshal([]byte(r.out), &b); err != nil || b.Version == "" || b.Commit == "" || b.Go == "" || b.Platform == "" {
-		t.Errorf("%+v, %v", b, err)
+		t.Errorf("the version is %+v, error %v; want all fields", b, err)
 	}
 }
 
@@ -104,12 +103,12 @@ func TestCheckConfig(t *testing.T) {
 	}
 	if loose["valid"] != true || loose["from"].(map[string]any)["worker.concurrency"] != good+":2" ||
 		loose["config"].(map[string]any)["worker"].(map[string]any)["concurrency"] != 3.0 {
-		t.Errorf("%s", r.out)
+		t.Errorf("check-config prints %s, want a valid configuration with its origins", r.out)
 	}
 	r = command(t, nil, "", "check-config", "-c", bad, "-o", "json")
 	r.expect(t, exitUsage, `"line": 2`, "")
 	if r.err != "" {
-		t.Errorf("stderr %q", r.err)
+		t.Errorf("standard error is %q, want nothing", r.err)
 	}
 }
 
@@ -131,7 +130,7 @@ func TestEnqueueAndWait(t *testing.T) {
 	r := command(t, nil, "", "enqueue", "q", "echo", `{"n":1}`, "--wait", "--redis", s.URL)
 	r.expect(t, 0, "", "")
 	if r.out != "{\"n\":1}\n" {
-		t.Errorf("stdout %q", r.out)
+		t.Errorf("standard output is %q, want the result alone", r.out)
 	}
 	env := []string{"RUNQY_REDIS_URL=" + s.URL}
 	command(t, env, `{"n":2}`, "enqueue", "q", "echo", "-", "--wait").expect(t, 0, `{"n":2}`, "")
@@ -151,10 +150,10 @@ func TestEnqueueFile(t *testing.T) {
 	r := command(t, env, strings.Repeat("{}\n", 30)+`{"payload":1}`, "enqueue", "q", "x", "--from-file", "-")
 	r.expect(t, exitFailure, "1 task enqueued, 30 bad lines", "30 of 31 tasks were not enqueued")
 	if !strings.Contains(r.err, "line 20: no \"payload\"") || strings.Contains(r.err, "line 21:") || !strings.Contains(r.err, "and 10 more bad lines not shown") {
-		t.Errorf("stderr %q", r.err)
+		t.Errorf("standard error is %q, want the first 20 bad lines and the number of the others", r.err)
 	}
 	if n := s.Client.LLen(t.Context(), "asynq:{q}:pending").Val(); n != 4 {
-		t.Errorf("%d pending tasks", n)
+		t.Errorf("%d tasks are pending, want 4", n)
 	}
 	missing := file + ".missing"
 	command(t, env, "", "enqueue", "q", "--from-file", missing).expect(t, exitUsage, "", "--from-file: open "+missing)
@@ -199,7 +198,7 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 	<-out.wrote
 	cancel()
 	if code := <-done; code != 0 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("exit code %d after the context was cancelled, want 0", code)
 	}
 }
 

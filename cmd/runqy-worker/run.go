@@ -81,22 +81,22 @@ func (a *app) runWorker(ctx context.Context, w *worker.Worker) error {
 // service manager) signal the process and its group.
 const sameSignal = 500 * time.Millisecond
 
-// passSignals runs until ended is over. The first SIGINT or SIGTERM ends ctx too, which has the worker drain.
+// passSignals runs until ended is over. The first SIGINT or SIGTERM has ended ctx as well, so that the worker drains.
 func (a *app) passSignals(ctx, ended context.Context, signals <-chan os.Signal, w *worker.Worker) {
-	var asked time.Time
+	var first time.Time // of the stop signals
 	for {
 		select {
 		case s := <-signals:
 			if s == syscall.SIGHUP {
 				if err := w.RestartProcess(ctx); err != nil {
-					a.log.Error("the restart failed", "signal", "SIGHUP", "error", err)
+					a.log.Error("restart failed", "component", "worker", "signal", "SIGHUP", "error", err)
 				}
 				continue
 			}
-			if asked.IsZero() {
-				asked = time.Now()
-			} else if time.Since(asked) > sameSignal {
-				a.log.Warn("asked to stop again: the Python process is killed now")
+			if first.IsZero() {
+				first = time.Now()
+			} else if time.Since(first) > sameSignal {
+				a.log.Warn("drain aborted", "component", "worker", "reason", "second stop signal")
 				w.Abort()
 			}
 		case <-ended.Done():

@@ -14,12 +14,11 @@ import (
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// servingTimeout bounds the look for a queue's workers: it interrupts a wait.
+// servingTimeout bounds how long a command asks Redis for a queue's workers while it waits for a result.
 const servingTimeout = 5 * time.Second
 
-// tellUnserved says on standard error why nobody takes tasks of a queue, and
-// tells whether it did. It is silent when a worker does, and when Redis cannot
-// be asked: the wait that goes on has its own word for that.
+// tellUnserved prints on standard error why no worker takes tasks of a queue, and reports whether it did. It prints
+// nothing when a worker does, or when Redis cannot be asked: the wait that goes on reports that by itself.
 func (a *app) tellUnserved(ctx context.Context, client redis.UniversalClient, queue string) bool {
 	ctx, cancel := context.WithTimeout(ctx, servingTimeout)
 	defer cancel()
@@ -34,8 +33,7 @@ func (a *app) tellUnserved(ctx context.Context, client redis.UniversalClient, qu
 	return text != ""
 }
 
-// tellPaused says on standard error that the queue is paused. It is silent as
-// tellUnserved is, which looks at the workers.
+// tellPaused prints on standard error that the queue is paused. It prints nothing when Redis cannot be asked.
 func (a *app) tellPaused(ctx context.Context, client redis.UniversalClient, queue string) {
 	ctx, cancel := context.WithTimeout(ctx, servingTimeout)
 	defer cancel()

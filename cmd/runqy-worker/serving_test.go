@@ -39,7 +39,7 @@ func TestWhyUnserved(t *testing.T) {
 		{[]heartbeat.Worker{broken, well}, ""},
 	} {
 		if got := whyUnserved(tc.workers, "q"); got != tc.want {
-			t.Errorf("got  %s\nwant %s", got, tc.want)
+			t.Errorf("whyUnserved says\n     %s\nwant %s", got, tc.want)
 		}
 	}
 }
@@ -55,13 +55,13 @@ func TestEnqueueSaysThatNobodyServesTheQueue(t *testing.T) {
 			code := a.run(ctx, []string{"enqueue", "noqueue", "t", flag, "--redis", s.URL})
 			got := errOut.String()
 			if code != exitFailure || strings.Count(got, errOut.text) != 1 || !strings.Contains(got, stopped) || strings.Contains(got, "context canceled") {
-				t.Errorf("exit code %d, stderr %q", code, got)
+				t.Errorf("exit code %d with the standard error %q, want 1 and one warning", code, got)
 			}
 		})
 	}
 }
 
-// A queue that somebody has paused looks like any other to its workers, which are well.
+// The workers of a paused queue are as healthy as those of any other.
 func TestEnqueueSaysThatTheQueueIsPaused(t *testing.T) {
 	s := redistest.Start(t)
 	if err := asynq.NewInspectorFromRedisClient(s.Client).PauseQueue("q"); err != nil {
@@ -73,7 +73,7 @@ func TestEnqueueSaysThatTheQueueIsPaused(t *testing.T) {
 	a := &app{in: strings.NewReader(""), out: &bytes.Buffer{}, errOut: errOut}
 	code := a.run(ctx, []string{"enqueue", "q", "t", "--wait", "--redis", s.URL})
 	if got := errOut.String(); code != exitFailure || strings.Count(got, errOut.text) != 1 {
-		t.Errorf("exit code %d, stderr %q", code, got)
+		t.Errorf("exit code %d with the standard error %q, want 1 and one warning", code, got)
 	}
 }
 

@@ -2,7 +2,6 @@ package dashboard
 
 import (
 	"context"
-	"crypto/subtle"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -12,29 +11,22 @@ import (
 )
 
 const (
-	formMost = 64 << 10 // bytes of a form
-	// restartAnswer is how long the visitor waits for a restart; the page shows how it goes on.
-	restartAnswer = 5 * time.Second
-	actWithin     = 10 * time.Second
+	maxForm = 64 << 10 // bytes of a form
+	// restartWait is how long the visitor waits for the outcome of a restart; the page shows what follows.
+	restartWait   = 5 * time.Second
+	actionTimeout = 10 * time.Second
 )
 
-// actionHandler carries out what a form asks for: of a trusted visitor, sent from this very page.
+// actionHandler carries out what a form asks for, when a trusted visitor has sent it from this very page.
 func (d *Dashboard) actionHandler() http.Handler {
-	origin := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, formMost)
-		switch {
-		case !d.src.Trusted(r):
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		if !d.visitorOf(r).trusted {
 			d.answer(w, r, http.StatusForbidden, "Only visitors on this machine, not through a proxy, and users of health.web_config may do this.")
 			return
-		case origin.Check(r) != nil:
-			d.answer(w, r, http.StatusForbidden, "This came from a page of another site.")
-			return
-		case r.ParseForm() != nil:
-			d.answer(w, r, http.StatusBadRequest, "The form could not be read.")
-			return
-		case subtle.ConstantTimeCompare([]byte(r.PostForm.Get("token")), []byte(d.token)) != 1:
-			d.answer(w, r, http.StatusForbidden, "This page is of an earlier process of the worker: reload it and try again.")
+		}
+		if code, text := d.csrf.check(r); code != 0 {
+			d.answer(w, r, code, text)
 			return
 		}
 		d.act(w, r)
@@ -44,7 +36,7 @@ func (d *Dashboard) actionHandler() http.Handler {
 func (d *Dashboard) act(w http.ResponseWriter, r *http.Request) {
 	action, queue, id := r.PathValue("action"), r.PostForm.Get("queue"), r.PostForm.Get("id")
 	user, _, _ := r.BasicAuth()
-	log := d.src.Logger.With("action", action, "user", user, "remote", r.RemoteAddr)
+	log := d.log.With("action", action, "user", user, "address", r.RemoteAddr)
 	var code int
 	var text string
 	switch action {
@@ -55,31 +47,31 @@ func (d *Dashboard) act(w http.ResponseWriter, r *http.Request) {
 		if id != "" {
 			log = log.With("task_id", id)
 		}
-		code, text = d.operate(r.Context(), action, queue, id)
+		code, text = d.manage(r.Context(), action, queue, id)
 	default:
 		code, text = http.StatusNotFound, fmt.Sprintf("There is no action %q.", action)
 	}
 	if code >= http.StatusBadRequest {
-		log.Warn("the dashboard could not do what was asked", "error", text)
+		log.Warn("action failed", "error", text)
 	} else {
-		log.Info("done as asked on the dashboard", "outcome", text)
+		log.Info("action done", "outcome", text)
 	}
 	d.collect.refresh(r.Context())
-	d.changed()
+	d.update()
 	d.answer(w, r, code, text)
 }
 
-// restart hands the restart to Run, whose context it lives under.
+// restart hands the restart to Run, so that it does not end with the request.
 func (d *Dashboard) restart(ctx context.Context) (code int, text string) {
 	if d.src.Actions.Restart == nil {
 		return http.StatusNotFound, "This process runs no Python process."
 	}
-	patience := time.NewTimer(restartAnswer)
-	defer patience.Stop()
+	timeout := time.NewTimer(restartWait)
+	defer timeout.Stop()
 	done := make(chan error, 1)
 	select {
 	case d.jobs <- job{d.src.Actions.Restart, done}:
-	case <-patience.C:
+	case <-timeout.C:
 		return http.StatusConflict, "Another restart is under way."
 	case <-ctx.Done():
 		return http.StatusServiceUnavailable, "The worker is stopping."
@@ -90,15 +82,16 @@ func (d *Dashboard) restart(ctx context.Context) (code int, text string) {
 			return http.StatusBadGateway, sentence(err)
 		}
 		return http.StatusOK, "The Python process was restarted."
-	case <-patience.C:
+	case <-timeout.C:
 		return http.StatusAccepted, "The Python process is being restarted; the page shows how it goes."
 	case <-ctx.Done():
 		return http.StatusServiceUnavailable, "The worker is stopping."
 	}
 }
 
-func (d *Dashboard) operate(ctx context.Context, action, queue, id string) (code int, text string) {
-	ctx, cancel := context.WithTimeout(ctx, actWithin)
+// manage retries or deletes a failed task, or pauses or resumes a queue.
+func (d *Dashboard) manage(ctx context.Context, action, queue, id string) (code int, text string) {
+	ctx, cancel := context.WithTimeout(ctx, actionTimeout)
 	defer cancel()
 	known := slices.ContainsFunc(d.collect.fresh(ctx).queues, func(q Queue) bool { return q.Name == queue })
 	switch {
@@ -133,7 +126,8 @@ func sentence(err error) string {
 	return strings.ToUpper(text[:1]) + text[1:] + "."
 }
 
-// answer tells a script in JSON, and a browser without one by going back to the page or, if it failed, on a page.
+// answer answers a script in JSON. A browser without one is sent back to the page or, when the action failed, gets the
+// text as a page of its own.
 func (d *Dashboard) answer(w http.ResponseWriter, r *http.Request, code int, text string) {
 	failed := code >= http.StatusBadRequest
 	if strings.Contains(r.Header.Get("Accept"), "application/json") {
@@ -151,11 +145,11 @@ func (d *Dashboard) answer(w http.ResponseWriter, r *http.Request, code int, tex
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 		return
 	}
-	var page pageBuffer
-	if err := d.render.message(&page, Message{Title: "That did not work", Text: text}); err != nil {
-		d.src.Logger.Error("cannot render the dashboard", "error", err)
+	var document pageBuffer
+	if err := d.render.message(&document, Message{Title: "That did not work", Text: text}); err != nil {
+		d.log.Error("render failed", "error", err)
 		http.Error(w, text, code)
 		return
 	}
-	page.send(w, code)
+	document.send(w, code)
 }

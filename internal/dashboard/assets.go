@@ -77,6 +77,6 @@ func assetHandler() http.Handler {
 		} else {
 			header.Set("Cache-Control", "no-cache")
 		}
-		_, _ = w.Write(body) // a failure is the visitor's, who is gone
+		_, _ = w.Write(body) // an error means that the visitor is gone
 	})
 }

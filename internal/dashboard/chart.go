@@ -33,7 +33,7 @@ type series struct {
 	Line, Area string
 }
 
-// spark draws a small chart; write tells how its values are written.
+// spark draws a small chart; write formats its values.
 func spark(c Chart, write func(float64) string) plot {
 	return newPlot(sparkPoints, write, named{"first", c})
 }

@@ -7,28 +7,31 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/broadcast"
+	"github.com/runqy/runqy-worker/internal/wakeup"
 )
 
 const (
-	// readWithin bounds how long the page waits for Redis.
-	readWithin = 2 * time.Second
-	// watchedEvery is the time between two readings while somebody looks at the page.
+	// readTimeout bounds how long the page waits for Redis.
+	readTimeout = 2 * time.Second
+	// watchedEvery is the time between two readings while the page is open somewhere.
 	watchedEvery = time.Second
-	// unwatchedEvery is that time while nobody does, and the history alone wants to know: rarely, since a fleet has many
-	// workers that nobody looks at.
+	// unwatchedEvery is that time while no page is open and only the history needs it: rarely, since a fleet has many
+	// workers whose pages are closed.
 	unwatchedEvery = heldSlots * historyStep
 	// watchedFor is how long a page that was asked for counts as looked at; a stream counts while it lasts.
 	watchedFor = 10 * time.Second
 
-	failuresMost = 20
+	maxFailures = 20
 )
 
-// reading is what Redis said last. What could not be read again is what it was, with the reason why.
+// reading is what was read from Redis last. What could not be read again keeps its last value, with the reason why.
 type reading struct {
 	at                               time.Time // when it was begun; zero: nothing has been read yet
 	queues                           []Queue
 	failures                         []Failure
-	fleet                            []Peer
+	fleet                            []Worker
 	queuesErr, failuresErr, fleetErr string
 	queuesAt, failuresAt, fleetAt    time.Time // of the last that succeeded; zero: none has
 }
@@ -38,27 +41,27 @@ type collector struct {
 	src  Sources
 	hist *history
 
+	due   wakeup.Signal      // a reading is wanted now
+	ended broadcast.Notifier // a reading has ended
+
 	mu      sync.Mutex // guards the rest
 	last    reading
-	done    chan struct{} // closed when the next reading has ended
-	streams int           // that are open
-	wanted  time.Time     // when a page was asked for last
-
-	wake chan struct{} // holds at most one token: a reading is wanted now
+	streams int       // that are open
+	wanted  time.Time // when a page was asked for last
 }
 
 func newCollector(src Sources, hist *history) *collector {
-	return &collector{src: src, hist: hist, done: make(chan struct{}), wake: make(chan struct{}, 1)}
+	return &collector{src: src, hist: hist, due: wakeup.New()}
 }
 
-// run reads until ctx is over: often while somebody looks, else the queues alone and only for the history.
+// run reads until ctx is over: often while a page is open, else the queues alone and only for the history.
 func (c *collector) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-timer.C:
-		case <-c.wake:
+		case <-c.due.C():
 		case <-ctx.Done():
 			return
 		}
@@ -82,10 +85,7 @@ func (c *collector) watch() (stop func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.streams++; c.streams == 1 {
-		select {
-		case c.wake <- struct{}{}:
-		default:
-		}
+		c.due.Wake()
 	}
 	return func() {
 		c.mu.Lock()
@@ -101,7 +101,7 @@ func (c *collector) latest() reading {
 	return c.last
 }
 
-// fresh returns a reading that is not older than a moment, or the last one when Redis takes too long.
+// fresh returns a reading that is not older than two seconds, or the last one when Redis takes too long.
 func (c *collector) fresh(ctx context.Context) reading {
 	c.mu.Lock()
 	complete := time.Since(c.wanted) < watchedFor || c.streams > 0 // else only the queues were read
@@ -116,19 +116,14 @@ func (c *collector) fresh(ctx context.Context) reading {
 
 // refresh returns a reading that was begun after the call, or the last one when Redis takes too long.
 func (c *collector) refresh(ctx context.Context) reading {
-	ctx, cancel := context.WithTimeout(ctx, readWithin)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	asked, last := time.Now(), reading{}
 	for last.at.Before(asked) {
-		c.mu.Lock()
-		done := c.done
-		c.mu.Unlock()
+		ended := c.ended.Next()
+		c.due.Wake()
 		select {
-		case c.wake <- struct{}{}:
-		default:
-		}
-		select {
-		case <-done:
+		case <-ended:
 			last = c.latest()
 		case <-ctx.Done():
 			return c.latest()
@@ -138,7 +133,7 @@ func (c *collector) refresh(ctx context.Context) reading {
 }
 
 func (c *collector) collect(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, readWithin)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	next := c.latest()
 	next.at = time.Now()
@@ -152,7 +147,7 @@ func (c *collector) collect(ctx context.Context) {
 	})
 	if c.watched() {
 		group.Go(func() {
-			failures, err := c.src.Failures(ctx, failuresMost)
+			failures, err := c.src.Failures(ctx, maxFailures)
 			if next.failuresErr = errorText(err, noAnswer); err == nil {
 				next.failures, next.failuresAt = failures, time.Now()
 			}
@@ -166,17 +161,16 @@ func (c *collector) collect(ctx context.Context) {
 	}
 	group.Wait()
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.last = next
-	close(c.done)
-	c.done = make(chan struct{})
+	c.mu.Unlock()
+	c.ended.Notify()
 }
 
-// noAnswer is what a reader is told of a Redis that takes longer than readWithin.
+// noAnswer is the error of a Redis that takes longer than readTimeout.
 const noAnswer = "Redis did not answer within 2 s"
 
-// errorText says why something could not be read, without what was read: who shows it says that. late is for what took
-// longer than readWithin.
+// errorText says why something could not be read; the page says what. late is the text for what took longer than
+// readTimeout.
 func errorText(err error, late string) string {
 	switch timeout := net.Error(nil); {
 	case err == nil:

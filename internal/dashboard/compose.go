@@ -13,96 +13,72 @@ import (
 
 // How many rows a table shows at most.
 const (
-	queuesMost = 100
-	activeMost = 50
-	peersMost  = 100
-	stderrMost = 20
-	// textMost bounds a traceback and a payload, in bytes.
-	textMost = 8 << 10
+	maxQueues  = 100
+	maxActive  = 50
+	maxWorkers = 100
+	maxStderr  = 20
+	// maxText bounds a traceback and a payload, in bytes.
+	maxText = 8 << 10
 )
 
 // view puts together what one kind of visitor sees.
-func (d *Dashboard) view(r reading, trusted bool) *View {
+func (d *Dashboard) view(r reading, by visitor) *View {
 	s := d.src
 	v := &View{
 		Name: s.Name, Version: s.Version, Environment: s.Environment, Host: s.Host, At: time.Now(),
-		Trusted: trusted, Payloads: trusted && s.ShowPayloads, Health: d.health(),
-		Failures: failures(r, trusted, trusted && s.ShowPayloads),
+		Trusted: by.trusted, Payloads: by.payloads, Token: by.token(d.csrf), Health: by.health(d.health()),
+		Failures: failures(r, by),
 	}
-	if v.Health.Broker == status.Unhealthy { // how the workers were judged before is not how they are
+	if v.Health.Broker == status.Unhealthy { // what was known of the workers is not how they are now
 		r.fleetErr = "Redis does not answer"
 		if r.queuesAt.Before(r.fleetAt) {
 			r.fleetAt = r.queuesAt
 		}
 	}
-	v.Fleet = fleetOf(r)
-	if r.queuesErr == "" && !old(v.At, r.fleetErr, r.fleetAt) {
+	v.Fleet = fleetView(r)
+	if r.queuesErr == "" && !stale(v.At, r.fleetErr, r.fleetAt) {
 		r.queues = d.unserved(r, v.Health)
 	}
 	v.Queues = d.queues(r)
-	if trusted {
-		v.Token = d.token
-	}
 	if s.Process == nil {
 		return v
 	}
-	process := s.Process()
-	process.CanAct = trusted && s.Actions.Restart != nil
-	if !trusted {
-		process.Stderr = nil
-	}
-	process.Stderr = process.Stderr[max(0, len(process.Stderr)-stderrMost):]
-	v.Process = &process
-	active := s.Active()
-	active.Tasks, active.More = most(active.Tasks, activeMost)
-	for i := range active.Tasks {
-		t := &active.Tasks[i]
-		if t.Payload = clip(t.Payload); !v.Payloads {
-			t.Payload = ""
-		}
-		if !trusted {
-			t.Message = ""
-		}
-	}
-	v.Active = &active
-	v.Load = d.load()
+	process, active := by.process(s.Process(), s.Actions), by.active(s.Active())
+	active.Tasks, active.More = first(active.Tasks, maxActive)
+	v.Process, v.Active, v.Load = &process, &active, d.load()
 	return v
 }
 
-// most returns a copy of at most n of the list, and how many more there are.
-func most[T any](list []T, n int) (shown []T, more int) {
+// first returns a copy of at most n elements of the list, and how many more there are.
+func first[T any](list []T, n int) (shown []T, more int) {
 	shown = slices.Clone(list[:min(len(list), n)])
 	return shown, len(list) - len(shown)
 }
 
 func clip(s string) string {
-	if len(s) <= textMost {
+	if len(s) <= maxText {
 		return s
 	}
-	return strings.ToValidUTF8(s[:textMost], "") + "…"
+	return strings.ToValidUTF8(s[:maxText], "") + "…"
 }
 
-// health is the present Health, with the time since when its word has been what it is.
+// health is the present Health, with the time since when its label has been what it is.
 func (d *Dashboard) health() Health {
 	h := d.src.Health()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if h.Word != d.word {
-		d.word, d.since = h.Word, time.Now()
+	if h.Label != d.label {
+		d.label, d.since = h.Label, time.Now()
 	}
 	h.Since = d.since
-	h.Reasons = slices.Clone(h.Reasons)
-	for i, reason := range h.Reasons {
-		h.Reasons[i] = firstLine(reason)
-	}
 	return h
 }
 
 func (d *Dashboard) queues(r reading) Queues {
 	out := mostUrgent(r.queues)
 	out.Err, out.At = r.queuesErr, r.queuesAt
-	for i := range out.Count {
-		q := &out.Count[i]
+	for i := range out.List {
+		q := &out.List[i]
 		pending, latency := d.hist.queue(q.Name)
 		q.PendingChart = chart("pending tasks", settled(pending), formatCount)
 		q.LatencyChart = durationChart("age of the oldest pending task", settled(latency))
@@ -110,17 +86,17 @@ func (d *Dashboard) queues(r reading) Queues {
 	return out
 }
 
-// unserved returns a copy of the queues in which those that nobody works on are marked. How this worker is itself is
-// known better from its health than from the last look at the fleet.
+// unserved returns a copy of the queues in which those that no healthy worker serves are marked. For this worker itself
+// its own health counts, and not what the fleet last saw.
 func (d *Dashboard) unserved(r reading, h Health) []Queue {
 	out := slices.Clone(r.queues)
-	if d.src.Process != nil && (h.Tone == Good || h.Tone == Quiet && h.Word != "Draining") {
+	if d.src.Process != nil && (h.Tone == Good || h.Tone == Quiet && h.Status != status.Draining) {
 		return out // every queue on a worker's page is its own
 	}
 	served := make(map[string]bool)
-	for _, p := range r.fleet {
-		if (p.Tone == Good || p.Tone == Warn) && !(p.Self && d.src.Process != nil) {
-			for _, q := range p.Queues {
+	for _, w := range r.fleet {
+		if (w.Tone == Good || w.Tone == Warn) && !(w.Self && d.src.Process != nil) {
+			for _, q := range w.Queues {
 				served[q] = true
 			}
 		}
@@ -133,24 +109,24 @@ func (d *Dashboard) unserved(r reading, h Health) []Queue {
 	return out
 }
 
-// mostUrgent returns a copy of as many queues as are shown, in their order, and the sum of the rest. A checker of a large
-// fleet may have ten thousand, which no browser wants every second.
+// mostUrgent returns a copy of as many queues as are shown, in their order, and the sum of the rest. A checker of a
+// large fleet may have ten thousand, which no browser wants every second.
 func mostUrgent(all []Queue) Queues {
 	rank := make([]int, len(all))
 	for i := range rank {
 		rank[i] = i
 	}
-	if len(all) > queuesMost {
+	if len(all) > maxQueues {
 		slices.SortStableFunc(rank, func(i, j int) int {
 			a, b := all[i], all[j]
 			return cmp.Or(cmp.Compare(urgency(a.Tone), urgency(b.Tone)), cmp.Compare(b.Pending, a.Pending), cmp.Compare(b.Latency, a.Latency))
 		})
-		slices.Sort(rank[:queuesMost])
+		slices.Sort(rank[:maxQueues])
 	}
 	var out Queues
 	for n, i := range rank {
-		if q := all[i]; n < queuesMost {
-			out.Count = append(out.Count, q)
+		if q := all[i]; n < maxQueues {
+			out.List = append(out.List, q)
 		} else {
 			out.More++
 			out.Rest.Pending += q.Pending
@@ -210,7 +186,7 @@ func roundUpSeconds(v float64) float64 {
 	return roundUp(v/day) * day
 }
 
-// chart describes a series in words for those who do not see it.
+// chart makes a Chart of a series, with a label in words for screen readers.
 func chart(what string, values []float64, format func(float64) string) Chart {
 	c := Chart{Values: values, Top: 1}
 	last, largest := math.NaN(), math.NaN()
@@ -262,48 +238,39 @@ func formatSeconds(v float64) string {
 	return d.String()
 }
 
-func failures(r reading, trusted, payloads bool) Failures {
+func failures(r reading, by visitor) Failures {
 	f := Failures{Err: r.failuresErr, At: r.failuresAt}
 	for _, q := range r.queues {
 		f.Retry += q.Retry
 		f.Archived += q.Archived
 	}
-	f.List, _ = most(r.failures, failuresMost)
-	for i := range f.List {
-		t := &f.List[i]
-		if t.Traceback, t.Payload = clip(t.Traceback), clip(t.Payload); !payloads {
-			t.Payload = ""
-		}
-		if !trusted {
-			t.Error, t.Traceback = "", ""
-		}
-	}
+	f.List, _ = first(by.failures(r.failures), maxFailures)
 	return f
 }
 
-// urgency orders tones by how soon somebody should look.
+// urgency orders tones: the lower, the sooner an operator should act.
 func urgency(t Tone) int { return slices.Index([]Tone{Bad, Warn, Quiet, Good}, t) }
 
-func fleetOf(r reading) Fleet {
+func fleetView(r reading) Fleet {
 	f := Fleet{Err: r.fleetErr, At: r.fleetAt}
 	all := slices.Clone(r.fleet)
 	for i := range all {
-		p := &all[i]
-		p.Reason = firstLine(p.Reason)
+		w := &all[i]
+		w.Reason = firstLine(w.Reason)
 		switch {
-		case p.State == status.Dead:
+		case w.State == status.Dead:
 			f.Dead++
-		case p.Tone == Bad:
-			f.Sick++
-		case p.State == status.Free:
+		case w.Tone == Bad:
+			f.Unhealthy++
+		case w.State == status.Free:
 			f.Free++
 		default:
 			f.Busy++
 		}
 	}
-	slices.SortStableFunc(all, func(a, b Peer) int {
+	slices.SortStableFunc(all, func(a, b Worker) int {
 		return cmp.Or(cmp.Compare(urgency(a.Tone), urgency(b.Tone)), strings.Compare(a.ID, b.ID))
 	})
-	f.Workers, f.More = most(all, peersMost)
+	f.Workers, f.More = first(all, maxWorkers)
 	return f
 }

@@ -2,50 +2,52 @@ package dashboard
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/broadcast"
 )
 
-// Dashboard is the page of one process. Run it once; its Handler and Finished may be used from any goroutine, and before
-// Run too: the page then shows what it knows.
+// Dashboard is the page of one process. Run it once; its Handlers and Finished may be used from any goroutine, and
+// before Run too: the page then shows what it knows.
 type Dashboard struct {
 	src     Sources
+	log     *slog.Logger
 	render  *renderer
 	hist    *history
 	collect *collector
-	token   string // that a form must bring: who sends it has seen the page
+	csrf    csrf
 
 	trustedStreams, otherStreams chan struct{} // one element per open stream
-	jobs                         chan job      // restarts that outlive their request; Run owns them
+	jobs                         chan job      // restarts that outlive their request; Run carries them out
 
-	trustedPen, otherPen sync.Mutex // held while the sections of one kind of visitor are rendered; before mu
+	trustedMu, otherMu sync.Mutex // held while the sections of one kind of visitor are rendered; taken before mu
+	updated            broadcast.Notifier
 
-	mu      sync.Mutex // guards the rest
-	word    string     // of the health
-	since   time.Time  // of word
-	turn    uint64     // counts what closed updated
-	updated chan struct{}
-	drawn   map[bool]drawing // by trusted
+	mu       sync.Mutex // guards the rest
+	label    string     // of the health
+	since    time.Time  // of label
+	version  uint64     // of the page: counts the updates
+	rendered map[visitor]rendering
 }
 
-// drawing are the sections as one kind of visitor sees them.
-type drawing struct {
-	turn     uint64
+// rendering are the sections as one kind of visitor sees them.
+type rendering struct {
+	version  uint64
 	sections []section
 }
 
-// job is work that goes on when the visitor has left.
+// job is work that goes on after the visitor has left.
 type job struct {
 	do   func(context.Context) error
 	done chan<- error // capacity 1
 }
 
-// streamsMost bounds the open streams of each kind of visitor: those who are not trusted cannot keep the others out.
-const streamsMost = 32
+// maxStreams bounds the open streams of each kind of visitor: visitors who are not trusted cannot keep the others out.
+const maxStreams = 32
 
 // New returns a Dashboard of these sources.
 func New(src Sources) (*Dashboard, error) {
@@ -56,20 +58,18 @@ func New(src Sources) (*Dashboard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dashboard: %w", err)
 	}
-	secret := make([]byte, 32)
-	rand.Read(secret)
 	hist := newHistory(time.Now)
 	return &Dashboard{
-		src: src, render: render, hist: hist, collect: newCollector(src, hist), token: hex.EncodeToString(secret),
-		trustedStreams: make(chan struct{}, streamsMost), otherStreams: make(chan struct{}, streamsMost),
-		jobs: make(chan job), since: time.Now(), updated: make(chan struct{}), drawn: make(map[bool]drawing),
+		src: src, log: src.Logger.With("component", "dashboard"), render: render, hist: hist, collect: newCollector(src, hist),
+		csrf: newCSRF(), trustedStreams: make(chan struct{}, maxStreams), otherStreams: make(chan struct{}, maxStreams),
+		jobs: make(chan job), since: time.Now(), rendered: make(map[visitor]rendering),
 	}, nil
 }
 
-// Finished tells of a task that has ended here. It is cheap and does not block.
+// Finished counts a task that has ended here after took. It is cheap and does not block.
 func (d *Dashboard) Finished(took time.Duration, failed bool) { d.hist.finished(took, failed) }
 
-// Run keeps the page up to date until ctx is over and then returns nil; restarts under way end with ctx.
+// Run keeps the page up to date until ctx is over and then returns nil; restarts that are under way end with ctx.
 func (d *Dashboard) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -79,8 +79,8 @@ func (d *Dashboard) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		health := d.src.Changed()
-		d.health() // since when, also while nobody looks
-		d.changed()
+		d.health() // records since when, also while no page is open
+		d.update()
 		select {
 		case <-health:
 		case <-tick.C:
@@ -102,38 +102,38 @@ func (d *Dashboard) work(ctx context.Context) {
 	}
 }
 
-// changed wakes every stream.
-func (d *Dashboard) changed() {
+// update has every stream send what has changed.
+func (d *Dashboard) update() {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.turn++
-	close(d.updated)
-	d.updated = make(chan struct{})
+	d.version++
+	d.mu.Unlock()
+	d.updated.Notify()
 }
 
-// sections returns the present sections for one kind of visitor, and a channel that is closed when they may have changed.
-// Any number of streams shares one rendering, those that were woken at the same moment too.
-func (d *Dashboard) sections(trusted bool) ([]section, <-chan struct{}, error) {
-	pen := &d.otherPen
-	if trusted {
-		pen = &d.trustedPen
+// sections returns the present sections for one kind of visitor, and a channel that is closed when they may have
+// changed. Any number of streams shares one rendering, those that were woken at the same moment too.
+func (d *Dashboard) sections(by visitor) ([]section, <-chan struct{}, error) {
+	mu := &d.otherMu
+	if by.trusted {
+		mu = &d.trustedMu
 	}
-	pen.Lock()
-	defer pen.Unlock()
+	mu.Lock()
+	defer mu.Unlock()
+	updated := d.updated.Next()
 	d.mu.Lock()
-	turn, updated, last := d.turn, d.updated, d.drawn[trusted]
+	version, last := d.version, d.rendered[by]
 	d.mu.Unlock()
-	if last.sections != nil && last.turn == turn {
+	if last.sections != nil && last.version == version {
 		return last.sections, updated, nil
 	}
-	drawn, err := d.render.sections(d.view(d.collect.latest(), trusted))
+	sections, err := d.render.sections(d.view(d.collect.latest(), by))
 	if err != nil {
 		return nil, updated, fmt.Errorf("render the dashboard: %w", err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.drawn[trusted] = drawing{turn, drawn}
-	return drawn, updated, nil
+	d.rendered[by] = rendering{version, sections}
+	return sections, updated, nil
 }
 
 // Handlers returns the page, its stream, its assets and its actions, each by its pattern for http.ServeMux.
@@ -146,7 +146,7 @@ func (d *Dashboard) Handlers() map[string]http.Handler {
 	}
 }
 
-// policy lets the page load what this server serves and nothing else, and run nothing that stands in the page itself.
+// policy lets the page load only what this server serves, and run no script that is written in the page itself.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
@@ -166,13 +166,12 @@ func headers(next http.Handler) http.Handler {
 }
 
 func (d *Dashboard) servePage(w http.ResponseWriter, r *http.Request) {
-	trusted := d.src.Trusted(r)
-	view := d.view(d.collect.fresh(r.Context()), trusted)
-	var page pageBuffer
-	if err := d.render.page(&page, view); err != nil {
-		d.src.Logger.Error("cannot render the dashboard", "error", err)
+	view := d.view(d.collect.fresh(r.Context()), d.visitorOf(r))
+	var document pageBuffer
+	if err := d.render.page(&document, view); err != nil {
+		d.log.Error("render failed", "error", err)
 		http.Error(w, "The dashboard could not be rendered; the worker's log tells why.", http.StatusInternalServerError)
 		return
 	}
-	page.send(w, http.StatusOK)
+	document.send(w, http.StatusOK)
 }

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -29,7 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // secrets stand in all that only a trusted visitor may see.
 var secrets = []string{"SECRET-STDERR", "SECRET-ERROR", "SECRET-TRACE", "SECRET-PAYLOAD", "SECRET-MESSAGE"}
 
-// site is a running dashboard, its sources and what was done through it.
+// site is a running dashboard, with its sources and a record of its actions.
 type site struct {
 	t    *testing.T
 	d    *Dashboard
@@ -37,7 +39,7 @@ type site struct {
 	log  bytes.Buffer
 
 	mu      sync.Mutex // guards the rest
-	word    string
+	label   string
 	changed chan struct{}
 	reads   map[string]int
 	done    []string
@@ -48,7 +50,7 @@ type site struct {
 
 func newSite(t *testing.T, change func(*Sources)) *site {
 	t.Helper()
-	s := &site{t: t, word: "Healthy", changed: make(chan struct{}), reads: make(map[string]int), trusted: true}
+	s := &site{t: t, label: "Healthy", changed: make(chan struct{}), reads: make(map[string]int), trusted: true}
 	src := Sources{
 		Name: "worker-1", Health: s.health, Changed: s.changes,
 		Process: func() Process { return Process{Tone: Good, Status: "running", Stderr: []string{"SECRET-STDERR"}} },
@@ -57,14 +59,14 @@ func newSite(t *testing.T, change func(*Sources)) *site {
 		},
 		Totals: func() (int64, int64) { return 7, 1 },
 		Queues: func(ctx context.Context) ([]Queue, error) {
-			return []Queue{{Name: "q", Tone: Good, Pending: 4711}}, s.read(ctx, "queues")
+			return []Queue{{Name: "q", Tone: Good, Depth: status.Depth{Pending: 4711}}}, s.read(ctx, "queues")
 		},
 		Failures: func(ctx context.Context, _ int) ([]Failure, error) {
 			return []Failure{{ID: "f1", Queue: "q", State: "archived", Error: "SECRET-ERROR", Traceback: "SECRET-TRACE", Payload: "SECRET-PAYLOAD"}},
 				s.read(ctx, "failures")
 		},
-		Fleet: func(ctx context.Context) ([]Peer, error) {
-			return []Peer{{ID: "worker-1", Tone: Good, State: "FREE"}}, s.read(ctx, "fleet")
+		Fleet: func(ctx context.Context) ([]Worker, error) {
+			return []Worker{{ID: "worker-1", Tone: Good, State: "FREE"}}, s.read(ctx, "fleet")
 		},
 		Trusted: func(*http.Request) bool { s.mu.Lock(); defer s.mu.Unlock(); return s.trusted },
 		Logger:  slog.New(slog.NewTextHandler(&s.log, nil)),
@@ -107,7 +109,9 @@ func newSite(t *testing.T, change func(*Sources)) *site {
 func (s *site) health() Health {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Health{Tone: Good, Word: s.word, Reasons: []string{"what happened\nSECRET-STDERR"}}
+	return Health{Tone: Good, Label: s.label, Health: status.Health{
+		Reasons: []status.Reason{{Summary: "what happened\nSECRET-STDERR", Stderr: []string{"SECRET-REASON"}}},
+	}}
 }
 
 func (s *site) changes() <-chan struct{} {
@@ -116,11 +120,11 @@ func (s *site) changes() <-chan struct{} {
 	return s.changed
 }
 
-// become changes the health's word, as a crash does.
-func (s *site) become(word string) {
+// become changes the health's label, as a crash does.
+func (s *site) become(label string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.word = word
+	s.label = label
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
@@ -192,11 +196,11 @@ func (s *site) post(action string, form url.Values, header ...string) (int, stri
 	return response.StatusCode, answer["message"] + answer["error"]
 }
 
-// turn counts the states of the page.
-func (s *site) turn() uint64 {
+// version counts the updates of the page.
+func (s *site) version() uint64 {
 	s.d.mu.Lock()
 	defer s.d.mu.Unlock()
-	return s.d.turn
+	return s.d.version
 }
 
 func (s *site) actions() []string {
@@ -254,13 +258,13 @@ func await(t *testing.T, events <-chan string, text string) string {
 		select {
 		case event, open := <-events:
 			if !open {
-				t.Fatalf("the stream ended before it said %q", text)
+				t.Fatalf("the stream ended before %q came", text)
 			}
 			if strings.Contains(event, text) {
 				return event
 			}
 		case <-limit:
-			t.Fatalf("the stream has not said %q", text)
+			t.Fatalf("%q has not come on the stream", text)
 		}
 	}
 }
@@ -289,7 +293,7 @@ func TestStrangersSeeNothingOfTheTasks(t *testing.T) {
 				}
 			}
 		}
-		if !c.trusted && strings.Contains(page, s.d.token) {
+		if !c.trusted && strings.Contains(page, s.d.csrf.token) {
 			t.Error("a stranger's page has the token")
 		}
 	}
@@ -314,8 +318,8 @@ func TestTheStreamTellsAtOnce(t *testing.T) {
 
 func TestEveryStreamEnds(t *testing.T) {
 	s := newSite(t, nil)
-	stops := make([]func(), 0, streamsMost)
-	for range streamsMost {
+	stops := make([]func(), 0, maxStreams)
+	for range maxStreams {
 		_, stop := s.stream()
 		stops = append(stops, stop)
 	}
@@ -367,12 +371,12 @@ func TestErrorText(t *testing.T) {
 		{fmt.Errorf("read the failed tasks: %w", refused), refused.Error()}, {errors.New("a\nb"), "a"},
 	} {
 		if got := errorText(c.err, "too late"); got != c.want {
-			t.Errorf("%v: %q, want %q", c.err, got, c.want)
+			t.Errorf("the text of %v is %q, want %q", c.err, got, c.want)
 		}
 	}
 }
 
-func TestNothingButTheDepthsIsReadWhileNobodyLooks(t *testing.T) {
+func TestOnlyDepthsAreReadWhileNoPageIsOpen(t *testing.T) {
 	s := newSite(t, nil)
 	deadline := time.Now().Add(time.Minute)
 	for {
@@ -389,7 +393,7 @@ func TestNothingButTheDepthsIsReadWhileNobodyLooks(t *testing.T) {
 	}
 	s.set(func() {
 		if s.reads["failures"]+s.reads["fleet"] > 0 {
-			t.Errorf("read: %v", s.reads)
+			t.Errorf("read while no page is open: %v, want the queues only", s.reads)
 		}
 	})
 	if _, page := s.get("/"); !strings.Contains(page, "f1") {
@@ -400,7 +404,7 @@ func TestNothingButTheDepthsIsReadWhileNobodyLooks(t *testing.T) {
 func TestActions(t *testing.T) {
 	s := newSite(t, nil)
 	form := func(pairs ...string) url.Values {
-		v := url.Values{"token": {s.d.token}}
+		v := url.Values{"token": {s.d.csrf.token}}
 		for i := 0; i+1 < len(pairs); i += 2 {
 			v.Set(pairs[i], pairs[i+1])
 		}
@@ -411,13 +415,13 @@ func TestActions(t *testing.T) {
 		"pause": form("queue", "q"), "resume": form("queue", "q"),
 	} {
 		if code, text := s.post(action, f); code != http.StatusOK || text == "" {
-			t.Errorf("%s: %d %s", action, code, text)
+			t.Errorf("action %s is answered with %d %q, want 200 and a text", action, code, text)
 		}
 	}
 	got := s.actions()
 	slices.Sort(got)
 	if want := []string{"delete q f1", "pause q", "restart", "resume q", "retry q f1"}; !slices.Equal(got, want) {
-		t.Errorf("done: %q", got)
+		t.Errorf("actions that were done: %q, want %q", got, want)
 	}
 	if code, location := s.post("pause", form("queue", "q"), "Accept", "text/html"); code != http.StatusSeeOther || location != "/" {
 		t.Errorf("without a script: %d %s", code, location)
@@ -438,10 +442,10 @@ func TestActions(t *testing.T) {
 		"a queue that is not ours": {"pause", form("queue", "other"), nil, http.StatusNotFound},
 		"no queue":                 {"pause", form(), nil, http.StatusNotFound},
 		"no task":                  {"delete", form("queue", "q"), nil, http.StatusBadRequest},
-		"too large":                {"delete", form("queue", "q", "id", strings.Repeat("x", formMost)), nil, http.StatusBadRequest},
+		"too large":                {"delete", form("queue", "q", "id", strings.Repeat("x", maxForm)), nil, http.StatusBadRequest},
 	} {
 		if code, text := s.post(refused.action, refused.form, refused.header...); code != refused.code || text == "" {
-			t.Errorf("%s: %d %s", name, code, text)
+			t.Errorf("%s: answered with %d %q, want %d and a text", name, code, text, refused.code)
 		}
 	}
 	s.set(func() { s.trusted = false })
@@ -477,24 +481,24 @@ func TestEverythingHasThePolicy(t *testing.T) {
 
 func TestSourcesAreChecked(t *testing.T) {
 	if _, err := New(Sources{}); err == nil || !strings.Contains(err.Error(), "missing") {
-		t.Errorf("%v", err)
+		t.Errorf("New without sources returns %v, want an error that names what is missing", err)
 	}
 }
 
 func TestMostUrgentWorkersComeFirst(t *testing.T) {
-	var all []Peer
-	for i := range 2 * peersMost {
-		all = append(all, Peer{ID: fmt.Sprintf("w%03d", i), Tone: Good, State: "FREE"})
+	var all []Worker
+	for i := range 2 * maxWorkers {
+		all = append(all, Worker{ID: fmt.Sprintf("w%03d", i), Tone: Good, State: "FREE"})
 	}
 	all[150].Tone, all[150].State = Bad, "DEAD"
 	all[180].Tone, all[180].State = Bad, "BUSY"
 	all[170].State = "BUSY"
-	f := fleetOf(reading{fleet: all})
-	if f.Workers[0].ID != "w150" || f.Workers[1].ID != "w180" || f.Workers[2].ID != "w000" || f.More != peersMost {
-		t.Errorf("%s %s %s, %d more", f.Workers[0].ID, f.Workers[1].ID, f.Workers[2].ID, f.More)
+	f := fleetView(reading{fleet: all})
+	if f.Workers[0].ID != "w150" || f.Workers[1].ID != "w180" || f.Workers[2].ID != "w000" || f.More != maxWorkers {
+		t.Errorf("the first workers are %s, %s and %s, with %d more; want w150, w180, w000", f.Workers[0].ID, f.Workers[1].ID, f.Workers[2].ID, f.More)
 	}
-	if f.Dead != 1 || f.Sick != 1 || f.Busy != 1 || f.Free != 2*peersMost-3 {
-		t.Errorf("%+v", f)
+	if f.Dead != 1 || f.Unhealthy != 1 || f.Busy != 1 || f.Free != 2*maxWorkers-3 {
+		t.Errorf("the fleet is %+v, want 1 dead, 1 unhealthy, 1 busy and the rest free", f)
 	}
 	if all[0].ID != "w000" {
 		t.Error("the source's list was changed")
@@ -504,7 +508,7 @@ func TestMostUrgentWorkersComeFirst(t *testing.T) {
 func TestMostUrgentQueuesAreShown(t *testing.T) {
 	var all []Queue
 	for i := range 10_000 {
-		all = append(all, Queue{Name: fmt.Sprintf("q%04d", i), Tone: Good, Active: 1})
+		all = append(all, Queue{Name: fmt.Sprintf("q%04d", i), Tone: Good, Depth: status.Depth{Active: 1}})
 	}
 	all[5000].Pending, all[7000].Tone, all[9000].Tone = 3, Warn, Bad
 	s := newSite(t, func(src *Sources) {
@@ -519,7 +523,7 @@ func TestMostUrgentQueuesAreShown(t *testing.T) {
 	if strings.Contains(page, "q0099") || len(page) > 2<<20 || !strings.Contains(page, "And 9,900 more") {
 		t.Errorf("the page has %d bytes", len(page))
 	}
-	if q := mostUrgent(all); q.Rest.Active != 9_900 || q.Rest.Pending != 0 || q.Count[97].Name != "q5000" || all[97].Name != "q0097" {
+	if q := mostUrgent(all); q.Rest.Active != 9_900 || q.Rest.Pending != 0 || q.List[97].Name != "q5000" || all[97].Name != "q0097" {
 		t.Errorf("%d more: %+v", q.More, q.Rest)
 	}
 }
@@ -535,25 +539,25 @@ func TestStreamsShareOneRendering(t *testing.T) {
 		}
 		src.Changed = func() <-chan struct{} { return nil }
 	})
-	before := s.turn()
+	before := s.version()
 	var asking sync.WaitGroup
-	for range streamsMost {
+	for range maxStreams {
 		asking.Go(func() {
-			if _, _, err := s.d.sections(true); err != nil {
+			if _, _, err := s.d.sections(s.d.visitor(true)); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	asking.Wait()
-	if turns := int64(s.turn()-before) + 1; renderings.Load() > turns {
-		t.Errorf("%d renderings of %d states", renderings.Load(), turns)
+	if versions := int64(s.version()-before) + 1; renderings.Load() > versions {
+		t.Errorf("%d renderings of %d versions of the page, want one of each at most", renderings.Load(), versions)
 	}
 }
 
 func TestRoundUp(t *testing.T) {
 	for v, want := range map[float64]float64{0.7: 1, 1: 1, 1.1: 2, 3: 5, 51: 100, 100: 100, 4711: 5000, 0.03: 0.05} {
 		if got := roundUp(v); got < want*0.999 || got > want*1.001 {
-			t.Errorf("%v: %v, want %v", v, got, want)
+			t.Errorf("roundUp(%v) = %v, want %v", v, got, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -29,18 +30,26 @@ func wave(label string, n int, height float64, f func(x float64) float64) Chart 
 	return c
 }
 
+func reasons(summaries ...string) []status.Reason {
+	out := make([]status.Reason, len(summaries))
+	for i, s := range summaries {
+		out[i].Summary = s
+	}
+	return out
+}
+
 func flat(label string, v float64) Chart {
 	return wave(label, 180, v, func(float64) float64 { return 1 })
 }
 
-// healthyView is a worker to which nothing is wrong, seen by a trusted visitor who may not see payloads.
+// healthyView is a healthy worker, seen by a trusted visitor who may not see payloads.
 func healthyView() *View {
 	return &View{
 		Name: "worker-abc123", Version: "v0.4.0", Environment: "production", Host: "gpu-03", At: fixedNow,
 		Trusted: true, Token: "token-of-the-fixture",
 		Health: Health{
-			Tone: Good, Word: "Healthy", Since: fixedNow.Add(-26 * time.Hour),
-			Worker: "healthy", Broker: "healthy", Database: "not configured",
+			Tone: Good, Label: "Healthy", Since: fixedNow.Add(-26 * time.Hour),
+			Health: status.Health{Status: "running", State: "FREE", Worker: "healthy", Broker: "healthy", Database: "not configured"},
 		},
 		Process: &Process{
 			Tone: Good, Status: "running", PID: 41234, Python: "CPython 3.11.7", Handlers: "async",
@@ -48,10 +57,10 @@ func healthyView() *View {
 			Lag: 3 * time.Millisecond, LagLimit: 5 * time.Second, OnCrash: "restart", CanAct: true,
 			Stderr: []string{"INFO loading model small", "INFO model loaded in 2.3 s"},
 		},
-		Queues: Queues{At: fixedNow, Count: []Queue{
+		Queues: Queues{At: fixedNow, List: []Queue{
 			{
-				Name: "inference_default", Tone: Good, Pending: 3, Active: 2, Scheduled: 12,
-				Latency:      120 * time.Millisecond,
+				Name: "inference_default", Tone: Good,
+				Depth:        status.Depth{Pending: 3, Active: 2, Scheduled: 12, Latency: 120 * time.Millisecond},
 				PendingChart: wave("pending tasks, 15 minutes, now 3, most 12", 180, 12, func(x float64) float64 { return math.Abs(math.Sin(9 * x)) }),
 				LatencyChart: wave("age of the oldest, 15 minutes, now 120 ms, most 0.4 s", 180, 0.4, func(x float64) float64 { return math.Abs(math.Sin(9 * x)) }),
 			},
@@ -69,41 +78,41 @@ func healthyView() *View {
 			{ID: "7c9e6679-7425-40de-944b-e07fc1f90ae7", Queue: "inference_default", Type: "classify", Running: 310 * time.Millisecond, Progress: -1},
 		}},
 		Failures: Failures{At: fixedNow},
-		Fleet: Fleet{At: fixedNow, Free: 2, Busy: 1, Workers: []Peer{
-			peer("worker-abc123", true), peer("worker-def456", false), busy(peer("worker-fed321", false)),
+		Fleet: Fleet{At: fixedNow, Free: 2, Busy: 1, Workers: []Worker{
+			worker("worker-abc123", true), worker("worker-def456", false), busy(worker("worker-fed321", false)),
 		}},
 	}
 }
 
-func peer(id string, self bool) Peer {
-	return Peer{
+func worker(id string, self bool) Worker {
+	return Worker{
 		ID: id, Self: self, Tone: Good, State: "FREE", Status: "running", Queues: []string{"inference_default", "emails"}, Address: "10.0.3.17:8001",
 		Host: "gpu-03", Active: 2, Concurrency: 4, Processed: 18242, Failed: 31, BeatAge: 1300 * time.Millisecond,
 		Started: fixedNow.Add(-26 * time.Hour), Version: "v0.4.0",
 	}
 }
 
-func busy(p Peer) Peer {
-	p.State, p.Active, p.Reason = "BUSY", 4, "all 4 slots are taken"
-	return p
+func busy(w Worker) Worker {
+	w.State, w.Active, w.Reason = "BUSY", 4, "all 4 slots are taken"
+	return w
 }
 
-func dead(p Peer) Peer {
-	p.State, p.Status, p.Tone, p.BeatAge, p.Reason = "DEAD", "", Bad, -1, "10.0.3.99:8001: connection refused"
-	return p
+func dead(w Worker) Worker {
+	w.State, w.Status, w.Tone, w.BeatAge, w.Reason = "DEAD", "", Bad, -1, "10.0.3.99:8001: connection refused"
+	return w
 }
 
 // loadView is a worker that has more to do than it can.
 func loadView() *View {
 	v := healthyView()
-	v.Health.Busy = true
+	v.Health.State = status.Busy
 	v.Process.CPU = 0.97
 	v.Process.Lag = 240 * time.Millisecond
-	q := &v.Queues.Count[0]
+	q := &v.Queues.List[0]
 	q.Tone, q.Pending, q.Active, q.Retry, q.Archived, q.Latency = Warn, 12345, 4, 17, 3, 312*time.Second
 	q.PendingChart = wave("pending tasks, 15 minutes, now 12345, most 12345", 180, 12345, func(x float64) float64 { return x * x })
 	q.LatencyChart = wave("age of the oldest, 15 minutes, now 312 s", 180, 312, func(x float64) float64 { return x })
-	v.Queues.Count[1].Paused, v.Queues.Count[1].Pending, v.Queues.Count[1].Tone = true, 7, Warn
+	v.Queues.List[1].Paused, v.Queues.List[1].Pending, v.Queues.List[1].Tone = true, 7, Warn
 	v.Load.FailedShare = 0.04
 	v.Load.FailedChart = wave("failed tasks a second, 15 minutes, now 0.2, most 0.4", 180, 0.4, func(x float64) float64 { return x })
 	v.Active.Tasks = append(v.Active.Tasks,
@@ -111,7 +120,7 @@ func loadView() *View {
 		ActiveTask{ID: "b", Queue: "inference_default", Type: "render", Running: 3 * time.Second, Progress: 0})
 	v.Failures = Failures{At: fixedNow, Retry: 17, Archived: 3, List: []Failure{failure("retry", 10*time.Second), failure("archived", 3*time.Minute), failure("retry", 4*time.Minute)}}
 	v.Fleet.Free, v.Fleet.Busy, v.Fleet.Dead = 1, 1, 1
-	v.Fleet.Workers = []Peer{dead(peer("worker-dead99", false)), busy(peer("worker-abc123", true)), peer("worker-def456", false)}
+	v.Fleet.Workers = []Worker{dead(worker("worker-dead99", false)), busy(worker("worker-abc123", true)), worker("worker-def456", false)}
 	return v
 }
 
@@ -131,9 +140,11 @@ func failure(state status.TaskState, ago time.Duration) Failure {
 func degradedView() *View {
 	v := loadView()
 	v.Health = Health{
-		Tone: Bad, Word: "Degraded", Since: fixedNow.Add(-200 * time.Second), Busy: true,
-		Reasons: []string{"the Python process was killed by signal 9 (out of memory?) while it ran task 0f8fad5b"},
-		Worker:  "unhealthy", Broker: "healthy", Database: "healthy",
+		Tone: Bad, Label: "Degraded", Since: fixedNow.Add(-200 * time.Second),
+		Health: status.Health{
+			Status: "degraded", State: "BUSY", Worker: "unhealthy", Broker: "healthy", Database: "healthy",
+			Reasons: reasons("the Python process was killed by signal 9 (out of memory?) while it ran task 0f8fad5b"),
+		},
 	}
 	v.Process = &Process{
 		Tone: Bad, Status: "degraded", Memory: -1, CPU: -1, LagLimit: 5 * time.Second, Crashes: 2, Restarts: 1, OnCrash: "degrade", CanAct: true,
@@ -150,13 +161,15 @@ func degradedView() *View {
 // startingView is a worker that has just been started.
 func startingView() *View {
 	v := healthyView()
-	v.Health = Health{Tone: Quiet, Word: "Starting", Since: fixedNow.Add(-2 * time.Second), Worker: "unhealthy", Broker: "healthy", Database: "not configured", Busy: true,
-		Reasons: []string{"the Python process has not said that it is ready"}}
+	v.Health = Health{Tone: Quiet, Label: "Starting", Since: fixedNow.Add(-2 * time.Second), Health: status.Health{
+		Status: "starting", State: "BUSY", Worker: "unhealthy", Broker: "healthy", Database: "not configured",
+		Reasons: reasons("the Python process has not reported that it is ready"),
+	}}
 	v.Process = &Process{Tone: Quiet, Status: "starting", PID: 41234, Started: fixedNow.Add(-2 * time.Second), Memory: -1, CPU: -1, LagLimit: 5 * time.Second, OnCrash: "degrade"}
 	v.Load = &Load{P50: -1, P95: -1}
 	v.Active = &Active{Concurrency: 1}
-	for i := range v.Queues.Count {
-		v.Queues.Count[i].PendingChart, v.Queues.Count[i].LatencyChart = Chart{Label: "pending tasks, not measured yet"}, Chart{Label: "age of the oldest, not measured yet"}
+	for i := range v.Queues.List {
+		v.Queues.List[i].PendingChart, v.Queues.List[i].LatencyChart = Chart{Label: "pending tasks, not measured yet"}, Chart{Label: "age of the oldest, not measured yet"}
 	}
 	return v
 }
@@ -191,13 +204,13 @@ func retriesView() *View {
 // emptyView is a worker in an empty Redis, all alone.
 func emptyView() *View {
 	return &View{
-		Name: "w", At: fixedNow, Health: Health{Tone: Good, Word: "Healthy"},
+		Name: "w", At: fixedNow, Health: Health{Tone: Good, Label: "Healthy", Health: status.Health{State: "FREE"}},
 		Process: &Process{Tone: Good, Status: "running", PID: 1, Memory: -1, CPU: -1}, Load: &Load{P50: -1, P95: -1}, Active: &Active{Concurrency: 1},
 		Queues: Queues{At: fixedNow}, Failures: Failures{At: fixedNow}, Fleet: Fleet{At: fixedNow},
 	}
 }
 
-// evil is what nobody should be able to do anything with.
+// evil is text that must reach the page as text alone.
 const evil = `<img src=x onerror=alert(1)>"'><script>alert(2)</script>` + "\u202egnp.exe\u0000\x1b[2J\r\n{{.Token}}`${1}`</pre></title>"
 
 // hostileView has something evil in every text that comes from outside.
@@ -205,34 +218,34 @@ func hostileView() *View {
 	v := degradedView()
 	v.Payloads = true
 	v.Name, v.Version, v.Environment, v.Host = evil, evil, evil, evil
-	v.Health.Reasons = []string{evil, strings.Repeat("x", 10_000)}
+	v.Health.Reasons = reasons(evil, strings.Repeat("x", 10_000))
 	v.Process.Python, v.Process.Handlers, v.Process.Status = evil, evil, evil
 	v.Process.Stderr = []string{evil, strings.Repeat("y", 100_000)}
 	v.Queues.Err, v.Failures.Err, v.Fleet.Err = evil, evil, evil
-	v.Queues.Count = append(v.Queues.Count,
-		Queue{Name: evil, Tone: Bad, Err: evil, PendingChart: Chart{Label: evil, Values: []float64{1, math.Inf(1), math.NaN(), -4, math.MaxFloat64}, Top: math.NaN()}},
-		Queue{Name: strings.Repeat("long", 2500), Tone: Warn, Pending: math.MaxInt64, Latency: math.MaxInt64})
+	v.Queues.List = append(v.Queues.List,
+		Queue{Name: evil, Tone: Bad, Depth: status.Depth{Err: errors.New(evil)}, PendingChart: Chart{Label: evil, Values: []float64{1, math.Inf(1), math.NaN(), -4, math.MaxFloat64}, Top: math.NaN()}},
+		Queue{Name: strings.Repeat("long", 2500), Tone: Warn, Depth: status.Depth{Pending: math.MaxInt64, Latency: math.MaxInt64}})
 	v.Active.Tasks = []ActiveTask{{ID: evil, Queue: evil, Type: evil, Running: time.Second, Progress: 7, Message: evil, Payload: evil}}
 	v.Failures.List = []Failure{{ID: evil, Queue: evil, Type: evil, State: evil, Error: evil, Traceback: evil, Payload: evil, FailedAt: fixedNow.Add(time.Hour)}}
-	v.Fleet.Workers = []Peer{{ID: evil, State: evil, Status: evil, Reason: evil, Queues: []string{evil}, Unreachable: evil, Address: evil, Host: evil, Version: evil, Tone: Bad}}
+	v.Fleet.Workers = []Worker{{ID: evil, State: evil, Status: evil, Reason: evil, Queues: []string{evil}, Unreachable: evil, Address: evil, Host: evil, Version: evil, Tone: Bad}}
 	return v
 }
 
 // hugeView is a fleet of 1,000 workers and 40 queues.
 func hugeView() *View {
 	v := loadView()
-	q := v.Queues.Count[0]
+	q := v.Queues.List[0]
 	for i := range 38 {
 		q.Name = fmt.Sprintf("tenant_%02d_inference", i)
-		v.Queues.Count = append(v.Queues.Count, q)
+		v.Queues.List = append(v.Queues.List, q)
 	}
-	v.Fleet = Fleet{At: fixedNow, Free: 900, Busy: 97, Dead: 3, Sick: 5, More: 950}
+	v.Fleet = Fleet{At: fixedNow, Free: 900, Busy: 97, Dead: 3, Unhealthy: 5, More: 950}
 	for i := range 50 {
-		p := peer(fmt.Sprintf("worker-%06x", i), i == 4)
+		w := worker(fmt.Sprintf("worker-%06x", i), i == 4)
 		if i < 3 {
-			p = dead(p)
+			w = dead(w)
 		}
-		v.Fleet.Workers = append(v.Fleet.Workers, p)
+		v.Fleet.Workers = append(v.Fleet.Workers, w)
 	}
 	for i := range 30 {
 		v.Failures.List = append(v.Failures.List, failure("archived", time.Duration(i+10)*time.Minute))

@@ -89,7 +89,7 @@ func (q *queueSlots) empty() bool {
 	return true
 }
 
-// finished notes that a task has ended.
+// finished counts a task that has ended.
 func (h *history) finished(took time.Duration, failed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -106,13 +106,13 @@ func (h *history) finished(took time.Duration, failed bool) {
 	s.took[bucketOf(took)]++
 }
 
-// measured notes the depth of each queue that could be read.
+// measured records the depth of each queue that could be read.
 func (h *history) measured(queues []Queue) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.advance()
 	for _, q := range queues {
-		if q.Err != "" {
+		if q.Err != nil {
 			continue
 		}
 		s := h.queues[q.Name]
@@ -152,7 +152,7 @@ func (h *history) queue(name string) (pending, latency []float64) {
 	return pending, latency
 }
 
-// load is what the history tells of the work. The series are of finished slots only, oldest first.
+// load is a summary of the work in the history. The series are of finished slots only, oldest first.
 type load struct {
 	rate, failedShare float64       // over the last minute; the share is negative when nothing finished in it
 	p50, p95          time.Duration // negative: nothing finished

@@ -1,10 +1,13 @@
 package dashboard
 
 import (
+	"errors"
 	"math"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func TestQuantilesAreWithinABucket(t *testing.T) {
@@ -60,7 +63,7 @@ func TestQuantilesStayWithinWhatWasMeasured(t *testing.T) {
 	})
 }
 
-func TestHistoryForgets(t *testing.T) {
+func TestHistoryDropsOldSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHistory(time.Now)
 		if l := h.load(); l.rate != 0 || !math.IsNaN(l.rates[historySlots-2]) || l.p50 >= 0 || len(l.rates) != historySlots-1 || !math.IsNaN(l.p95s[0]) {
@@ -68,7 +71,9 @@ func TestHistoryForgets(t *testing.T) {
 		}
 		for range 50 {
 			h.finished(time.Second, false)
-			h.measured([]Queue{{Name: "q", Pending: 7, Latency: 2 * time.Second}, {Name: "broken", Err: "no"}})
+			h.measured([]Queue{
+				{Name: "q", Depth: status.Depth{Pending: 7, Latency: 2 * time.Second}}, {Name: "broken", Depth: status.Depth{Err: errors.New("no")}},
+			})
 		}
 		time.Sleep(historyStep)
 		l := h.load()

@@ -17,7 +17,7 @@ type section struct {
 	HTML string `json:"html"`
 }
 
-// Message tells the outcome of an action to a browser without JavaScript.
+// Message is the outcome of an action for a browser without JavaScript.
 type Message struct {
 	OK          bool
 	Title, Text string
@@ -71,7 +71,6 @@ func templateFuncs() template.FuncMap {
 		"name":       name,
 		"long":       long,
 		"line":       line,
-		"why":        line,
 		"text":       text,
 		"key":        key,
 		"sparkCount": func(c Chart) plot { return spark(c, amount) },
@@ -86,7 +85,7 @@ func (r *renderer) build() string { return r.hash }
 
 // page writes the whole document.
 func (r *renderer) page(w io.Writer, v *View) error {
-	if err := r.templates.ExecuteTemplate(w, "page.html", sheet{View: v, Build: r.hash}); err != nil {
+	if err := r.templates.ExecuteTemplate(w, "page.html", page{View: v, Build: r.hash}); err != nil {
 		return fmt.Errorf("render the dashboard: %w", err)
 	}
 	return nil
@@ -97,7 +96,7 @@ func (r *renderer) sections(v *View) ([]section, error) {
 	out := make([]section, 0, len(sectionIDs))
 	for _, id := range sectionIDs {
 		var b bytes.Buffer
-		if err := r.templates.ExecuteTemplate(&b, id, sheet{View: v, Build: r.hash}); err != nil {
+		if err := r.templates.ExecuteTemplate(&b, id, page{View: v, Build: r.hash}); err != nil {
 			return nil, fmt.Errorf("render the dashboard's %s: %w", id, err)
 		}
 		out = append(out, section{ID: id, HTML: b.String()})

@@ -318,7 +318,7 @@ func TestPageCanBeHeardAndWalked(t *testing.T) {
 			}
 		}
 		// A state is announced once, in few words, when it changes.
-		if state := byID(t, doc, "state"); attr(state, "role") != "status" || textOf(state) != v.Health.Word {
+		if state := byID(t, doc, "state"); attr(state, "role") != "status" || textOf(state) != v.Health.Label {
 			t.Errorf("the live region says %q", textOf(state))
 		}
 	})

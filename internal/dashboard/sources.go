@@ -15,12 +15,13 @@ type Sources struct {
 	Version     string
 	Environment string
 	Host        string
-	// ShowPayloads is dashboard.show_payloads: whether who may see what tasks carry sees their payloads too.
+	// ShowPayloads is dashboard.show_payloads: trusted visitors see payloads too.
 	ShowPayloads bool
 
-	// Health is the one truth about this process; its Since is filled in here. Required.
+	// Health returns the health of this process; Since is filled in here. Required.
 	Health func() Health
-	// Changed returns a channel that is closed at the next change of Health; it is taken before Health is asked. Required.
+	// Changed returns a channel that is closed at the next change of Health; it is taken before Health is asked.
+	// Required.
 	Changed func() <-chan struct{}
 	// Process, Active and Totals are of the worker and its Python process; nil together when this process is no worker.
 	Process func() Process
@@ -29,18 +30,19 @@ type Sources struct {
 
 	// Queues returns every queue without its charts. Required.
 	Queues func(context.Context) ([]Queue, error)
-	// Failures returns the tasks that failed last, at most so many. Required.
-	Failures func(ctx context.Context, most int) ([]Failure, error)
+	// Failures returns the tasks that failed last, at most limit of them. Required.
+	Failures func(ctx context.Context, limit int) ([]Failure, error)
 	// Fleet returns every worker of the registry. Required.
-	Fleet func(context.Context) ([]Peer, error)
+	Fleet func(context.Context) ([]Worker, error)
 
-	// Trusted tells which visitors see what tasks carry (payloads, error texts, lines of stderr) and may act. Required.
+	// Trusted reports whether a visitor sees what tasks carry (payloads, error texts, lines of stderr) and may act.
+	// Required.
 	Trusted func(*http.Request) bool
 	Actions Actions
 	Logger  *slog.Logger
 }
 
-// Actions are what a trusted visitor can do. An error should be fit to be read by him.
+// Actions are what a trusted visitor can do. The first line of an error is shown to the visitor.
 type Actions struct {
 	Restart       func(context.Context) error // of the Python process; nil when this process is no worker
 	Retry, Delete func(ctx context.Context, queue, id string) error

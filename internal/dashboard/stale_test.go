@@ -1,9 +1,12 @@
 package dashboard
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // figures are the words of the tiles below the banner, by the tile's name.
@@ -18,7 +21,7 @@ func figures(t *testing.T, v *View) map[string]string {
 	return out
 }
 
-// What Redis said last is not the present: no figure, no green sign.
+// What was read last is not the present: no figure, no green sign.
 func TestWhatCannotBeReadIsUnknown(t *testing.T) {
 	read := fixedNow.Add(-24 * time.Second)
 	const unknown = "– unknown since 12:34:32 UTC"
@@ -66,10 +69,10 @@ func TestWhatCannotBeReadIsUnknown(t *testing.T) {
 
 func TestAQueueThatCannotBeReadHasNoFigures(t *testing.T) {
 	v := healthyView()
-	v.Queues.Count = []Queue{{Name: "broken", Tone: Bad, Err: "WRONGTYPE"}}
+	v.Queues.List = []Queue{{Name: "broken", Tone: Bad, Depth: status.Depth{Err: errors.New("WRONGTYPE")}}}
 	for _, cell := range elements(byID(t, parse(t, pageOf(t, v)), "queues"), "td") {
 		if label := attr(cell, "data-label"); label != "" && textOf(cell) != "–" {
-			t.Errorf("%s: %q", label, textOf(cell))
+			t.Errorf("%s of a queue that cannot be read shows %q, want –", label, textOf(cell))
 		}
 	}
 }

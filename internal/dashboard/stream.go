@@ -12,10 +12,10 @@ import (
 const (
 	// beatEvery is how often a stream says that it is alive; the page calls itself not live after three of them.
 	beatEvery = 2 * time.Second
-	// streamFor bounds a stream's life: its visitor then comes again and is judged anew.
-	streamFor = 5 * time.Minute
-	// writeWithin is how long a visitor may take to read one event.
-	writeWithin = 10 * time.Second
+	// maxStreamAge bounds a stream's life: its visitor then connects again, and whether it is trusted is decided anew.
+	maxStreamAge = 5 * time.Minute
+	// writeTimeout is how long a visitor may take to read one event.
+	writeTimeout = 10 * time.Second
 )
 
 // pageBuffer holds a page until it is known to be whole.
@@ -24,7 +24,7 @@ type pageBuffer struct{ bytes.Buffer }
 func (b *pageBuffer) send(w http.ResponseWriter, code int) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(code)
-	_, _ = b.WriteTo(w) // the visitor may be gone; there is nobody left to tell
+	_, _ = b.WriteTo(w) // an error means that the visitor is gone
 }
 
 type sectionsEvent struct {
@@ -36,12 +36,12 @@ type beatEvent struct {
 	At time.Time `json:"at"`
 }
 
-// serveEvents sends every section, and then those that have changed, each time that some may have. A visitor who reads
-// slowly is sent less often: what has changed meanwhile arrives together.
+// serveEvents sends every section, and then those that have changed, each time that some may have. To a visitor who
+// reads slowly it sends less often: what has changed meanwhile arrives together.
 func (d *Dashboard) serveEvents(w http.ResponseWriter, r *http.Request) {
-	trusted := d.src.Trusted(r)
+	by := d.visitorOf(r)
 	open := d.otherStreams
-	if trusted {
+	if by.trusted {
 		open = d.trustedStreams
 	}
 	select {
@@ -49,7 +49,7 @@ func (d *Dashboard) serveEvents(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-open }()
 	default:
 		w.Header().Set("Retry-After", "10")
-		http.Error(w, fmt.Sprintf("%d pages follow this worker already; close some of them.", streamsMost), http.StatusServiceUnavailable)
+		http.Error(w, fmt.Sprintf("%d pages follow this worker already; close some of them.", maxStreams), http.StatusServiceUnavailable)
 		return
 	}
 	defer d.collect.watch()()
@@ -63,7 +63,7 @@ func (d *Dashboard) serveEvents(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Accel-Buffering", "no") // or nginx keeps events to itself
 	w.WriteHeader(http.StatusOK)
 	send := func(event string, data any) error {
-		if err := stream.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
+		if err := stream.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 			return err
 		}
 		if err := writeEvent(w, event, data); err != nil {
@@ -71,15 +71,15 @@ func (d *Dashboard) serveEvents(w http.ResponseWriter, r *http.Request) {
 		}
 		return stream.Flush()
 	}
-	over := time.NewTimer(streamFor)
+	over := time.NewTimer(maxStreamAge)
 	defer over.Stop()
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
 	sent := make(map[string]string)
 	for {
-		all, updated, err := d.sections(trusted)
+		all, updated, err := d.sections(by)
 		if err != nil {
-			d.src.Logger.Error("the dashboard's stream ends", "error", err)
+			d.log.Error("render failed", "error", err)
 			return
 		}
 		var news []section

@@ -6,7 +6,7 @@ import (
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// Tone is how good or bad something is; the page's style sheet has a colour and a sign for each.
+// Tone says how good or bad something is; the page's style sheet has a colour and a sign for each.
 type Tone string
 
 // The tones, from good to bad. Quiet is for what is neither: starting, draining, nothing to tell.
@@ -17,8 +17,8 @@ const (
 	Bad   Tone = "bad"
 )
 
-// View is all that one rendering of the page shows. What the visitor may not see is not in it: a template cannot give
-// away what it does not have.
+// View is all that one rendering of the page shows. What the visitor may not see is not in it, so that no template can
+// show it: see visitor.go.
 type View struct {
 	Name        string // the worker's id, or what this process is when it is no worker
 	Version     string
@@ -39,15 +39,13 @@ type View struct {
 	Fleet    Fleet
 }
 
-// Health is the answer to "is it well?", the first thing on the page.
+// Health is the health of this process, the first thing on the page: the public one, without lines of stderr, with a
+// label and a tone.
 type Health struct {
-	Tone    Tone
-	Word    string    // Healthy, Starting, Degraded, Draining, Unhealthy, …
-	Reasons []string  // why it is not healthy, a sentence each
-	Since   time.Time // of this word; zero when unknown
-
-	Worker, Broker, Database status.Check
-	Busy                     bool // it would not take a task now
+	status.Health
+	Tone  Tone
+	Label string    // Healthy, Starting, Degraded, Draining, Unhealthy, …
+	Since time.Time // when the label became what it is; zero when unknown
 }
 
 // Process is the Python process.
@@ -73,29 +71,33 @@ type Process struct {
 
 // Queues are all queues that are served here.
 type Queues struct {
-	Err   string    // why they could not be read; what is shown is then the last that was
-	At    time.Time // of the last good reading; zero: there was none
-	Count []Queue
-	More  int   // how many are not shown
-	Rest  Queue // their Pending, Active and Latency together
+	Err  string    // why they could not be read; what is shown is then the last that was
+	At   time.Time // of the last good reading; zero: there was none
+	List []Queue
+	More int   // how many are not shown
+	Rest Queue // their Pending, Active and Latency together
 }
 
 // Queue is one queue now and over the last fifteen minutes.
 type Queue struct {
-	Name   string
-	Tone   Tone
-	Err    string // why it could not be read
-	Paused bool
-	// Unserved says that tasks wait in it and no healthy worker serves it.
-	Unserved                                    bool
-	Pending, Active, Scheduled, Retry, Archived int64
-	Latency                                     time.Duration // age of the oldest pending task
+	status.Depth
+	Name     string
+	Tone     Tone
+	Unserved bool // tasks wait in it and no healthy worker serves it
 
 	PendingChart Chart // over the history, oldest first
 	LatencyChart Chart // in seconds
 }
 
-// Load is what this worker got done over the last fifteen minutes.
+// Problem says why the queue could not be read; empty when it could.
+func (q Queue) Problem() string {
+	if q.Err == nil {
+		return ""
+	}
+	return q.Err.Error()
+}
+
+// Load is what this worker has done over the last fifteen minutes.
 type Load struct {
 	Processed, Failed int64         // attempts since the worker started
 	Rate              float64       // finished attempts a second over the last minute
@@ -145,17 +147,20 @@ type Failure struct {
 	Payload         string    // only if View.Payloads
 }
 
+// GivenUp reports whether the task is in the archive.
+func (f Failure) GivenUp() bool { return f.State == status.Archived }
+
 // Fleet are all workers of the registry.
 type Fleet struct {
-	Err                    string
-	At                     time.Time // of the last good reading; zero: there was none
-	Free, Busy, Dead, Sick int       // Sick: they beat and say that they are not healthy
-	Workers                []Peer    // those that need attention first, then by id
-	More                   int       // how many are not shown
+	Err                         string
+	At                          time.Time // of the last good reading; zero: there was none
+	Free, Busy, Dead, Unhealthy int       // Unhealthy: with a heartbeat that says that they are not healthy
+	Workers                     []Worker  // those that need attention first, then by id
+	More                        int       // how many are not shown
 }
 
-// Peer is one worker of the fleet.
-type Peer struct {
+// Worker is one worker of the fleet.
+type Worker struct {
 	ID                  string
 	Self                bool // this one
 	Tone                Tone
@@ -163,7 +168,7 @@ type Peer struct {
 	Status              status.Status
 	Reason              string // why it is not FREE, its first line
 	Queues              []string
-	Unreachable         string // why this one cannot ping itself; of the others that is the Reason
+	Unreachable         string // why this process's own worker cannot be pinged; of the others that is the Reason
 	Address             string // host:port; empty: none
 	Host                string
 	Active, Concurrency int
@@ -175,7 +180,7 @@ type Peer struct {
 
 // Chart is a series of measurements over the history, drawn by the template as paths of an SVG.
 type Chart struct {
-	Label  string    // what is drawn, for those who do not see it: "pending tasks, 15 minutes, now 3, most 120"
+	Label  string    // what is drawn, for screen readers: "pending tasks, 15 minutes, now 3, most 120"
 	Values []float64 // oldest first, one per sample of the history; NaN: nothing was measured
 	Top    float64   // of the scale; at least the largest value
 }

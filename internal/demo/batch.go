@@ -15,16 +15,16 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/runqy/runqy-worker/internal/enqueue"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 const (
-	// lookAtOnce is how many tasks are asked for in one round trip.
-	lookAtOnce = 256
-	// lookEvery is the least pause between two looks; it bounds how exact the
-	// latencies are.
-	lookEvery = 5 * time.Millisecond
-	maxRetry  = 5
-	attempt   = 30 * time.Second // the timeout of one
+	// pollBatch is how many tasks are asked for in one round trip.
+	pollBatch = 256
+	// pollInterval is the least time between two polls, and so the resolution of the latencies.
+	pollInterval   = 5 * time.Millisecond
+	maxRetry       = 5
+	attemptTimeout = 30 * time.Second
 )
 
 // The kinds of sample tasks, which are also the task types of tasks.py.
@@ -35,8 +35,7 @@ const (
 	retrying = "retrying"
 )
 
-// kindOf mixes the kinds: of ten tasks six are fast, two slow, one fails for
-// good and one fails once.
+// kindOf mixes the kinds: of ten tasks six are fast, two slow, one fails for good and one fails once.
 func kindOf(i int) string {
 	switch i % 10 {
 	case 1, 6:
@@ -67,11 +66,11 @@ type sample struct {
 	latency  time.Duration // from enqueued until the outcome was seen
 	outcome  outcome
 	attempts int    // of a completed one
-	unseen   bool   // neither a result nor the task was there at the last look
+	unseen   bool   // the last poll found neither a result nor the task
 	where    string // how it stands, when that is not as expected
 }
 
-// asExpected tells whether the task ended as its kind should.
+// asExpected reports whether the task ended as its kind should.
 func (s *sample) asExpected() bool {
 	switch s.kind {
 	case failing:
@@ -82,8 +81,7 @@ func (s *sample) asExpected() bool {
 	return s.outcome == completed
 }
 
-// batch enqueues the samples and follows each to its end, as any user of Redis
-// could. One goroutine uses it.
+// batch enqueues the samples and follows each to its end, as any user of Redis could. One goroutine uses it.
 type batch struct {
 	client    redis.UniversalClient
 	sender    *enqueue.Client
@@ -91,7 +89,7 @@ type batch struct {
 	queue     string
 	samples   []*sample
 	open      []*sample // enqueued, without an outcome
-	looked    time.Time
+	polledAt  time.Time
 }
 
 func newBatch(client redis.UniversalClient, queue, run string, n int) *batch {
@@ -108,8 +106,8 @@ func newBatch(client redis.UniversalClient, queue, run string, n int) *batch {
 	return b
 }
 
-// run enqueues all samples and looks until each has an outcome. The error
-// says why it ended before that: the limit, the context or Redis.
+// run enqueues all samples and polls until each has an outcome. The error says why it ended before that: the limit, the
+// context or Redis.
 func (b *batch) run(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not every task was done within %s", limit))
 	defer cancel()
@@ -118,7 +116,7 @@ func (b *batch) run(ctx context.Context, limit time.Duration) error {
 		retries := maxRetry
 		_, err := b.sender.Enqueue(ctx, enqueue.Task{
 			Queue: b.queue, Type: s.kind, ID: s.id, Payload: fmt.Appendf(nil, `{"n":%d}`, s.n),
-			MaxRetry: &retries, Timeout: attempt,
+			MaxRetry: &retries, Timeout: attemptTimeout,
 		})
 		if err != nil {
 			if ctx.Err() != nil {
@@ -128,19 +126,19 @@ func (b *batch) run(ctx context.Context, limit time.Duration) error {
 		}
 		s.where = ""
 		b.open = append(b.open, s)
-		if time.Since(b.looked) > lookEvery {
-			_ = b.look(ctx) // looked at again below
+		if time.Since(b.polledAt) > pollInterval {
+			_ = b.poll(ctx) // polled again below
 		}
 	}
 	for {
 		start := time.Now()
-		err := b.look(ctx)
+		err := b.poll(ctx)
 		if err == nil && len(b.open) == 0 {
 			return nil
 		}
-		// Looking costs the Redis that is watched at most a quarter of its time.
+		// Polling takes at most a quarter of the time of the Redis that the demo shows.
 		select {
-		case <-time.After(max(lookEvery, 3*time.Since(start))):
+		case <-time.After(max(pollInterval, 3*time.Since(start))):
 		case <-ctx.Done():
 			if err != nil && !errors.Is(err, ctx.Err()) {
 				return fmt.Errorf("%w; redis: %w", context.Cause(ctx), err)
@@ -150,10 +148,10 @@ func (b *batch) run(ctx context.Context, limit time.Duration) error {
 	}
 }
 
-// look asks Redis once for every open sample.
-func (b *batch) look(ctx context.Context) error {
-	defer func() { b.looked = time.Now() }()
-	for some := range slices.Chunk(b.open, lookAtOnce) {
+// poll asks Redis once for every open sample.
+func (b *batch) poll(ctx context.Context) error {
+	defer func() { b.polledAt = time.Now() }()
+	for some := range slices.Chunk(b.open, pollBatch) {
 		pipe := b.client.Pipeline()
 		results, states := make([]*redis.StringCmd, len(some)), make([]*redis.StringCmd, len(some))
 		for i, s := range some {
@@ -165,7 +163,7 @@ func (b *batch) look(ctx context.Context) error {
 			if err := errors.Join(notNil(results[i].Err()), notNil(states[i].Err())); err != nil {
 				return err
 			}
-			if err := b.judge(s, results[i].Val(), states[i].Val()); err != nil {
+			if err := b.classify(s, results[i].Val(), states[i].Val()); err != nil {
 				return err
 			}
 		}
@@ -181,17 +179,16 @@ func notNil(err error) error {
 	return err
 }
 
-// judge settles a sample by its result and asynq's state of it; both are empty
-// where Redis has none.
-func (b *batch) judge(s *sample, result, state string) error {
+// classify decides the outcome of a sample by its result and its state in asynq; both are empty where Redis has none.
+func (b *batch) classify(s *sample, result, state string) error {
 	s.where = state
 	switch {
-	case state == "archived":
+	case status.TaskState(state) == status.Archived:
 		info, err := b.inspector.GetTaskInfo(b.queue, s.id)
 		if err != nil {
 			return fmt.Errorf("read task %s: %w", s.id, err)
 		}
-		s.settle(archived)
+		s.end(archived)
 		s.where = ""
 		if s.kind != failing || !strings.Contains(info.LastErr, "on purpose") {
 			reason, _, _ := strings.Cut(info.LastErr, "\n")
@@ -202,16 +199,16 @@ func (b *batch) judge(s *sample, result, state string) error {
 	case result != "":
 		s.check(result)
 	case s.unseen:
-		s.settle(lost)
+		s.end(lost)
 		s.where = "gone without a result"
 	default:
-		// It may have ended between the two answers; then the result is there by the next look.
+		// It may have ended between the two answers; then the next poll finds the result.
 		s.unseen = true
 	}
 	return nil
 }
 
-func (s *sample) settle(o outcome) {
+func (s *sample) end(o outcome) {
 	s.outcome, s.latency = o, time.Since(s.enqueued)
 }
 
@@ -230,13 +227,13 @@ func (s *sample) check(result string) {
 	decoder := json.NewDecoder(bytes.NewReader([]byte(result)))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(&got)
-	want.Attempts = got.Attempts // how many it took does not make it wrong
+	want.Attempts = got.Attempts // any number of attempts is right
 	if err != nil || got != want || got.Attempts < 1 || s.kind == failing {
-		s.settle(lost)
+		s.end(lost)
 		s.where = fmt.Sprintf("wrong result %.100q", result)
 		return
 	}
-	s.settle(completed)
+	s.end(completed)
 	s.attempts, s.where = got.Attempts, ""
 	if !s.asExpected() {
 		s.where = "completed without the retry that it asked for"
@@ -256,9 +253,8 @@ func ids(samples []*sample) []string {
 	return list
 }
 
-// remove deletes from a Redis that others use what asynq would keep of this
-// batch: archived tasks, and those that did not get their turn. Results and
-// readable hashes expire by themselves. The worker must have ended.
+// remove deletes from a Redis that others use what asynq would keep of this batch: archived tasks, and those that have
+// not run. Results and readable hashes expire by themselves. The worker must have ended.
 func (b *batch) remove() error {
 	for _, s := range b.samples {
 		if !s.sent || s.outcome == completed || s.outcome == lost {
@@ -279,8 +275,7 @@ type line struct {
 	p50, p95                                     time.Duration
 }
 
-// table sums the samples up by kind, with a total at the end. Lost is what has
-// neither completed nor been archived.
+// table sums the samples up by kind, with a total at the end. Lost is what has neither completed nor been archived.
 func (b *batch) table() []line {
 	var lines []line
 	for _, kind := range []string{fast, slow, retrying, failing, "total"} {

@@ -35,18 +35,18 @@ func TestCheckOfResults(t *testing.T) {
 func TestPercentile(t *testing.T) {
 	var values []time.Duration
 	if got := percentile(values, 0.5); got != 0 {
-		t.Errorf("of nothing: %v", got)
+		t.Errorf("the median of nothing is %v, want 0", got)
 	}
 	for i := range 20 {
 		values = append(values, time.Duration(i+1))
 	}
 	for p, want := range map[float64]time.Duration{0.5: 10, 0.95: 19, 1: 20} {
 		if got := percentile(values, p); got != want {
-			t.Errorf("%v: %v, want %v", p, got, want)
+			t.Errorf("the %v quantile is %v, want %v", p, got, want)
 		}
 	}
 	if got := percentile(values[:1], 0.95); got != 1 {
-		t.Errorf("of one: %v", got)
+		t.Errorf("the quantile of one value is %v, want 1", got)
 	}
 }
 
@@ -61,7 +61,7 @@ func TestRedisCLI(t *testing.T) {
 		"redis-sentinel://a:1,b:2/0?master=first": "redis-cli",
 	} {
 		if got := redisCLI(url); got != want {
-			t.Errorf("%s: %q, want %q", url, got, want)
+			t.Errorf("redis-cli for %s is %q, want %q", url, got, want)
 		}
 	}
 }

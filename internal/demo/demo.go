@@ -1,6 +1,5 @@
-// Package demo runs the whole system on one machine: a Redis inside this
-// process, a worker, a Python process with sample tasks, and a batch of them
-// that is followed to its end.
+// Package demo runs the whole system on one machine: a Redis inside this process, a worker, a Python process with
+// sample tasks, and a batch of them that is followed to its end.
 package demo
 
 import (
@@ -28,8 +27,7 @@ import (
 	"github.com/runqy/runqy-worker/internal/worker"
 )
 
-// DefaultListen is where the demo serves HTTP when it is told nothing and the
-// port is free.
+// DefaultListen is where the demo serves HTTP when it is told nothing and the port is free.
 const DefaultListen = "127.0.0.1:8001"
 
 // MaxTasks bounds Options.Tasks.
@@ -37,9 +35,9 @@ const MaxTasks = 100_000
 
 const (
 	concurrency = 4
-	// readyWithin is how long the worker may take until it takes tasks.
-	readyWithin = time.Minute
-	pollEvery   = 20 * time.Millisecond
+	// readyTimeout is how long the worker may take until it takes tasks.
+	readyTimeout      = time.Minute
+	readyPollInterval = 20 * time.Millisecond
 	// ownQueue is the queue in a Redis that others use too.
 	ownQueue = "runqy_demo"
 )
@@ -64,7 +62,7 @@ type Options struct {
 	RunWorker func(context.Context, *worker.Worker) error // runs it until the context is over
 }
 
-// errWorkerEnded says that the worker ended by itself; its own error tells why.
+// errWorkerEnded says that the worker ended by itself; its own error says why.
 var errWorkerEnded = errors.New("the worker ended by itself")
 
 // UnaccountedError lists the tasks of the batch that did not end as expected.
@@ -82,11 +80,9 @@ func (e *UnaccountedError) Error() string {
 	return fmt.Sprintf("%d of %d tasks did not end as expected: %s%s", len(e.IDs), e.Total, strings.Join(shown, ", "), more)
 }
 
-// Run shows the demo. With ExitWhenDone the error is nil when every task ended
-// as expected, and an *UnaccountedError when some did not. Else Run goes on
-// until ctx is over and the worker has drained. A configuration that cannot be
-// used, an address for instance, is a *config.Error. Nothing is left running
-// or lying about.
+// Run shows the demo. With ExitWhenDone the error is nil when every task ended as expected, and an *UnaccountedError
+// when some did not. Else Run goes on until ctx is over and the worker has drained. A configuration that cannot be
+// used, an address for instance, is a *config.Error. Nothing is left running, and no file is left.
 func Run(ctx context.Context, o Options) (err error) {
 	python, err := findPython(o.Environ)
 	if err != nil {
@@ -173,8 +169,7 @@ func (d *demo) closeRedis() {
 	}
 }
 
-// newWorker builds the worker. An address that the user did not ask for gives
-// way when somebody else has it.
+// newWorker builds the worker. An address that the user did not ask for gives way when somebody else has it.
 func (d *demo) newWorker() error {
 	listen := d.Listen
 	if listen == "" {
@@ -198,8 +193,7 @@ func (d *demo) newWorker() error {
 	return err
 }
 
-// config is the demo's own. It does not look at the user's environment, which
-// speaks of other workers.
+// config is the demo's own. It ignores the user's environment, which is meant for other workers.
 func (d *demo) config(listen string) (*config.Config, error) {
 	flags := map[string]string{
 		"environment":         "demo",
@@ -221,7 +215,7 @@ func (d *demo) config(listen string) (*config.Config, error) {
 	return cfg, err
 }
 
-// runAll runs the worker beside the show and ends both.
+// runAll runs the worker beside what the user sees, and ends both.
 func (d *demo) runAll(ctx context.Context) error {
 	working, stop := context.WithCancel(ctx)
 	defer stop()
@@ -239,7 +233,7 @@ func (d *demo) runAll(ctx context.Context) error {
 	workerErr := <-ended
 	switch {
 	case early && workerErr != nil:
-		err = workerErr // it is why the show ended
+		err = workerErr // it is why showing ended
 	case early && err == nil:
 		err = errWorkerEnded
 	case ctx.Err() != nil && !d.ExitWhenDone:
@@ -255,10 +249,9 @@ func (d *demo) runAll(ctx context.Context) error {
 	return err
 }
 
-// show is what the user sees, until ctx is over or, with ExitWhenDone, the
-// batch is.
+// show is what the user sees, until ctx is over or, with ExitWhenDone, the batch is.
 func (d *demo) show(ctx context.Context, b *batch) error {
-	pid, err := d.awaitReady(ctx)
+	pid, err := d.waitReady(ctx)
 	if err != nil {
 		return err
 	}
@@ -297,10 +290,9 @@ func (d *demo) show(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// awaitReady waits until the worker takes tasks and returns the pid of its
-// Python process.
-func (d *demo) awaitReady(ctx context.Context) (pid int, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, readyWithin, fmt.Errorf("the worker takes no tasks after %s", readyWithin))
+// waitReady waits until the worker takes tasks and returns the pid of its Python process.
+func (d *demo) waitReady(ctx context.Context) (pid int, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("the worker takes no tasks after %s", readyTimeout))
 	defer cancel()
 	for {
 		beat, err := d.beat(ctx)
@@ -308,11 +300,11 @@ func (d *demo) awaitReady(ctx context.Context) (pid int, err error) {
 		case err != nil: // asked again
 		case beat.Healthy && beat.Status == status.Running:
 			return beat.PythonPID, nil
-		case beat.Status == status.Degraded && beat.Crashes > 0: // else it is not known yet how it ended
+		case beat.Status == status.Degraded && beat.Crashes > 0: // else the outcome of the start is not known yet
 			return 0, fmt.Errorf("the Python process did not start (Python 3.8 or newer is needed): %s", beat.Reason.Text())
 		}
 		select {
-		case <-time.After(pollEvery):
+		case <-time.After(readyPollInterval):
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		}

@@ -46,8 +46,7 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// options are those of a demo with real parts, whose files go below a
-// directory of the test.
+// options are those of a demo with real parts, whose files go below a directory of the test.
 func options(t *testing.T, tasks int) (Options, *output) {
 	t.Helper()
 	if _, err := exec.LookPath("python3"); err != nil {
@@ -71,7 +70,7 @@ func options(t *testing.T, tasks int) (Options, *output) {
 	out := new(output)
 	t.Cleanup(func() {
 		if left, _ := filepath.Glob(filepath.Join(temp, "runqy-demo-*")); len(left) > 0 {
-			t.Errorf("left behind: %v", left)
+			t.Errorf("the demo left %v behind, want nothing", left)
 		}
 		if t.Failed() {
 			t.Logf("output:\n%s", out)
@@ -103,7 +102,7 @@ func await(t *testing.T, done <-chan error) error {
 	case err := <-done:
 		return err
 	case <-time.After(3 * time.Minute):
-		t.Fatal("the demo does not end")
+		t.Fatal("the demo has not ended in time")
 		return nil
 	}
 }
@@ -140,7 +139,7 @@ func row(t *testing.T, out, kind string) []string {
 			return fields[1:6]
 		}
 	}
-	t.Fatalf("no line for %s in\n%s", kind, out)
+	t.Fatalf("the output has no line for %s:\n%s", kind, out)
 	return nil
 }
 
@@ -156,14 +155,14 @@ func TestEveryTaskIsAccountedFor(t *testing.T) {
 		failing: {"3", "0", "0", "3", "0"}, "total": {"30", "27", "3", "3", "0"},
 	} {
 		if got := row(t, out.String(), kind); !slices.Equal(got, want) {
-			t.Errorf("%s: %v, want %v", kind, got, want)
+			t.Errorf("the row of %s tasks is %v, want %v", kind, got, want)
 		}
 	}
 	if !strings.Contains(out.String(), "All 30 tasks are accounted for; 3 failed on purpose.") {
-		t.Error("the verdict is missing")
+		t.Error("the summary of all tasks is missing")
 	}
 	if strings.Contains(out.String(), "\x1b[") {
-		t.Error("colours without a terminal")
+		t.Error("the output has colours without a terminal")
 	}
 }
 
@@ -204,12 +203,12 @@ func TestALostTaskIsReported(t *testing.T) {
 		t.Fatalf("error %v, want an UnaccountedError for %s", err, victim)
 	}
 	if got := row(t, out.String(), fast); !slices.Equal(got, []string{"18", "17", "0", "0", "1"}) {
-		t.Errorf("fast: %v", got)
+		t.Errorf("the row of fast tasks is %v, want one lost", got)
 	}
 	if !regexp.MustCompile(victim + ` +gone without a result\n`).MatchString(out.String()) {
-		t.Errorf("what became of %s is not told", victim)
+		t.Errorf("the output does not say what became of %s", victim)
 	}
-	// It took its own things away, and nothing else.
+	// The demo removed its own tasks, and nothing else.
 	for _, state := range []string{"pending", "active"} {
 		if n := client.LLen(ctx, "asynq:{"+ownQueue+"}:"+state).Val(); n != 0 {
 			t.Errorf("%d tasks are still %s", n, state)
@@ -221,7 +220,7 @@ func TestALostTaskIsReported(t *testing.T) {
 		}
 	}
 	if _, err := inspector.GetTaskInfo("other", info.ID); err != nil {
-		t.Errorf("somebody else's task: %v", err)
+		t.Errorf("the task of another user is gone: %v", err)
 	}
 }
 
@@ -236,10 +235,10 @@ func TestTheLimitNamesWhatIsLeft(t *testing.T) {
 	err := await(t, done)
 	var unaccounted *UnaccountedError
 	if !errors.As(err, &unaccounted) || len(unaccounted.IDs) != 5 || !strings.Contains(err.Error(), "not every task was done within 300ms") {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, want an UnaccountedError of 5 tasks that names the limit", err)
 	}
 	if !regexp.MustCompile(`demo-\w+-slow-01 +(pending|not enqueued)\n`).MatchString(out.String()) {
-		t.Error("where the tasks are is not told")
+		t.Error("the output does not say where the tasks are")
 	}
 	if n := client.LLen(t.Context(), "asynq:{"+ownQueue+"}:pending").Val(); n != 0 {
 		t.Errorf("%d tasks of this demo are left for the next", n)
@@ -253,7 +252,7 @@ func TestRunsOnUntilStopped(t *testing.T) {
 	text := out.String()
 	addr := regexp.MustCompile(`redis +(127\.0\.0\.1:(\d+)),`).FindStringSubmatch(text)
 	if addr == nil {
-		t.Fatal("no address of Redis")
+		t.Fatal("the output has no address of Redis")
 	}
 	client := redis.NewClient(&redis.Options{Addr: addr[1]})
 	defer client.Close()
@@ -272,7 +271,7 @@ func TestRunsOnUntilStopped(t *testing.T) {
 	}
 	result := regexp.MustCompile(`GET (asynq:result:\S+)`).FindStringSubmatch(text)
 	if result == nil || client.Get(ctx, result[1]).Val() != `{"n":2,"attempts":2}` {
-		t.Errorf("the printed result %v is not there", result)
+		t.Errorf("the printed command for the result gives %v, want a result", result)
 	}
 	stop()
 	if err := await(t, done); err != nil {
@@ -291,7 +290,7 @@ func TestInterruptedBeforeTheEnd(t *testing.T) {
 	eventually(t, "tasks are enqueued", func() bool { return client.LLen(t.Context(), "asynq:{"+ownQueue+"}:pending").Val() == 5 })
 	stop()
 	if err := await(t, done); err == nil || !strings.Contains(err.Error(), "interrupted before every task was done") {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, want that it was interrupted", err)
 	}
 }
 
@@ -305,10 +304,10 @@ func TestAddressInUse(t *testing.T) {
 	defer l.Close()
 	o.Listen = l.Addr().String()
 	if err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "--listen "+o.Listen+": somebody else listens there") {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, want one that names --listen", err)
 	}
 
-	if l, err := net.Listen("tcp", DefaultListen); err == nil { // else somebody else has it, which is as good
+	if l, err := net.Listen("tcp", DefaultListen); err == nil { // else another process has it, which is as good
 		defer l.Close()
 	}
 	o.Listen = ""
@@ -317,7 +316,7 @@ func TestAddressInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(out.String(), "("+DefaultListen+" is in use)") {
-		t.Error("the other port is not explained")
+		t.Error("the output does not explain the other port")
 	}
 }
 
@@ -326,7 +325,7 @@ func TestWithoutPython(t *testing.T) {
 	dir := t.TempDir()
 	o.Environ = []string{"PATH=" + dir}
 	if err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "python3 is not on PATH ("+dir+"): install") {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, want one that says how to install Python", err)
 	}
 	broken := "#!/bin/sh\necho this python is broken >&2\nexit 3\n"
 	if err := os.WriteFile(filepath.Join(dir, "python3"), []byte(broken), 0o755); err != nil {
@@ -334,7 +333,7 @@ func TestWithoutPython(t *testing.T) {
 	}
 	done, _ := start(t, o)
 	if err := await(t, done); err == nil || !strings.Contains(err.Error(), "did not start") || !strings.Contains(err.Error(), "this python is broken") {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, want one with what Python wrote", err)
 	}
 }
 
@@ -343,10 +342,10 @@ func TestBadInput(t *testing.T) {
 	o.Listen = "nowhere"
 	var wrong *config.Error
 	if err := Run(t.Context(), o); !errors.As(err, &wrong) || !strings.Contains(err.Error(), `--listen: health.listen: "nowhere"`) {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, want a *config.Error that names --listen", err)
 	}
 	o.Listen, o.RedisURL = "127.0.0.1:0", "http://somewhere"
 	if err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), `redis: unknown scheme "http"`) {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, want one that names the scheme", err)
 	}
 }

@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// Access tells which visitors of the TCP port may see what tasks carry (error texts, lines of stderr, payloads) and may
-// act: those who are on this machine and those whom the web config file lets in by name. It is safe for concurrent use.
+// Access decides which visitors of the TCP port may see what tasks carry (error texts, lines of stderr, payloads) and
+// may act: those who are on this machine and those whom the web config file lets in by name. It is safe for concurrent
+// use.
 type Access struct {
 	webConfig string
 }
@@ -16,14 +17,14 @@ type Access struct {
 // NewAccess returns the Access of a port behind this web config file (of the exporter-toolkit); empty: none.
 func NewAccess(webConfig string) Access { return Access{webConfig: webConfig} }
 
-// Trusted judges one request that the server has let in. It reads the web config file when the request brings a user
-// name, as the server itself does for each request.
+// Trusted reports whether the visitor who sent a request, which the server has let in, is trusted. It reads the web
+// config file when the request brings a user name, as the server itself does for each request.
 func (a Access) Trusted(r *http.Request) bool {
 	return a.authenticated(r) || onThisMachine(r)
 }
 
-// authenticated tells whether the server has checked who the visitor is, which it does for every request if the file has
-// users or wants certificates.
+// authenticated reports whether the server has checked who the visitor is, which it does for every request if the file
+// has users or wants certificates.
 func (a Access) authenticated(r *http.Request) bool {
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 		return true
@@ -40,21 +41,21 @@ func (a Access) authenticated(r *http.Request) bool {
 	return known
 }
 
-// proxyHeaders returns those that are set by whoever passes another's request on.
+// proxyHeaders returns the headers that proxies set when they pass a request on.
 func proxyHeaders() []string {
 	return []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via"}
 }
 
-// onThisMachine tells whether the visitor is on loopback himself. A proxy here may stand in front of the whole world; and
-// a page of another site can reach a loopback address under a name of its own (DNS rebinding), so the name that was asked
+// onThisMachine reports whether the visitor is on loopback. A proxy here may stand in front of the whole world; and a
+// page of another site can reach a loopback address under a name of its own (DNS rebinding), so the name that was asked
 // for must be a local one too.
 func onThisMachine(r *http.Request) bool {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !peer.Addr().Unmap().IsLoopback() {
+	remote, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !remote.Addr().Unmap().IsLoopback() {
 		return false
 	}
-	// nginx, unless told otherwise, passes requests on in HTTP/1.0 under the name of its upstream and with no header that
-	// tells of it. No browser speaks HTTP/1.0.
+	// nginx, unless told otherwise, passes requests on in HTTP/1.0 under the name of its upstream and with no header
+	// that tells of it. No browser speaks HTTP/1.0.
 	if !r.ProtoAtLeast(1, 1) {
 		return false
 	}

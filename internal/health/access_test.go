@@ -7,10 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
-
-	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func TestTrusted(t *testing.T) {
@@ -69,24 +66,7 @@ func TestTrusted(t *testing.T) {
 			c.change(r)
 		}
 		if got := NewAccess(c.webConfig).Trusted(r); got != c.want {
-			t.Errorf("%s: trusted is %v", c.name, got)
-		}
-	}
-}
-
-func TestStrangersAreToldTheFirstLine(t *testing.T) {
-	rep := degraded()
-	rep.Reasons = []status.Reason{{Summary: "The process crashed.", Stderr: []string{"last words"}}}
-	for _, path := range []string{"/health?verbose=1", "/readyz"} {
-		for _, trusted := range []bool{true, false} {
-			src := sources(rep)
-			src.Trusted = func(*http.Request) bool { return trusted }
-			w := httptest.NewRecorder()
-			Handler(src).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-			body := w.Body.String()
-			if !strings.Contains(body, "The process crashed.") || strings.Contains(body, "last words") != trusted {
-				t.Errorf("%s, trusted %v: %s", path, trusted, body)
-			}
+			t.Errorf("%s: trusted is %v, want %v", c.name, got, c.want)
 		}
 	}
 }

@@ -30,10 +30,9 @@ const (
 	maxResult    = 64 << 10
 )
 
-// Check asks the worker behind the unix socket and answers within 2.5 s,
-// whatever happens. The Result can always be printed; its OK is the answer to
-// the probe. The error, which the Result repeats, says why the worker could
-// not be asked.
+// Check asks the worker behind the unix socket and answers within 2.5 s, whatever happens. The Result can always be
+// printed; its OK is the answer to the probe. The error, which the Result repeats, says why the worker could not be
+// asked.
 func Check(ctx context.Context, socketPath string, probe Probe) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
@@ -83,7 +82,7 @@ func ask(ctx context.Context, socketPath string, probe Probe) (Result, error) {
 	return result, nil
 }
 
-// explain says what a failure means and what to look at.
+// explain says what a failure means and what to check.
 func explain(err error, socketPath string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED): // what the system says adds nothing

@@ -15,18 +15,17 @@ import (
 )
 
 func TestCheckAsksTheWorker(t *testing.T) {
-	rep := degraded()
 	path := filepath.Join(socketDir(t), "s")
-	startServer(t, mustServer(t, ServerOptions{Socket: path, SocketHandler: SocketHandler(sources(rep))}))
+	startServer(t, mustServer(t, ServerOptions{Socket: path, SocketHandler: SocketHandler(sources(degraded()))}))
 	for probe, ok := range map[Probe]bool{ProbeHealth: false, ProbeLive: true, ProbeReady: false} {
 		res, err := Check(t.Context(), path, probe)
 		if err != nil || res.OK != ok {
-			t.Errorf("%q: %+v, %v", probe, res, err)
+			t.Errorf("probe %q: result %+v, error %v; want OK %v", probe, res, err, ok)
 		}
 		b, err := json.Marshal(res)
 		if want := `{"worker":"unhealthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,` +
 			`"error":"The Python process is not healthy: exit status 1."}`; err != nil || string(b) != want {
-			t.Errorf("%s, %v", b, err)
+			t.Errorf("the result is printed as %s (error %v), want %s", b, err, want)
 		}
 	}
 }
@@ -69,22 +68,22 @@ func TestCheckWithoutAWorker(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			res, err := Check(t.Context(), filepath.Join(dir, name), ProbeHealth)
 			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Fatalf("error %v", err)
+				t.Fatalf("error %v, want one with %q", err, want)
 			}
 			if res.OK || res.Worker != status.Unhealthy || res.Broker != status.Unhealthy || res.Database != status.Unhealthy || res.Error != err.Error() {
-				t.Errorf("%+v", res)
+				t.Errorf("result %+v, want one that is unhealthy throughout and repeats %q", res, err)
 			}
 		})
 	}
 	if _, err := Check(t.Context(), "", ProbeHealth); err == nil || !strings.Contains(err.Error(), "health.socket") {
-		t.Errorf("no path: %v", err)
+		t.Errorf("without a socket the error is %v, want one that names health.socket", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if res, err := Check(ctx, filepath.Join(dir, "frozen"), ProbeHealth); err == nil || res.OK {
-		t.Errorf("cancelled: %+v, %v", res, err)
+		t.Errorf("with a cancelled context: result %+v, error %v; want an error", res, err)
 	}
 	if FailedResult(nil).Error == "" {
-		t.Error("a failure without a word")
+		t.Error("FailedResult(nil) has no error text, want one")
 	}
 }

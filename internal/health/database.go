@@ -36,10 +36,9 @@ type sockets struct {
 
 var errSealed = errors.New("cancel requests are not sent")
 
-// dialer wraps dial, so that what it opens is kept until the sockets are
-// sealed and nothing is opened afterwards. That also ends the cancel request
-// which pgconn sends for a query it gave up: SELECT 1 is not worth one, and a
-// server that is frozen would hold it for 15 s.
+// dialer wraps dial, so that what it opens is kept until the sockets are sealed and nothing is opened afterwards. That
+// also ends the cancel request which pgconn sends for a query it gave up: SELECT 1 is not worth one, and a server that
+// is frozen would hold it for 15 s.
 func (s *sockets) dialer(dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		s.mu.Lock()
@@ -99,8 +98,7 @@ func newDatabase(rawURL string) (*database, error) {
 	}
 	d := &database{config: config}
 	for _, s := range []string{config.Password, url.QueryEscape(config.Password), url.PathEscape(config.Password)} {
-		// Replacing a word of one or two letters would garble the message and
-		// hide nothing.
+		// Replacing a word of one or two letters would garble the message and hide nothing.
 		if len(s) > 2 {
 			d.secrets = append(d.secrets, s)
 		}

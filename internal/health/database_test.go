@@ -178,14 +178,14 @@ func TestDatabaseKeepsItsConnectionAndReconnects(t *testing.T) {
 		}
 	}
 	if logins, queries := p.counts(); logins != 1 || queries != 3 {
-		t.Errorf("%d logins, %d queries", logins, queries)
+		t.Errorf("the database saw %d logins and %d queries, want one login for all", logins, queries)
 	}
 	p.cut() // a restarted server: found out and made good within one check
 	if err := check(t, d, 20*time.Second); err != nil {
-		t.Error(err)
+		t.Errorf("the check failed: %v", err)
 	}
 	if logins, _ := p.counts(); logins != 2 {
-		t.Errorf("%d logins", logins)
+		t.Errorf("the database saw %d logins after a cut, want 2", logins)
 	}
 }
 
@@ -194,7 +194,7 @@ func TestDatabaseThatNeverAnswers(t *testing.T) {
 	d := mustDatabase(t, p.url(p.password))
 	p.setMute(true)
 	if err := check(t, d, 300*time.Millisecond); err == nil { // during the login
-		t.Error("no error")
+		t.Error("a database that does not answer gives no error, want one")
 	}
 	p.setMute(false)
 	if err := check(t, d, 20*time.Second); err != nil {
@@ -202,14 +202,14 @@ func TestDatabaseThatNeverAnswers(t *testing.T) {
 	}
 	p.setMute(true)
 	if err := check(t, d, 300*time.Millisecond); err == nil { // during the query
-		t.Error("no error")
+		t.Error("a database that does not answer gives no error, want one")
 	}
 	if d.conn != nil {
 		t.Error("the dead connection is kept")
 	}
 	p.setMute(false)
 	if err := check(t, d, 20*time.Second); err != nil {
-		t.Error(err)
+		t.Errorf("the check failed: %v", err)
 	}
 }
 
@@ -219,42 +219,42 @@ func TestDatabaseErrorsHideThePassword(t *testing.T) {
 	d := mustDatabase(t, p.url(wrong))
 	err := check(t, d, 20*time.Second)
 	if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "rejected: xxxxx") || strings.Contains(err.Error(), "\n") {
-		t.Errorf("got %v", err)
+		t.Errorf("error %v, want one line that hides the password", err)
 	}
 	for _, bad := range []string{
 		"postgres://probe:hunter2%zz@host/app", "postgres://probe:hunter2@host:port/app", "mysql://probe:hunter2@host/app",
 		"hunter2", "postgres://probe:hunter2@host/app?sslmode=hunter2", "postgres://probe:hun:ter2@[host/app?password=hunter2",
 	} {
-		_, err := NewChecker(CheckerOptions{DatabaseURL: bad})
+		_, err := NewDependencies(DependenciesOptions{DatabaseURL: bad})
 		if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "health.database_url") ||
 			!strings.Contains(err.Error(), "want postgres://") || errors.Unwrap(err) != nil {
-			t.Errorf("%s: %v", bad, err)
+			t.Errorf("URL %s: error %v, want one that hides the password and names health.database_url", bad, err)
 		}
 	}
 }
 
-func TestCheckerWithADatabase(t *testing.T) {
+func TestDependenciesWithADatabase(t *testing.T) {
 	s := redistest.Start(t)
 	p := startFakePostgres(t)
 	opts := &redis.UniversalOptions{Addrs: []string{s.Addr}}
 	RedisOptions(opts)
 	client := redis.NewUniversalClient(opts)
 	defer client.Close()
-	c, err := NewChecker(CheckerOptions{Redis: client, DatabaseURL: p.url(p.password), Logger: quiet()})
+	d, err := NewDependencies(DependenciesOptions{Redis: client, DatabaseURL: p.url(p.password), Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.db.interval = 50 * time.Millisecond
-	c.db.timeout = 500 * time.Millisecond
-	defer run(t, c)()
-	eventually(t, "well", func() bool { return c.Report(running).Healthy })
+	d.database.interval = 50 * time.Millisecond
+	d.database.timeout = 500 * time.Millisecond
+	defer run(t, d)()
+	eventually(t, "healthy", func() bool { return d.Health(process).Healthy })
 	p.setMute(true)
-	eventually(t, "mute noticed", func() bool {
-		r := c.Report(running)
-		return r.Database == status.Unhealthy && r.Broker == status.Healthy && !r.Healthy
+	eventually(t, "the mute database is noticed", func() bool {
+		h := d.Health(process)
+		return h.Database == status.Unhealthy && h.Broker == status.Healthy && !h.Healthy
 	})
 	p.setMute(false)
-	eventually(t, "well again", func() bool { return c.Report(running).Healthy })
+	eventually(t, "healthy again", func() bool { return d.Health(process).Healthy })
 }
 
 // startPostgres runs a real server in a new data directory; the test is
@@ -343,7 +343,7 @@ func TestRealPostgres(t *testing.T) {
 	d := mustDatabase(t, connURL)
 	eventually(t, "an answer", func() bool { return check(t, d, 5*time.Second) == nil })
 	if err := check(t, d, 20*time.Second); err != nil {
-		t.Error(err)
+		t.Errorf("the check failed: %v", err)
 	}
 	wrong := mustDatabase(t, strings.Replace(connURL, "s3cret-w0rd", "wr0ng-w0rd", 1))
 	if err := check(t, wrong, 20*time.Second); err == nil || !strings.Contains(err.Error(), "28P01") || strings.Contains(err.Error(), "wr0ng") {
@@ -357,6 +357,6 @@ func TestRealPostgres(t *testing.T) {
 	}
 	signal(syscall.SIGCONT)
 	if err := check(t, fresh, 20*time.Second); err != nil {
-		t.Error(err)
+		t.Errorf("the check failed: %v", err)
 	}
 }

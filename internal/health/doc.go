@@ -1,10 +1,8 @@
-// Package health answers the question whether this worker is well: to probes
-// and people over HTTP, to the healthcheck command over a unix socket, and to
-// the worker itself, which takes no task while the answer is no.
+// Package health reports how this worker is: to probes and people over HTTP, to the healthcheck command over a unix
+// socket, and to the worker itself, which takes no task while it is not healthy.
 //
-// It judges nothing about the Python process; that verdict is handed in. Its
-// own part is to watch what the worker depends on: [Checker] asks Redis and,
-// where one is configured, the database, each on a connection of its own, so
-// that a server that accepts and never answers is noticed within seconds even
-// while every other connection waits on it.
+// Every answer is made of one [status.Health]. reason.go composes it of what the supervisor says about the Python
+// process and of what [Dependencies] knows about Redis and the database, which are asked on connections of their own: a
+// server that accepts connections and never answers is noticed within seconds. visitor.go decides what each visitor may
+// see.
 package health

@@ -13,76 +13,93 @@ import (
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// wedgedAfter is how old the supervisor's last turn may be before its loop
-// counts as wedged; it turns at least every second.
+// wedgedAfter is how old the last pass of the supervisor's event loop may be before it counts as wedged. There is a
+// pass at least every second.
 const wedgedAfter = 10 * time.Second
 
-// Sources are what the probes are answered from. Their functions are called
-// from any goroutine.
+// Sources are what the probes are answered from. Their functions are called from any goroutine.
 type Sources struct {
-	// Report returns the worker's health; it must not block. Required.
-	Report func() Report
-	// LoopTick returns when the supervisor's loop last turned, zero while there
-	// is no loop yet. Nil counts as a loop that always turns.
+	// Health returns the worker's health, lines of stderr included; it must not block. Required.
+	Health      func() status.Health
+	Environment string
+	// LoopTick returns the time of the last pass of the supervisor's event loop, zero while there is no loop yet. Nil
+	// counts as a loop that is always alive.
 	LoopTick func() time.Time
+	// Counts returns the numbers of the healthcheck command. It may ask Redis, briefly. Nil: all are 0.
+	Counts func() Counts
 	// Queues and Broker serve /health/v2/queues; without Queues the path is not found.
 	Queues QueueSource
 	Broker BrokerSource
 	// Metrics serves /metrics; without it the path is not found.
 	Metrics http.Handler
-	// RPC are the handlers of remote procedures, each by the path of its
-	// service, which ends in a slash; any method is theirs.
+	// RPC are the handlers of remote procedures, each by the path of its service, which ends in a slash. They get
+	// requests of any method.
 	RPC map[string]http.Handler
-	// Dashboard are the handlers of the page at / and of what belongs to it, each by its pattern for http.ServeMux. Without
-	// it / is a plain-text index.
+	// Dashboard are the handlers of the page at / and of what belongs to it, each by its pattern for http.ServeMux.
+	// Without it / is a plain-text index.
 	Dashboard map[string]http.Handler
-	// Trusted tells which visitors may see what tasks carry: the lines of stderr below a reason are shown to them alone.
-	// Nil trusts all.
+	// Trusted reports whether a visitor may see what tasks carry, as the lines of stderr in a reason. Nil trusts
+	// everybody.
 	Trusted func(*http.Request) bool
 }
 
-// Handler serves /health, /livez, /readyz, /metrics, /health/v2/queues, the
-// remote procedures and the dashboard or, without one, a plain-text
-// index at /.
-func Handler(src Sources) http.Handler { return newMux(src) }
+// Route is a pattern of http.ServeMux and what serves it.
+type Route struct {
+	Pattern string
+	Handler http.Handler
+}
 
-// SocketHandler serves what Handler does, and /healthcheck for [Check]: meant
-// for the unix socket only.
+// Routes returns everything that [Handler] serves: /health, /livez, /readyz, /metrics, /health/v2/queues, the remote
+// procedures, and the dashboard or, without one, a plain-text index at /.
+func Routes(src Sources) []Route {
+	p := src.probes()
+	routes := []Route{{"/health", get(p.serveHealth)}, {"/livez", get(p.serveLive)}, {"/readyz", get(p.serveReady)}}
+	if src.Metrics != nil {
+		routes = append(routes, Route{"/metrics", get(src.Metrics.ServeHTTP)})
+	}
+	if src.Queues != nil {
+		routes = append(routes, Route{"/health/v2/queues", get(p.serveQueues)})
+	}
+	for _, path := range slices.Sorted(maps.Keys(src.RPC)) {
+		routes = append(routes, Route{path, src.RPC[path]})
+	}
+	if len(src.Dashboard) == 0 {
+		return append(routes, Route{"/{$}", index(routes)})
+	}
+	for _, pattern := range slices.Sorted(maps.Keys(src.Dashboard)) {
+		routes = append(routes, Route{pattern, src.Dashboard[pattern]})
+	}
+	return routes
+}
+
+func index(routes []Route) http.Handler {
+	text := "runqy-worker\n\n"
+	for _, r := range routes {
+		text += r.Pattern + "\n"
+	}
+	return get(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, text)
+	})
+}
+
+// Handler serves [Routes] to the visitors of the TCP port.
+func Handler(src Sources) http.Handler { return newMux(Routes(src)) }
+
+// SocketHandler is for the unix socket, which only the worker's own user can reach, so that every visitor is trusted.
+// It serves what [Handler] does but the dashboard, and /healthcheck for [Check].
 func SocketHandler(src Sources) http.Handler {
-	mux := newMux(src)
-	mux.Handle("/healthcheck", get(src.serveHealthcheck))
+	src.Trusted, src.Dashboard = nil, nil
+	mux := newMux(Routes(src))
+	mux.Handle("/healthcheck", get(src.probes().serveHealthcheck))
 	return mux
 }
 
-func newMux(src Sources) *http.ServeMux {
+func newMux(routes []Route) *http.ServeMux {
 	mux := http.NewServeMux()
-	paths := []string{"/health", "/livez", "/readyz"}
-	mux.Handle("/health", get(src.serveHealth))
-	mux.Handle("/livez", get(src.serveLive))
-	mux.Handle("/readyz", get(src.serveReady))
-	if src.Metrics != nil {
-		paths = append(paths, "/metrics")
-		mux.Handle("/metrics", get(src.Metrics.ServeHTTP))
+	for _, r := range routes {
+		mux.Handle(r.Pattern, r.Handler)
 	}
-	if src.Queues != nil {
-		paths = append(paths, "/health/v2/queues")
-		mux.Handle("/health/v2/queues", get(src.serveQueues))
-	}
-	for _, path := range slices.Sorted(maps.Keys(src.RPC)) {
-		paths = append(paths, path)
-		mux.Handle(path, src.RPC[path])
-	}
-	for pattern, handler := range src.Dashboard {
-		mux.Handle(pattern, handler)
-	}
-	if len(src.Dashboard) > 0 {
-		return mux
-	}
-	index := "runqy-worker\n\n" + strings.Join(paths, "\n") + "\n"
-	mux.Handle("/{$}", get(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = io.WriteString(w, index)
-	}))
 	return mux
 }
 
@@ -98,8 +115,7 @@ func get(next http.HandlerFunc) http.Handler {
 	})
 }
 
-// writeJSON answers with v as compact JSON, without a newline behind it: some
-// probes compare the whole body.
+// writeJSON answers with v as compact JSON, without a newline at the end: some probes compare the whole body.
 func writeJSON(w http.ResponseWriter, code int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -111,8 +127,7 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
-	// The client may be gone; there is nobody left to tell.
-	_, _ = w.Write(body)
+	_, _ = w.Write(body) // an error means that the client is gone
 }
 
 func statusCode(ok bool) int {
@@ -120,6 +135,28 @@ func statusCode(ok bool) int {
 		return http.StatusOK
 	}
 	return http.StatusServiceUnavailable
+}
+
+// probes answers the probes. It has no other way to the health than the one that leaves out what the visitor may not
+// see.
+type probes struct {
+	health      func(*http.Request) status.Health
+	live        func() (ok bool, reason string)
+	counts      func() Counts
+	environment string
+	queues      QueueSource
+	broker      BrokerSource
+}
+
+func (src Sources) probes() probes {
+	p := probes{
+		health: visible(src.Health, src.Trusted), live: func() (bool, string) { return Live(src.LoopTick) },
+		counts: src.Counts, environment: src.Environment, queues: src.Queues, broker: src.Broker,
+	}
+	if p.counts == nil {
+		p.counts = func() Counts { return Counts{} }
+	}
+	return p
 }
 
 type healthBody struct {
@@ -133,7 +170,6 @@ type verboseBody struct {
 	State        status.State  `json:"state"`
 	Environment  string        `json:"environment"`
 	Checks       checksBody    `json:"checks"`
-	Error        string        `json:"error,omitempty"`
 }
 
 type checksBody struct {
@@ -142,34 +178,23 @@ type checksBody struct {
 	Database status.Check `json:"database"`
 }
 
-func (src Sources) serveHealth(w http.ResponseWriter, r *http.Request) {
-	rep := src.Report()
-	status := "UNHEALTHY"
-	if rep.Healthy {
-		status = "HEALTHY"
+func (p probes) serveHealth(w http.ResponseWriter, r *http.Request) {
+	h := p.health(r)
+	word := "UNHEALTHY"
+	if h.Healthy {
+		word = "HEALTHY"
 	}
 	if !verbose(r) {
-		writeJSON(w, statusCode(rep.Healthy), healthBody{status})
+		writeJSON(w, statusCode(h.Healthy), healthBody{word})
 		return
 	}
-	reasons := src.reasonsFor(r, rep)
-	writeJSON(w, statusCode(rep.Healthy), verboseBody{
-		Status: status, Reasons: reasons, WorkerStatus: rep.Status, State: rep.State, Environment: rep.Environment,
-		Checks: checksBody{rep.Worker, rep.Broker, rep.Database}, Error: rep.Error,
+	writeJSON(w, statusCode(h.Healthy), verboseBody{
+		Status: word, Reasons: texts(h.Reasons), WorkerStatus: h.Status, State: h.State, Environment: p.environment,
+		Checks: checksBody{h.Worker, h.Broker, h.Database},
 	})
 }
 
-// reasonsFor is why the worker is not healthy, as this visitor may know it: the process's last words stand below a line
-// that says what happened.
-func (src Sources) reasonsFor(r *http.Request, rep Report) []string {
-	health := rep.Health
-	if src.Trusted != nil && !src.Trusted(r) {
-		health = health.Public()
-	}
-	return texts(health.Reasons)
-}
-
-// texts are the whole reasons.
+// texts returns the reasons with the lines of stderr that they have.
 func texts(reasons []status.Reason) []string {
 	out := make([]string, len(reasons))
 	for i, r := range reasons {
@@ -196,21 +221,22 @@ type probeBody struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-func (src Sources) serveLive(w http.ResponseWriter, _ *http.Request) {
-	live, reason := src.Live()
-	status := "LIVE"
+func (p probes) serveLive(w http.ResponseWriter, _ *http.Request) {
+	live, reason := p.live()
+	word := "LIVE"
 	if !live {
-		status = "WEDGED"
+		word = "WEDGED"
 	}
-	writeJSON(w, statusCode(live), probeBody{status, reason})
+	writeJSON(w, statusCode(live), probeBody{word, reason})
 }
 
-// Live says whether the supervisor's loop turns, and why not, as /livez does.
-func (src Sources) Live() (ok bool, reason string) {
-	if src.LoopTick == nil {
+// Live reports whether the supervisor's event loop is alive, and why not, as /livez answers. loopTick returns the time
+// of its last pass; zero, and a nil function, mean that there is no loop that could be wedged.
+func Live(loopTick func() time.Time) (ok bool, reason string) {
+	if loopTick == nil {
 		return true, ""
 	}
-	tick := src.LoopTick()
+	tick := loopTick()
 	if tick.IsZero() {
 		return true, ""
 	}
@@ -220,43 +246,43 @@ func (src Sources) Live() (ok bool, reason string) {
 	return true, ""
 }
 
-func (src Sources) serveReady(w http.ResponseWriter, r *http.Request) {
-	rep := src.Report()
-	ready, reason := rep.Ready(), ""
-	status := "READY"
-	if !ready {
-		status, reason = "NOT_READY", strings.Join(src.reasonsFor(r, rep), " ")
-		if reason == "" {
-			reason = fmt.Sprintf("The worker is %s.", rep.Status)
-		}
+func (p probes) serveReady(w http.ResponseWriter, r *http.Request) {
+	h := p.health(r)
+	word, reason := "READY", ""
+	if !h.Ready() {
+		word, reason = "NOT_READY", notReady(h)
 	}
-	writeJSON(w, statusCode(ready), probeBody{status, reason})
+	writeJSON(w, statusCode(h.Ready()), probeBody{word, reason})
 }
 
-// serveHealthcheck answers the healthcheck command: the status code is the
-// answer to the probe that was asked, the body is always the same.
-func (src Sources) serveHealthcheck(w http.ResponseWriter, r *http.Request) {
-	rep := src.Report()
-	ok, reason := rep.Healthy, strings.Join(texts(rep.Reasons), " ")
+// notReady says why a worker that is not ready is not.
+func notReady(h status.Health) string {
+	if len(h.Reasons) == 0 {
+		return fmt.Sprintf("The worker is %s.", h.Status)
+	}
+	return strings.Join(texts(h.Reasons), " ")
+}
+
+// serveHealthcheck answers the healthcheck command: the status code is the answer to the probe that was asked, the body
+// is always the same.
+func (p probes) serveHealthcheck(w http.ResponseWriter, r *http.Request) {
+	h, counts := p.health(r), p.counts()
+	ok, reason := h.Healthy, strings.Join(texts(h.Reasons), " ")
 	switch Probe(r.URL.Query().Get("probe")) {
 	case ProbeLive:
-		if live, why := src.Live(); live {
+		if live, why := p.live(); live {
 			ok = true
 		} else {
 			ok, reason = false, why
 		}
 	case ProbeReady:
-		ok = rep.Ready()
-		if !ok && reason == "" {
-			reason = fmt.Sprintf("The worker is %s.", rep.Status)
+		if ok = h.Ready(); !ok {
+			reason = notReady(h)
 		}
 	default: // ProbeHealth
 	}
-	if rep.Error != "" {
-		reason = rep.Error
-	}
 	writeJSON(w, statusCode(ok), Result{
-		Worker: rep.Worker, Broker: rep.Broker, Database: rep.Database,
-		QueueDepth: rep.QueueDepth, Processing: rep.Processing, Failed: rep.Failed, Error: reason,
+		Worker: h.Worker, Broker: h.Broker, Database: h.Database,
+		QueueDepth: counts.QueueDepth, Processing: counts.Processing, Failed: counts.Failed, Error: reason,
 	})
 }

@@ -13,22 +13,25 @@ import (
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-func well() Report {
-	return Report{Health: status.Health{Healthy: true, Status: status.Running, State: status.Busy,
-		Worker: status.Healthy, Broker: status.Healthy, Database: status.NotConfigured}, Environment: "development", QueueDepth: 7, Processing: 2, Failed: 3}
+func healthy() status.Health {
+	return status.Health{
+		Healthy: true, Status: status.Running, State: status.Busy,
+		Worker: status.Healthy, Broker: status.Healthy, Database: status.NotConfigured,
+	}
 }
 
-func degraded() Report {
-	r := well()
-	r.Healthy, r.Status, r.State, r.Worker = false, status.Degraded, status.Free, status.Unhealthy
-	r.Reasons = []status.Reason{{Summary: "The Python process is not healthy: exit status 1."}}
-	return r
+func degraded() status.Health {
+	h := healthy()
+	h.Healthy, h.Status, h.State, h.Worker = false, status.Degraded, status.Free, status.Unhealthy
+	h.Reasons = []status.Reason{{Summary: "The Python process is not healthy: exit status 1."}}
+	return h
 }
 
-func sources(rep Report) Sources {
+func sources(h status.Health) Sources {
 	return Sources{
-		Report:   func() Report { return rep },
+		Health: func() status.Health { return h }, Environment: "development",
 		LoopTick: time.Now,
+		Counts:   func() Counts { return Counts{QueueDepth: 7, Processing: 2, Failed: 3} },
 		Metrics:  http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "runqy_worker_healthy 1\n") }),
 		Queues: func(context.Context) (map[string]status.Depth, error) {
 			return map[string]status.Depth{"default": {Pending: 1}}, nil
@@ -36,17 +39,17 @@ func sources(rep Report) Sources {
 	}
 }
 
-func ask1(h http.Handler, method, target string) *httptest.ResponseRecorder {
+func request(h http.Handler, method, target string) *httptest.ResponseRecorder {
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, httptest.NewRequest(method, target, nil))
 	return rec
 }
 
 func TestProbes(t *testing.T) {
-	starting, draining := degraded(), well()
+	starting, draining := degraded(), healthy()
 	starting.Status, starting.Reasons = "starting", nil
 	draining.Status = "draining"
-	wedged := sources(well())
+	wedged := sources(healthy())
 	wedged.LoopTick = func() time.Time { return time.Now().Add(-11 * time.Second) }
 	early := sources(starting)
 	early.LoopTick = func() time.Time { return time.Time{} }
@@ -58,18 +61,18 @@ func TestProbes(t *testing.T) {
 		code   int
 		body   string
 	}{
-		{"healthy", sources(well()), "/health", 200, `{"status":"HEALTHY"}`},
+		{"healthy", sources(healthy()), "/health", 200, `{"status":"HEALTHY"}`},
 		{"degraded", sources(degraded()), "/health", 503, `{"status":"UNHEALTHY"}`},
-		{"verbose", sources(well()), "/health?verbose=1", 200,
+		{"verbose", sources(healthy()), "/health?verbose=1", 200,
 			`{"status":"HEALTHY","reasons":[],"worker_status":"running","state":"BUSY","environment":"development","checks":{"worker":"healthy","broker":"healthy","database":"not configured"}}`},
 		{"verbose degraded", sources(degraded()), "/health?verbose", 503,
 			`{"status":"UNHEALTHY","reasons":["The Python process is not healthy: exit status 1."],"worker_status":"degraded","state":"FREE","environment":"development","checks":{"worker":"unhealthy","broker":"healthy","database":"not configured"}}`},
-		{"not verbose", sources(well()), "/health?verbose=0", 200, `{"status":"HEALTHY"}`},
-		{"live", sources(well()), "/livez", 200, `{"status":"LIVE"}`},
+		{"not verbose", sources(healthy()), "/health?verbose=0", 200, `{"status":"HEALTHY"}`},
+		{"live", sources(healthy()), "/livez", 200, `{"status":"LIVE"}`},
 		{"live though degraded", sources(degraded()), "/livez", 200, `{"status":"LIVE"}`},
 		{"live without a loop yet", early, "/livez", 200, `{"status":"LIVE"}`},
 		{"wedged", wedged, "/livez", 503, `{"status":"WEDGED","reason":"The supervisor's loop has not turned for 11s."}`},
-		{"ready", sources(well()), "/readyz", 200, `{"status":"READY"}`},
+		{"ready", sources(healthy()), "/readyz", 200, `{"status":"READY"}`},
 		{"degraded is not ready", sources(degraded()), "/readyz", 503, `{"status":"NOT_READY","reason":"The Python process is not healthy: exit status 1."}`},
 		{"starting is not ready", sources(starting), "/readyz", 503, `{"status":"NOT_READY","reason":"The worker is starting."}`},
 		{"draining is not ready", sources(draining), "/readyz", 503, `{"status":"NOT_READY","reason":"The worker is draining."}`},
@@ -84,26 +87,26 @@ func TestProbes(t *testing.T) {
 			`{"worker":"healthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,"error":"The worker is draining."}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			rec := ask1(SocketHandler(c.src), "GET", c.target)
+			rec := request(SocketHandler(c.src), "GET", c.target)
 			if rec.Code != c.code || rec.Body.String() != c.body {
-				t.Errorf("%d %s", rec.Code, rec.Body)
+				t.Errorf("GET %s answers %d %s, want %d %s", c.target, rec.Code, rec.Body, c.code, c.body)
 			}
 			if h := rec.Header(); h.Get("Content-Type") != "application/json" || h.Get("Cache-Control") != "no-store" {
-				t.Errorf("headers %v", h)
+				t.Errorf("GET %s has the headers %v, want JSON that is not stored", c.target, h)
 			}
-			if head := ask1(SocketHandler(c.src), "HEAD", c.target); head.Code != c.code {
-				t.Errorf("HEAD %d", head.Code)
+			if head := request(SocketHandler(c.src), "HEAD", c.target); head.Code != c.code {
+				t.Errorf("HEAD %s answers %d, want %d", c.target, head.Code, c.code)
 			}
-			post := ask1(SocketHandler(c.src), "POST", c.target)
+			post := request(SocketHandler(c.src), "POST", c.target)
 			if post.Code != http.StatusMethodNotAllowed || post.Header().Get("Allow") != "GET, HEAD" {
-				t.Errorf("POST %d %v", post.Code, post.Header())
+				t.Errorf("POST %s answers %d with the headers %v, want 405 and Allow: GET, HEAD", c.target, post.Code, post.Header())
 			}
 		})
 	}
 }
 
 func TestHeadHasNoBodyOnTheWire(t *testing.T) {
-	s := httptest.NewServer(Handler(sources(well())))
+	s := httptest.NewServer(Handler(sources(healthy())))
 	defer s.Close()
 	resp, err := s.Client().Head(s.URL + "/health")
 	if err != nil {
@@ -112,34 +115,34 @@ func TestHeadHasNoBodyOnTheWire(t *testing.T) {
 	body, err := io.ReadAll(resp.Body)
 	resp.Body.Close()
 	if err != nil || len(body) != 0 || resp.StatusCode != http.StatusOK || resp.ContentLength != int64(len(`{"status":"HEALTHY"}`)) {
-		t.Errorf("%d, %q, length %d, %v", resp.StatusCode, body, resp.ContentLength, err)
+		t.Errorf("HEAD /health: status %d, body %q, length %d, error %v; want 200, no body and the length of GET", resp.StatusCode, body, resp.ContentLength, err)
 	}
 }
 
 func TestIndexAndUnknownPaths(t *testing.T) {
-	h := Handler(sources(well()))
-	rec := ask1(h, "GET", "/")
+	h := Handler(sources(healthy()))
+	rec := request(h, "GET", "/")
 	for _, path := range []string{"/health", "/livez", "/readyz", "/metrics", "/health/v2/queues"} {
 		if rec.Code != 200 || !strings.Contains(rec.Body.String(), path+"\n") {
-			t.Errorf("index lacks %s: %d %s", path, rec.Code, rec.Body)
+			t.Errorf("the index answers %d without %s: %s", rec.Code, path, rec.Body)
 		}
-		if rec := ask1(h, "GET", path); rec.Code != 200 {
-			t.Errorf("%s: %d", path, rec.Code)
+		if rec := request(h, "GET", path); rec.Code != 200 {
+			t.Errorf("GET %s answers %d, want 200", path, rec.Code)
 		}
 	}
 	for _, path := range []string{"/nothing", "/health/", "/health/v2", "/healthcheck", "/livez/x"} {
-		if rec := ask1(h, "GET", path); rec.Code != 404 {
-			t.Errorf("%s: %d", path, rec.Code)
+		if rec := request(h, "GET", path); rec.Code != 404 {
+			t.Errorf("GET %s answers %d, want 404", path, rec.Code)
 		}
 	}
-	bare := Handler(Sources{Report: well})
+	bare := Handler(Sources{Health: healthy})
 	for _, path := range []string{"/metrics", "/health/v2/queues"} {
-		if rec := ask1(bare, "GET", path); rec.Code != 404 {
-			t.Errorf("without a source %s: %d", path, rec.Code)
+		if rec := request(bare, "GET", path); rec.Code != 404 {
+			t.Errorf("without a source GET %s answers %d, want 404", path, rec.Code)
 		}
 	}
-	if rec := ask1(bare, "GET", "/livez"); rec.Code != 200 {
-		t.Errorf("without a loop: %d", rec.Code)
+	if rec := request(bare, "GET", "/livez"); rec.Code != 200 {
+		t.Errorf("without a loop /livez answers %d, want 200", rec.Code)
 	}
 }
 
@@ -149,7 +152,7 @@ func TestQueuesEndpoint(t *testing.T) {
 		"slow":    {Paused: true},
 		"broken":  {Pending: 9, Err: errors.New("WRONGTYPE")},
 	}
-	src := sources(well())
+	src := sources(healthy())
 	src.Queues = func(context.Context) (map[string]status.Depth, error) { return queues, nil }
 	const rows = `{"broken":{"name":"broken","status":"error","error":"WRONGTYPE"},` +
 		`"default":{"name":"default","status":"ok","pending":1,"active":2,"scheduled":3,"retry":4,"archived":5,"completed":6,"latency_seconds":1.5},` +
@@ -165,16 +168,16 @@ func TestQueuesEndpoint(t *testing.T) {
 		"absent":  {nil, `"redis_memory_used":"unknown","redis_connected_clients":null`},
 	} {
 		src.Broker = c.broker
-		rec := ask1(Handler(src), "GET", "/health/v2/queues")
+		rec := request(Handler(src), "GET", "/health/v2/queues")
 		want := `{"broker":"connected","queues":` + rows + `,` + c.figs + `,"environment":"development"}`
 		if rec.Code != 200 || rec.Body.String() != want {
-			t.Errorf("%s: %d\n got %s\nwant %s", name, rec.Code, rec.Body, want)
+			t.Errorf("with figures of Redis %s the answer is %d\n got %s\nwant %s", name, rec.Code, rec.Body, want)
 		}
 	}
 
 	src.Queues = func(context.Context) (map[string]status.Depth, error) { return nil, errors.New("connection refused") }
-	rec := ask1(Handler(src), "GET", "/health/v2/queues")
+	rec := request(Handler(src), "GET", "/health/v2/queues")
 	if rec.Code != 503 || rec.Body.String() != `{"broker":"error","error":"connection refused"}` {
-		t.Errorf("%d %s", rec.Code, rec.Body)
+		t.Errorf("without Redis the answer is %d %s, want 503 and the error", rec.Code, rec.Body)
 	}
 }

@@ -16,21 +16,21 @@ const infoAge = time.Second
 // InfoSource returns a [BrokerSource] that asks Redis with INFO, at most once
 // a second however often it is called. On a cluster one node answers for all.
 func InfoSource(client redis.UniversalClient) BrokerSource {
-	r := &infoReader{client: client, turn: make(chan struct{}, 1)}
+	r := &infoReader{client: client, busy: make(chan struct{}, 1)}
 	return r.read
 }
 
 type infoReader struct {
 	client redis.UniversalClient
-	turn   chan struct{} // capacity 1: held by the one that asks; guards the rest
+	busy   chan struct{} // capacity 1: holds an element while Redis is asked; guards the rest
 	last   Broker
 	at     time.Time
 }
 
 func (r *infoReader) read(ctx context.Context) (Broker, error) {
 	select {
-	case r.turn <- struct{}{}:
-		defer func() { <-r.turn }()
+	case r.busy <- struct{}{}:
+		defer func() { <-r.busy }()
 	case <-ctx.Done():
 		return Broker{}, fmt.Errorf("wait for INFO: %w", ctx.Err())
 	}

@@ -18,7 +18,7 @@ func TestInfoOfARealServerIsCached(t *testing.T) {
 	for range 20 {
 		b, err := read(t.Context())
 		if err != nil || b.MemoryUsed == "" || b.ConnectedClients < 1 {
-			t.Fatalf("%+v, %v", b, err)
+			t.Fatalf("the figures are %+v, error %v", b, err)
 		}
 	}
 	// INFO itself counts the INFOs; a slow machine may need more than one.
@@ -34,7 +34,7 @@ func TestInfoOfMiniredis(t *testing.T) {
 	defer c.Close()
 	b, err := InfoSource(c)(t.Context())
 	if err != nil || b.MemoryUsed != "" {
-		t.Errorf("%+v, %v", b, err)
+		t.Errorf("the figures are %+v, error %v", b, err)
 	}
 }
 
@@ -45,12 +45,12 @@ func TestInfoErrorsAndContexts(t *testing.T) {
 	if _, err := read(t.Context()); err == nil {
 		t.Error("no error without a server")
 	}
-	r := &infoReader{client: c, turn: make(chan struct{}, 1)}
-	r.turn <- struct{}{} // somebody asks and does not come back
+	r := &infoReader{client: c, busy: make(chan struct{}, 1)}
+	r.busy <- struct{}{} // Redis is asked and does not answer
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := r.read(ctx); err == nil {
-		t.Error("waits beyond its context")
+		t.Error("the call waits after its context is over")
 	}
 }
 
@@ -59,7 +59,7 @@ func FuzzParseInfo(f *testing.F) {
 	f.Add("connected_clients:-4")
 	f.Fuzz(func(t *testing.T, text string) {
 		if b := parseInfo(text); b.ConnectedClients < -1 {
-			t.Fatalf("%+v", b)
+			t.Fatalf("parsed figures are %+v, want none that is negative but -1", b)
 		}
 	})
 }

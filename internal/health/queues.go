@@ -13,8 +13,8 @@ import (
 // queuesTimeout bounds an answer of /health/v2/queues.
 const queuesTimeout = 3 * time.Second
 
-// QueueSource reads the depths of the worker's queues, by name; an error means that the broker could
-// not be asked. It should be cheap: anybody may poll the path behind it.
+// QueueSource reads the depths of the worker's queues, by name; an error means that Redis could not be asked. It should
+// be cheap: anybody may poll the path behind it.
 type QueueSource func(ctx context.Context) (map[string]status.Depth, error)
 
 // Broker is what Redis says about itself.
@@ -69,17 +69,17 @@ type brokerErrorBody struct {
 	Error  string `json:"error"`
 }
 
-func (src Sources) serveQueues(w http.ResponseWriter, r *http.Request) {
+func (p probes) serveQueues(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), queuesTimeout)
 	defer cancel()
-	queues, err := src.Queues(ctx)
+	queues, err := p.queues(ctx)
 	if err != nil {
 		writeJSON(w, http.StatusServiceUnavailable, brokerErrorBody{"error", err.Error()})
 		return
 	}
 	body := queuesBody{
 		Broker: "connected", Queues: make(map[string]queueBody, len(queues)),
-		MemoryUsed: "unknown", Environment: src.Report().Environment,
+		MemoryUsed: "unknown", Environment: p.environment,
 	}
 	for name, q := range queues {
 		b := queueBody{Name: name, Status: "ok", Depth: q}
@@ -91,9 +91,9 @@ func (src Sources) serveQueues(w http.ResponseWriter, r *http.Request) {
 		}
 		body.Queues[name] = b
 	}
-	if src.Broker != nil {
-		// The queues are what was asked for; figures that do not come are unknown.
-		if broker, err := src.Broker(ctx); err == nil {
+	if p.broker != nil {
+		// The queues are what was asked for: without an answer the other figures are unknown.
+		if broker, err := p.broker(ctx); err == nil {
 			body.MemoryUsed = cmp.Or(broker.MemoryUsed, "unknown")
 			if broker.ConnectedClients >= 0 {
 				body.ConnectedClients = &broker.ConnectedClients

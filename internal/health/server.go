@@ -29,8 +29,7 @@ type ServerOptions struct {
 	Logger *slog.Logger // default: slog.Default()
 }
 
-// Server serves HTTP on a TCP port, on a unix socket, or on both. Use either
-// Run or Close, once.
+// Server serves HTTP on a TCP port, on a unix socket, or on both. Use either Run or Close, once.
 type Server struct {
 	logger    *slog.Logger
 	webConfig string
@@ -45,10 +44,11 @@ type Server struct {
 // NewServer listens at once, so that an address that cannot be had, or a bad
 // web config, is an error here. Requests wait until Run.
 func NewServer(opts ServerOptions) (*Server, error) {
-	s := &Server{logger: opts.Logger, webConfig: opts.WebConfig}
-	if s.logger == nil {
-		s.logger = slog.Default()
+	logger := opts.Logger
+	if logger == nil {
+		logger = slog.Default()
 	}
+	s := &Server{logger: logger.With("component", "health"), webConfig: opts.WebConfig}
 	base, end := context.WithCancel(context.Background())
 	s.end = end
 	if opts.Listen != "" {
@@ -111,9 +111,8 @@ func (s *Server) Addr() net.Addr {
 	return s.tcp.Addr()
 }
 
-// Run serves until ctx ends, then lets requests finish for three seconds at
-// most, with their contexts cancelled so that streams end at once, removes the
-// unix socket and returns nil. It returns an error when a listener fails.
+// Run serves until ctx ends, then lets requests finish for three seconds at most, with their contexts cancelled so that
+// streams end at once, removes the unix socket and returns nil. It returns an error when a listener fails.
 func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	failed := make(chan error, 2)
@@ -155,7 +154,7 @@ func (s *Server) shutdown(ctx context.Context) {
 		}
 		wg.Go(func() {
 			if err := server.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
-				s.logger.Warn("HTTP requests cut off at shutdown", "after", shutdownTimeout)
+				s.logger.Warn("http requests cut off", "duration", shutdownTimeout)
 				_ = server.Close()
 			}
 		})
@@ -163,8 +162,7 @@ func (s *Server) shutdown(ctx context.Context) {
 	wg.Wait()
 }
 
-// Close stops listening and removes the unix socket, for a server that is
-// never run.
+// Close stops listening and removes the unix socket, for a server that is never run.
 func (s *Server) Close() error {
 	s.end()
 	return s.closeListeners()

@@ -56,10 +56,10 @@ func mustServer(t *testing.T, opts ServerOptions) *Server {
 	t.Helper()
 	opts.Logger = quiet()
 	if opts.Handler == nil {
-		opts.Handler = Handler(sources(well()))
+		opts.Handler = Handler(sources(healthy()))
 	}
 	if opts.SocketHandler == nil {
-		opts.SocketHandler = SocketHandler(sources(well()))
+		opts.SocketHandler = SocketHandler(sources(healthy()))
 	}
 	s, err := NewServer(opts)
 	if err != nil {
@@ -98,19 +98,19 @@ func newClient(t *testing.T, tr *http.Transport) *http.Client {
 func TestServerOnAFreePort(t *testing.T) {
 	s := mustServer(t, ServerOptions{Listen: "127.0.0.1:0"})
 	if port := s.Addr().(*net.TCPAddr).Port; port == 0 {
-		t.Fatal("no port")
+		t.Fatal("the server has no port, want one")
 	}
 	stop := startServer(t, s)
 	code, body := httpGet(t, newClient(t, &http.Transport{}), "http://"+s.Addr().String()+"/health", nil)
 	if code != 200 || body != `{"status":"HEALTHY"}` {
-		t.Errorf("%d %s", code, body)
+		t.Errorf("the server answers %d %s, want what its handler says", code, body)
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
 	if c, err := net.DialTimeout("tcp", s.Addr().String(), time.Second); err == nil {
 		c.Close()
-		t.Error("still listening")
+		t.Error("the server still listens after Run has returned")
 	}
 }
 
@@ -190,7 +190,7 @@ func TestServerLetsRequestsFinishButEndsStreams(t *testing.T) {
 	go func() { stopped <- stop() }()
 	close(finish)
 	if got := <-body; got != "done" {
-		t.Errorf("got %s", got)
+		t.Errorf("the request in flight got %q, want done", got)
 	}
 	if err := <-stopped; err != nil {
 		t.Error(err)
@@ -301,7 +301,7 @@ func TestStaleSocketIsReplacedAndAFileIsNot(t *testing.T) {
 	s := mustServer(t, ServerOptions{Socket: path})
 	stop := startServer(t, s)
 	if res, err := Check(t.Context(), path, ProbeReady); err != nil || !res.OK {
-		t.Errorf("%+v, %v", res, err)
+		t.Errorf("over the replaced socket: result %+v, error %v; want a worker that is ready", res, err)
 	}
 
 	// A successor's socket survives the end of its predecessor.
@@ -330,6 +330,6 @@ func TestAnAddressInUseSaysWhatToDo(t *testing.T) {
 	defer l.Close()
 	_, err = NewServer(ServerOptions{Listen: l.Addr().String(), Handler: http.NotFoundHandler()})
 	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), `":0" for a free port (health.listen in the file, or RUNQY_HEALTH_LISTEN)`) {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, want one that says what to do", err)
 	}
 }

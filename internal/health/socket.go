@@ -22,9 +22,8 @@ const (
 	socketDialTimeout = time.Second
 )
 
-// listenUnix listens on a unix socket that only this user can reach. A socket
-// that nobody listens on any more is replaced, one that is live refused, and
-// anything that is not a socket left alone.
+// listenUnix listens on a unix socket that only this user can reach. A socket that nobody listens on any more is
+// replaced, one that is live refused, and anything that is not a socket left alone.
 func listenUnix(path string) (*socketListener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("unix socket path %q has %d bytes, the system allows %d: set health.socket to a shorter one",
@@ -37,8 +36,7 @@ func listenUnix(path string) (*socketListener, error) {
 	if err := clearSocket(path); err != nil {
 		return nil, err
 	}
-	// Bound under a name that nobody knows, so that the socket never stands
-	// under its own with wider permissions.
+	// Bound under a name that nobody knows, so that the socket never stands under its own with wider permissions.
 	var random [4]byte
 	rand.Read(random[:]) // never fails
 	hidden := filepath.Join(dir, "."+hex.EncodeToString(random[:]))
@@ -84,13 +82,12 @@ func clearSocket(path string) error {
 	return fmt.Errorf("find out whether the unix socket %s (health.socket) is live: %w", path, err)
 }
 
-// socketListener removes its socket when it is closed, unless somebody has put
-// another in its place.
+// socketListener removes its socket when it is closed, unless somebody has put another in its place.
 type socketListener struct {
 	*net.UnixListener
 	path string
 	self fs.FileInfo
-	once sync.Once // a second look could meet a successor with a reused inode
+	once sync.Once // a second Close could find a successor with a reused inode
 	err  error     // of the first Close
 }
 

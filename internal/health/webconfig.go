@@ -7,7 +7,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// webConfigFile is what is read here of a web config file (of the exporter-toolkit), which judges the rest.
+// webConfigFile is what is read here of a web config file (of the exporter-toolkit), which checks the rest.
 type webConfigFile struct {
 	TLS   map[string]any    `yaml:"tls_server_config"`
 	Users map[string]string `yaml:"basic_auth_users"`
@@ -26,7 +26,7 @@ func readWebConfig(path string) (webConfigFile, error) {
 }
 
 // UsesTLS reports whether a web config file (of the exporter-toolkit) puts the
-// port behind TLS; no file does not. It judges nothing else in the file.
+// port behind TLS; no file does not. It checks nothing else in the file.
 func UsesTLS(webConfig string) (bool, error) {
 	if webConfig == "" {
 		return false, nil

@@ -18,7 +18,7 @@ func TestUsesTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := UsesTLS(path); err != nil || got != want {
-			t.Errorf("%q: %v, %v", text, got, err)
+			t.Errorf("UsesTLS of %q is %v, error %v; want %v", text, got, err, want)
 		}
 	}
 	if got, err := UsesTLS(""); err != nil || got {

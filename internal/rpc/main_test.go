@@ -43,7 +43,7 @@ func serve(t *testing.T, listen, webConfig string, src Sources) (address string,
 	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
-	h := health.Handler(health.Sources{Report: func() health.Report { return health.Report{} }, RPC: Handlers(src)})
+	h := health.Handler(health.Sources{Health: func() status.Health { return status.Health{} }, RPC: Handlers(src)})
 	s, err := health.NewServer(health.ServerOptions{
 		Listen: listen, WebConfig: webConfig, Handler: h, Logger: slog.New(slog.DiscardHandler),
 	})

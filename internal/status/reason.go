@@ -10,8 +10,8 @@ import (
 // stderrHeading separates the summary from the lines of stderr in the text form of a Reason.
 const stderrHeading = "; its last lines on stderr:"
 
-// Reason says why a worker is not healthy. Formatting, encoding or logging a Reason gives its summary only; the lines of
-// stderr, which may hold what tasks carry, are given by [Reason.Text] and the field alone.
+// Reason says why a worker is not healthy. Formatting, encoding or logging a Reason gives its summary only; the lines
+// of stderr, which may hold what tasks carry, are given by [Reason.Text] and the field alone.
 type Reason struct {
 	Summary string   // one line, fit for everybody
 	Stderr  []string // what the Python process wrote last, oldest first; only for those who may see what tasks carry
@@ -45,6 +45,9 @@ func (r Reason) Text() string {
 
 // IsZero reports whether there is no reason.
 func (r Reason) IsZero() bool { return r.Summary == "" && len(r.Stderr) == 0 }
+
+// HasStderr reports whether there are lines of stderr, without giving them away.
+func (r Reason) HasStderr() bool { return len(r.Stderr) > 0 }
 
 // Equal reports whether two reasons say the same.
 func (r Reason) Equal(other Reason) bool {

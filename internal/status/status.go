@@ -24,7 +24,7 @@ type State string
 const (
 	Free State = "FREE" // would take a task now
 	Busy State = "BUSY" // alive, but all its slots are taken, or it takes no tasks
-	Dead State = "DEAD" // does not answer: nobody should give it anything. Only others say so of a worker
+	Dead State = "DEAD" // does not answer, so no task should be given to it; only others can say so of a worker
 )
 
 // Check is the outcome of one of the checks that a worker's health is made of.
@@ -53,7 +53,7 @@ const (
 // Health is whether a worker works, and why not. The zero value is not healthy.
 type Health struct {
 	Healthy bool     // the Python process, Redis and the database, all of them
-	Reasons []Reason // why not, the first one first to look at; empty when healthy
+	Reasons []Reason // why not, the most important one first; empty when healthy
 	Status  Status
 	State   State
 
@@ -83,7 +83,7 @@ func (h Health) Public() Health {
 	return h
 }
 
-// Depth is how many tasks of one queue are in which state. A queue that nobody has used yet reads 0 everywhere.
+// Depth is how many tasks of one queue are in which state. A queue that has never been used reads 0 everywhere.
 type Depth struct {
 	Pending                                       int64 // tasks that wait for one named worker included
 	Active, Scheduled, Retry, Archived, Completed int64

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// reachableAt returns the host:port at which others reach this worker's HTTP server: what health.advertise says, or
-// the bound address. Bound to every interface, it is the address of the one that leads to Redis, since whoever looks
-// for workers finds them there; or the host name where Redis has no network address.
+// reachableAt returns the host:port at which others reach this worker's HTTP server: what health.advertise says, or the
+// bound address. Bound to every interface, it is the address of the one that leads to Redis, since the others find the
+// workers there; or the host name where Redis has no network address.
 func (w *Worker) reachableAt(ctx context.Context) string {
 	if w.cfg.Health.Advertise != "" {
 		return w.cfg.Health.Advertise

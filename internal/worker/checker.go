@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"slices"
+	"net/http"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -16,7 +15,6 @@ import (
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/config"
 	"github.com/runqy/runqy-worker/internal/dashboard"
-	"github.com/runqy/runqy-worker/internal/fleet"
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/redisclient"
 	"github.com/runqy/runqy-worker/internal/rpc"
@@ -27,34 +25,39 @@ import (
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-// CheckerOptions are what a [Checker] needs besides its configuration.
-type CheckerOptions struct {
+// CheckerProcessOptions are what a [CheckerProcess] needs besides its configuration.
+type CheckerProcessOptions struct {
 	Config  *config.Config
 	Version string // of the program
 	Logger  *slog.Logger
 }
 
-// Checker is the health checker of the fleet without a worker around it: no Python process, no tasks, no heartbeat,
-// but the same port. Its listeners are bound by NewChecker; Run is called once.
-type Checker struct {
-	cfg    *config.Config
-	log    *slog.Logger
+// CheckerProcess is a process that runs the fleet's checker without a worker around it: no Python process, no tasks, no
+// heartbeat, but the same port. Its listeners are bound by [NewCheckerProcess]; Run is called once.
+type CheckerProcess struct {
+	cfg     *config.Config
+	version string
+	host    string
+	logger  *slog.Logger // for the components, which add their own names
+	log     *slog.Logger
+
 	target redisclient.Target
 	client redis.UniversalClient
-	probe  redis.UniversalClient // for the health checker's PING
-	health *health.Checker
-	fleet  *fleetPart
-	depths *fleetDepths
-	peers  *peers
-	page   *dashboard.Dashboard
-	server *health.Server
+	probe  redis.UniversalClient // for the PING of dependencies
 
-	notifier *systemd.Notifier
+	dependencies *health.Dependencies
+	fleet        *fleetMember
+	depths       *fleetDepths
+	workers      *workerList
+	dashboard    *dashboard.Dashboard
+	notifier     *systemd.Notifier
+	server       *health.Server
 }
 
-// NewChecker builds a Checker and binds its listeners. It asks nothing of Redis. On error nothing is left open.
-func NewChecker(opts CheckerOptions) (_ *Checker, err error) {
-	c := &Checker{cfg: opts.Config, log: opts.Logger}
+// NewCheckerProcess builds a CheckerProcess and binds its listeners. It asks nothing of Redis. On error nothing is left
+// open.
+func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error) {
+	c := &CheckerProcess{cfg: opts.Config, version: opts.Version, logger: opts.Logger, log: opts.Logger.With("component", "checker")}
 	if c.target, err = redisclient.Parse(c.cfg.Redis.URL); err != nil {
 		return nil, fmt.Errorf("redis.url: %w", err)
 	}
@@ -62,97 +65,95 @@ func NewChecker(opts CheckerOptions) (_ *Checker, err error) {
 		return nil, errors.New("redis.url is embedded://, a Redis that no other process uses: " +
 			"give the URL of the one that the workers use")
 	}
-	self, err := heartbeat.NewIdentity()
+	identity, err := heartbeat.NewIdentity()
 	if err != nil {
 		return nil, fmt.Errorf("tell this process from others: %w", err)
 	}
+	c.host = identity.Host
 	c.client, c.probe = c.target.Open(), c.target.Open(health.RedisOptions)
 	defer func() {
 		if err != nil {
 			c.close()
 		}
 	}()
-	if c.health, err = health.NewChecker(health.CheckerOptions{Redis: c.probe, Logger: c.log}); err != nil {
+	if c.dependencies, err = health.NewDependencies(health.DependenciesOptions{Redis: c.probe, Logger: c.logger}); err != nil {
 		return nil, fmt.Errorf("watch redis: %w", err)
 	}
 	registry := prometheus.NewRegistry()
-	if c.fleet, err = newFleetPart(fleetOptions{config: c.cfg, self: self, target: c.target, log: c.log}, registry); err != nil {
+	member := fleetMemberOptions{config: c.cfg, self: identity, target: c.target, logger: c.logger}
+	if c.fleet, err = newFleetMember(member, registry); err != nil {
 		return nil, err
 	}
 	c.depths = &fleetDepths{client: c.client, store: c.fleet.store, own: queue.ByPriority(c.cfg.Worker.Queues)}
-	if err := metrics.NewQueues(registry, metricQueues(c.depths)); err != nil {
+	if err := metrics.NewQueues(registry, readableQueues(c.depths)); err != nil {
 		return nil, fmt.Errorf("register the metrics: %w", err)
 	}
 	if c.notifier, err = c.newNotifier(); err != nil {
 		return nil, err
 	}
-	c.peers = c.fleet.newPeers(fleetOptions{config: c.cfg, self: self, target: c.target, log: c.log})
-	if c.page, err = c.newDashboard(opts.Version, self.Host); err != nil {
+	c.workers = c.fleet.newWorkerList(member)
+	if c.dashboard, err = c.newDashboard(); err != nil {
 		return nil, err
 	}
-	if err := c.listen(registry); err != nil {
+	if c.server, err = newServer(c.cfg, c.probeSources(metrics.Handler(registry, c.logger.With("component", "metrics"))), c.logger); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *Checker) listen(registry *prometheus.Registry) error {
-	sources := health.Sources{
-		Report: c.report, Queues: c.depths.Read, Broker: health.InfoSource(c.client),
-		Metrics: metrics.Handler(registry, c.log),
+// probeSources are what the HTTP server answers from, the dashboard included.
+func (c *CheckerProcess) probeSources(metricsHandler http.Handler) health.Sources {
+	return health.Sources{
+		Health: c.health, Environment: c.cfg.Environment, Counts: c.counts,
+		Queues: c.depths.Read, Broker: health.InfoSource(c.client), Metrics: metricsHandler,
+		RPC: rpc.Handlers(rpc.Sources{
+			Healthy: func() bool { return c.health().Healthy },
+			Ready:   func() bool { return c.health().Ready() },
+			Live:    func() bool { return true },
+		}),
+		Dashboard: c.dashboard.Handlers(),
+		Trusted:   health.NewAccess(c.cfg.Health.WebConfig).Trusted,
 	}
-	sources.RPC = rpc.Handlers(rpc.Sources{
-		Healthy: func() bool { return c.report().Healthy },
-		Ready:   func() bool { return c.report().Ready() },
-		Live:    func() bool { live, _ := sources.Live(); return live },
-	})
-	sources.Trusted = health.NewAccess(c.cfg.Health.WebConfig).Trusted
-	inside := sources
-	inside.Report, inside.Trusted = func() health.Report { return withDepth(c.report(), c.depths) }, nil
-	sources.Dashboard = c.page.Handlers()
-	var err error
-	c.server, err = health.NewServer(health.ServerOptions{
-		Listen: c.cfg.Health.Listen, WebConfig: c.cfg.Health.WebConfig, Handler: health.Handler(sources),
-		Socket: c.cfg.SocketPath(), SocketHandler: health.SocketHandler(inside), Logger: c.log,
-	})
-	if err != nil {
-		return fmt.Errorf("serve health: %w", err)
-	}
-	return nil
 }
 
-// report is this process's health: it is well while Redis answers.
-func (c *Checker) report() health.Report {
-	r := c.health.Report(health.Process{Healthy: true, Status: status.Running})
-	r.Environment = c.cfg.Environment
-	return r
+// health is this process's health: it is healthy while Redis answers.
+func (c *CheckerProcess) health() status.Health {
+	return c.dependencies.Health(health.OfProcess(status.Running, true, status.Reason{}))
 }
 
-func (c *Checker) newDashboard(version, host string) (*dashboard.Dashboard, error) {
+// counts are the numbers of the healthcheck command.
+func (c *CheckerProcess) counts() health.Counts {
+	if c.health().Broker != status.Healthy {
+		return health.Counts{}
+	}
+	return health.Counts{QueueDepth: pendingTasks(c.depths)}
+}
+
+func (c *CheckerProcess) newDashboard() (*dashboard.Dashboard, error) {
 	sources := dashboard.Sources{
-		Name: "fleet checker", Version: version, Environment: c.cfg.Environment, Host: host,
+		Name: "fleet checker", Version: c.version, Environment: c.cfg.Environment, Host: c.host,
 		ShowPayloads: c.cfg.Dashboard.ShowPayloads,
-		Health:       func() dashboard.Health { return shownHealth(c.report(), supervisor.Snapshot{}) },
-		Changed:      c.health.Changed,
-		Queues:       shownQueues(c.depths), Fleet: shownFleet(c.peers, ""),
-		Trusted: health.NewAccess(c.cfg.Health.WebConfig).Trusted, Logger: c.log,
+		Health:       func() dashboard.Health { return dashboardHealth(c.health(), supervisor.Snapshot{}) },
+		Changed:      c.dependencies.Changed,
+		Queues:       dashboardQueues(c.depths), Fleet: dashboardWorkers(c.workers, ""),
+		Trusted: health.NewAccess(c.cfg.Health.WebConfig).Trusted, Logger: c.logger,
 	}
-	operate(&sources, queue.NewOperator(c.client), c.depths.queues)
+	addTaskActions(&sources, queue.NewOperator(c.client), c.depths.queues)
 	return dashboard.New(sources)
 }
 
 // Addr returns the bound address of the HTTP server, nil when there is none.
-func (c *Checker) Addr() net.Addr { return c.server.Addr() }
+func (c *CheckerProcess) Addr() net.Addr { return c.server.Addr() }
 
-// Run checks the fleet whenever the role is free to be had, until ctx is over, and gives the role up then. The error is
-// nil after that. When Run returns, nothing is left running.
-func (c *Checker) Run(ctx context.Context) error {
+// Run checks the fleet whenever this process is the leader, until ctx is over, and gives the leadership up then. The
+// error is nil after that. When Run returns, nothing is left running.
+func (c *CheckerProcess) Run(ctx context.Context) error {
 	defer c.close()
 	running, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var group sync.WaitGroup
 	defer group.Wait()
-	part := func(name string, run func(context.Context) error) {
+	start := func(name string, run func(context.Context) error) {
 		group.Go(func() {
 			if err := run(running); err != nil {
 				fail(fmt.Errorf("%s: %w", name, err))
@@ -160,86 +161,29 @@ func (c *Checker) Run(ctx context.Context) error {
 		})
 	}
 	defer fail(nil)
-	part("health server", c.server.Run)
-	part("health checker", c.health.Run)
-	part("service manager", c.notifier.Run)
-	part("dashboard", c.page.Run)
-	part("peers", c.peers.run)
+	start("health server", c.server.Run)
+	start("dependencies", c.dependencies.Run)
+	start("service manager", c.notifier.Run)
+	start("dashboard", c.dashboard.Run)
+	start("worker list", c.workers.run)
 	if c.Addr() != nil {
-		c.log.Info("serving health and metrics", "address", c.Addr().String())
+		c.log.Info("http server listening", "address", c.Addr().String())
 	}
-	until := persistence{log: c.log, target: c.target}
-	if err := until.awaitRedis(running, c.client); err != nil {
+	redisRetrier := retrier{log: c.log, target: c.target}
+	if err := redisRetrier.waitForRedis(running, c.client); err != nil {
 		return runError(ctx, running, err)
 	}
-	c.log.Info("taking part in the role of the fleet's checker", "redis", c.target.String())
-	part("fleet", c.fleet.service.Run)
+	c.log.Info("fleet checker started", "redis", c.target.String())
+	start("fleet", c.fleet.service.Run)
 	<-running.Done()
 	return runError(ctx, running, nil)
 }
 
-func (c *Checker) close() {
+func (c *CheckerProcess) close() {
 	for _, client := range []redis.UniversalClient{c.client, c.probe} {
 		_ = client.Close()
 	}
 	if c.fleet != nil {
 		c.fleet.close()
 	}
-}
-
-// fleetDepths reads the depths of all queues that workers serve or have served, and of this process's own.
-type fleetDepths struct {
-	client redis.UniversalClient
-	store  *fleet.Store
-	own    []string
-
-	mu     sync.Mutex // guards the rest
-	asked  time.Time  // when the store was last asked which queues there are
-	names  []string
-	depths *queue.Depths
-}
-
-// namesKept is how long the names of the queues are kept.
-const namesKept = 2 * time.Second
-
-// Read implements depthReader.
-func (f *fleetDepths) Read(ctx context.Context) (map[string]status.Depth, error) {
-	depths, err := f.current(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return depths.Read(ctx)
-}
-
-// queues returns the names of the queues that are read.
-func (f *fleetDepths) queues(ctx context.Context) ([]string, error) {
-	if _, err := f.current(ctx); err != nil {
-		return nil, err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.names, nil
-}
-
-func (f *fleetDepths) current(ctx context.Context) (*queue.Depths, error) {
-	f.mu.Lock()
-	fresh, depths := time.Since(f.asked) < namesKept, f.depths
-	f.mu.Unlock()
-	if fresh {
-		return depths, nil
-	}
-	served, err := f.store.Queues(ctx)
-	if err != nil {
-		return nil, err
-	}
-	names := slices.Concat(f.own, served)
-	slices.Sort(names)
-	names = slices.Compact(names)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.asked = time.Now()
-	if f.depths == nil || !slices.Equal(names, f.names) {
-		f.names, f.depths = names, queue.NewDepths(f.client, names, depthsKept)
-	}
-	return f.depths, nil
 }

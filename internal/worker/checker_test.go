@@ -64,7 +64,7 @@ func fetch(t *testing.T, url string) (code int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-// holdTask puts a task into the hands of a worker's process, as a dequeue leaves it.
+// holdTask makes a task active with the stamp of an owner, as a dequeue leaves it.
 func holdTask(t *testing.T, client *redis.Client, queue, id, owner string) {
 	t.Helper()
 	ctx := t.Context()
@@ -83,11 +83,12 @@ func holdTask(t *testing.T, client *redis.Client, queue, id, owner string) {
 	}
 }
 
-// The checker on its own: it buries the last worker there was, and goes on telling of its queue.
-func TestCheckerAlone(t *testing.T) {
+// The checker without a worker around it recovers the tasks of the last worker there was, and goes on reporting its
+// queue.
+func TestCheckerProcess(t *testing.T) {
 	s := redistest.Start(t)
 	ctx := t.Context()
-	c, err := NewChecker(CheckerOptions{Config: settings(t, s.URL), Logger: silent()})
+	c, err := NewCheckerProcess(CheckerProcessOptions{Config: settings(t, s.URL), Logger: silent()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +124,7 @@ func TestCheckerAlone(t *testing.T) {
 		"/health": `{"status":"HEALTHY"}`, "/readyz": `{"status":"READY"}`, "/livez": `{"status":"LIVE"}`, "/health/v2/queues": `"theirs":{`,
 	} {
 		if code, body := fetch(t, base+path); code != http.StatusOK || !strings.Contains(body, want) {
-			t.Errorf("%s: %d %s", path, code, body)
+			t.Errorf("%s answers %d %s, want 200 with %s", path, code, body, want)
 		}
 	}
 	s.Kill()
@@ -132,11 +133,11 @@ func TestCheckerAlone(t *testing.T) {
 	until(t, "it is healthy again", func() bool { code, _ := fetch(t, base+"/health"); return code == http.StatusOK })
 	stop()
 	if err := <-done; err != nil {
-		t.Error(err)
+		t.Errorf("Run returned %v, want nil", err)
 	}
 }
 
-func TestCheckerAloneRefusesWhatCannotBe(t *testing.T) {
+func TestCheckerProcessRefusesWhatCannotWork(t *testing.T) {
 	s := redistest.Start(t)
 	missing := filepath.Join(t.TempDir(), "missing")
 	for want, change := range map[string]func(*config.Config){
@@ -147,8 +148,8 @@ func TestCheckerAloneRefusesWhatCannotBe(t *testing.T) {
 	} {
 		cfg := settings(t, s.URL)
 		change(cfg)
-		if _, err := NewChecker(CheckerOptions{Config: cfg, Logger: silent()}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %q in it", err, want)
+		if _, err := NewCheckerProcess(CheckerProcessOptions{Config: cfg, Logger: silent()}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("NewCheckerProcess returns %v, want an error with %q", err, want)
 		}
 	}
 }
@@ -170,7 +171,7 @@ func TestASuccessorRecoversItsPredecessorsTasks(t *testing.T) {
 	}
 	pending := s.Client.LRange(t.Context(), "asynq:{own}:pending", 0, -1).Val()
 	if active := s.Client.LLen(t.Context(), "asynq:{own}:active").Val(); len(pending) != 1 || pending[0] != "predecessors" || active != 2 {
-		t.Errorf("pending %q, %d active", pending, active)
+		t.Errorf("pending tasks %q and %d active ones, want predecessors alone and 2", pending, active)
 	}
 }
 
@@ -187,6 +188,6 @@ func TestRecoveringWaitsForRedis(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if err := w.recoverPredecessors(ctx); err == nil {
-		t.Error("no error without Redis")
+		t.Error("recovery without Redis returns no error, want that of its context")
 	}
 }

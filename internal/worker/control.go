@@ -8,9 +8,10 @@ import (
 	"github.com/runqy/runqy-worker/internal/control"
 )
 
-// listen carries out what operators publish, until ctx is over. go-redis subscribes again by itself when the
-// connection breaks; what was published meanwhile is lost, and its sender was told that nobody listened.
-func (w *Worker) listen(ctx context.Context) error {
+// runCommands carries out the commands that operators publish, until ctx is over. go-redis subscribes again by itself
+// when the connection breaks. A command that was published meanwhile is lost, and its sender has seen that nobody
+// received it.
+func (w *Worker) runCommands(ctx context.Context) error {
 	sub := w.client.Subscribe(ctx, control.Channel(w.cfg.Worker.ID))
 	defer func() { _ = sub.Close() }()
 	messages := sub.Channel()
@@ -23,27 +24,27 @@ func (w *Worker) listen(ctx context.Context) error {
 				return fmt.Errorf("the subscription to %s ended", control.Channel(w.cfg.Worker.ID))
 			}
 			if m.Payload != control.Restart {
-				w.log.Warn("ignored an unknown command", "channel", m.Channel, "command", fmt.Sprintf("%.40q", m.Payload))
+				w.log.Warn("unknown command ignored", "channel", m.Channel, "command", fmt.Sprintf("%.40q", m.Payload))
 				continue
 			}
-			w.restartAsked(ctx)
+			w.restartOnCommand(ctx)
 		}
 	}
 }
 
-// restartLimit is how long a restart that somebody asked for may take: the old process's end, the new one's start, and
-// some to spare.
-func (w *Worker) restartLimit() time.Duration {
+// restartTimeout bounds a restart that an operator has requested: the old process's end, the new one's start, and a
+// margin.
+func (w *Worker) restartTimeout() time.Duration {
 	return w.cfg.Python.StopTimeout + w.cfg.Python.StartupTimeout + 10*time.Second
 }
 
-// restartAsked restarts the process and logs the outcome, which is what the heartbeat shows too.
-func (w *Worker) restartAsked(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, w.restartLimit())
+// restartOnCommand restarts the process and logs the outcome, which the heartbeat shows too.
+func (w *Worker) restartOnCommand(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, w.restartTimeout())
 	defer cancel()
 	if err := w.RestartProcess(ctx); err != nil {
-		w.log.Error("the restart failed", "error", err)
+		w.log.Error("restart failed", "error", err)
 		return
 	}
-	w.log.Info("the Python process was restarted", "python_pid", w.supervisor.Snapshot().PID)
+	w.log.Info("python process restarted", "python_pid", w.supervisor.Snapshot().PID)
 }

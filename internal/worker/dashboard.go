@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/runqy/runqy-worker/internal/dashboard"
@@ -15,97 +14,95 @@ import (
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-// This file turns the one truth into the dashboard's words.
+// This file turns the worker's health, and what else the worker knows, into what the dashboard shows.
 
 func (w *Worker) newDashboard() (*dashboard.Dashboard, error) {
 	sources := dashboard.Sources{
 		Name: w.cfg.Worker.ID, Version: w.version, Environment: w.cfg.Environment, Host: w.identity.Host,
 		ShowPayloads: w.cfg.Dashboard.ShowPayloads,
-		Health:       w.shownHealth,
+		Health:       w.dashboardHealth,
 		Changed:      w.monitor.Changed,
-		Process:      w.shownProcess, Active: w.shownActive,
+		Process:      w.dashboardProcess, Active: w.dashboardActive,
 		Totals:  func() (int64, int64) { return w.processed.Load(), w.failed.Load() },
-		Queues:  shownQueues(w.depths),
-		Fleet:   shownFleet(w.peers, w.cfg.Worker.ID),
+		Queues:  dashboardQueues(w.depths),
+		Fleet:   dashboardWorkers(w.workers, w.cfg.Worker.ID),
 		Trusted: health.NewAccess(w.cfg.Health.WebConfig).Trusted,
-		Logger:  w.log,
+		Logger:  w.logger,
 	}
 	queues := func(context.Context) ([]string, error) { return queue.ByPriority(w.cfg.Worker.Queues), nil }
-	operate(&sources, queue.NewOperator(w.client), queues)
-	sources.Actions.Restart = w.restartShown
+	addTaskActions(&sources, queue.NewOperator(w.client), queues)
+	sources.Actions.Restart = w.restartFromDashboard
 	return dashboard.New(sources)
 }
 
-// operate lets the dashboard see and mend failed tasks and pause queues.
-func operate(s *dashboard.Sources, o *queue.Operator, queues func(context.Context) ([]string, error)) {
-	s.Failures = func(ctx context.Context, most int) ([]dashboard.Failure, error) {
+// addTaskActions lets the dashboard show, retry and delete failed tasks, and pause and resume queues.
+func addTaskActions(s *dashboard.Sources, admin *queue.Operator, queues func(context.Context) ([]string, error)) {
+	s.Failures = func(ctx context.Context, limit int) ([]dashboard.Failure, error) {
 		names, err := queues(ctx)
 		if err != nil {
 			return nil, err
 		}
-		failed, err := o.Failures(ctx, names, most)
+		failed, err := admin.Failures(ctx, names, limit)
 		if err != nil {
 			return nil, err
 		}
 		out := make([]dashboard.Failure, len(failed))
 		for i, f := range failed {
-			out[i] = shownFailure(f)
+			out[i] = dashboardFailure(f)
 		}
 		return out, nil
 	}
-	s.Actions = dashboard.Actions{Retry: o.Retry, Delete: o.Delete, Pause: o.Pause, Resume: o.Resume}
+	s.Actions = dashboard.Actions{Retry: admin.Retry, Delete: admin.Delete, Pause: admin.Pause, Resume: admin.Resume}
 }
 
-// restartShown restarts the Python process for a visitor of the dashboard, within the limit that the restart command has.
-func (w *Worker) restartShown(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, w.restartLimit())
+// restartFromDashboard restarts the Python process for a visitor of the dashboard, with the timeout of the restart
+// command.
+func (w *Worker) restartFromDashboard(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, w.restartTimeout())
 	defer cancel()
 	return w.RestartProcess(ctx)
 }
 
-// shownHealth is the worker's health in a word, unless what it is taken from has stood still.
-func (w *Worker) shownHealth() dashboard.Health {
-	h := shownHealth(w.report(), w.supervisor.Snapshot())
-	if live, why := (health.Sources{LoopTick: w.loopTick}).Live(); !live {
-		h.Tone, h.Word, h.Worker = dashboard.Bad, "Wedged", status.Unhealthy
-		h.Reasons = append([]string{why + " What is shown of the process is as old."}, h.Reasons...)
+// dashboardHealth is the worker's health with a label. When the supervisor's event loop is wedged, so that the health
+// is old, the label says that.
+func (w *Worker) dashboardHealth() dashboard.Health {
+	h := dashboardHealth(w.health(), w.supervisor.Snapshot())
+	if live, why := health.Live(w.loopTick); !live {
+		h.Tone, h.Label, h.Worker = dashboard.Bad, "Wedged", status.Unhealthy
+		wedged := status.Reason{Summary: why + " What is shown of the process is as old."}
+		h.Reasons = append([]status.Reason{wedged}, h.Reasons...)
 	}
 	return h
 }
 
-// shownHealth gives the report a word and a tone. What is planned is quiet; only what somebody should look at is bad.
-func shownHealth(r health.Report, snap supervisor.Snapshot) dashboard.Health {
-	h := dashboard.Health{
-		Tone: dashboard.Bad, Worker: r.Worker, Broker: r.Broker, Database: r.Database,
-		Busy: r.State == status.Busy,
-	}
-	for _, reason := range r.Reasons {
-		h.Reasons = append(h.Reasons, reason.Summary)
-	}
+// dashboardHealth gives the health a label and a tone. What is planned is quiet; only what an operator should look at
+// is bad.
+func dashboardHealth(h status.Health, snap supervisor.Snapshot) dashboard.Health {
+	out := dashboard.Health{Health: h.Public(), Tone: dashboard.Bad}
 	switch {
-	case r.Status == status.Draining:
-		h.Tone, h.Word = dashboard.Quiet, "Draining"
-	case r.Worker != status.Healthy && r.Status == status.Degraded:
-		h.Word = "Degraded"
-	case r.Worker != status.Healthy && snap.Status == supervisor.StatusStalled:
-		h.Word = "Stalled"
-	case r.Broker == status.Unhealthy || r.Database == status.Unhealthy:
-		h.Word = "Unhealthy"
-	case r.Status == status.Starting:
-		h.Tone, h.Word = dashboard.Quiet, "Starting"
-	case r.Status == status.Restarting:
-		if h.Word = "Restarting"; r.Healthy {
-			h.Tone = dashboard.Quiet
+	case h.Status == status.Draining:
+		out.Tone, out.Label = dashboard.Quiet, "Draining"
+	case h.Worker != status.Healthy && h.Status == status.Degraded:
+		out.Label = "Degraded"
+	case h.Worker != status.Healthy && snap.Status == supervisor.StatusStalled:
+		out.Label = "Stalled"
+	case h.Broker == status.Unhealthy || h.Database == status.Unhealthy:
+		out.Label = "Unhealthy"
+	case h.Status == status.Starting:
+		out.Tone, out.Label = dashboard.Quiet, "Starting"
+	case h.Status == status.Restarting:
+		if out.Label = "Restarting"; h.Healthy {
+			out.Tone = dashboard.Quiet
 		}
-	case r.Healthy:
-		h.Tone, h.Word = dashboard.Good, "Healthy"
+	case h.Healthy:
+		out.Tone, out.Label = dashboard.Good, "Healthy"
 	default:
-		h.Word = "Unhealthy"
+		out.Label = "Unhealthy"
 	}
-	return h
+	return out
 }
 
-func (w *Worker) shownProcess() dashboard.Process {
+func (w *Worker) dashboardProcess() dashboard.Process {
 	snap := w.supervisor.Snapshot()
 	p := dashboard.Process{
 		Tone: dashboard.Bad, Status: string(snap.Status), PID: snap.PID, Handlers: snap.Handlers, Started: snap.ProcessStarted,
@@ -120,41 +117,11 @@ func (w *Worker) shownProcess() dashboard.Process {
 	case snap.Healthy, snap.Status == supervisor.StatusStarting, snap.Status == supervisor.StatusDraining, snap.Status == supervisor.StatusStopped:
 		p.Tone = dashboard.Quiet
 	}
-	p.Memory, p.CPU = w.usage.of(w.supervisor)
+	p.Memory, p.CPU = w.usage.sample(w.supervisor)
 	return p
 }
 
-// usageGauge turns CPU time into a share of a core.
-type usageGauge struct {
-	mu    sync.Mutex // guards the rest
-	at    time.Time
-	last  supervisor.Usage
-	share float64 // between the last two looks; negative while there was one only
-}
-
-// of looks at most once a second, so that several pages see the same.
-func (g *usageGauge) of(s interface {
-	Usage() (supervisor.Usage, bool)
-}) (resident int64, share float64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	now, ok := s.Usage()
-	if !ok {
-		g.at = time.Time{}
-		return -1, -1
-	}
-	elapsed := time.Since(g.at)
-	switch {
-	case g.at.IsZero() || now.PID != g.last.PID:
-		g.at, g.last, g.share = time.Now(), now, -1
-	case elapsed >= time.Second:
-		g.share = max(0, (now.CPU-g.last.CPU).Seconds()/elapsed.Seconds())
-		g.at, g.last = time.Now(), now
-	}
-	return now.Resident, g.share
-}
-
-func (w *Worker) shownActive() dashboard.Active {
+func (w *Worker) dashboardActive() dashboard.Active {
 	a := dashboard.Active{Concurrency: w.cfg.Worker.Concurrency}
 	for _, t := range w.consumer.Active() {
 		shown := dashboard.ActiveTask{
@@ -168,7 +135,7 @@ func (w *Worker) shownActive() dashboard.Active {
 	return a
 }
 
-func shownQueues(r depthReader) func(context.Context) ([]dashboard.Queue, error) {
+func dashboardQueues(r depthReader) func(context.Context) ([]dashboard.Queue, error) {
 	return func(ctx context.Context) ([]dashboard.Queue, error) {
 		depths, err := r.Read(ctx)
 		if err != nil {
@@ -176,13 +143,10 @@ func shownQueues(r depthReader) func(context.Context) ([]dashboard.Queue, error)
 		}
 		out := make([]dashboard.Queue, 0, len(depths))
 		for name, d := range depths {
-			q := dashboard.Queue{
-				Name: name, Tone: dashboard.Good, Paused: d.Paused, Pending: d.Pending, Active: d.Active, Scheduled: d.Scheduled,
-				Retry: d.Retry, Archived: d.Archived, Latency: d.Latency,
-			}
+			q := dashboard.Queue{Name: name, Tone: dashboard.Good, Depth: d}
 			switch {
 			case d.Err != nil:
-				q.Tone, q.Err = dashboard.Bad, d.Err.Error()
+				q.Tone = dashboard.Bad
 			case d.Paused:
 				q.Tone = dashboard.Warn
 			}
@@ -193,7 +157,7 @@ func shownQueues(r depthReader) func(context.Context) ([]dashboard.Queue, error)
 	}
 }
 
-func shownFailure(f queue.Failure) dashboard.Failure {
+func dashboardFailure(f queue.Failure) dashboard.Failure {
 	text, traceback, _ := strings.Cut(strings.TrimSpace(f.Error), "\n")
 	out := dashboard.Failure{
 		ID: f.ID, Queue: f.Queue, Type: f.Type, State: f.State, Attempts: f.Retried, MaxAttempts: f.MaxRetry + 1,
@@ -205,63 +169,66 @@ func shownFailure(f queue.Failure) dashboard.Failure {
 	return out
 }
 
-func shownFleet(p *peers, self string) func(context.Context) ([]dashboard.Peer, error) {
-	return func(ctx context.Context) ([]dashboard.Peer, error) {
-		workers, err := p.list(ctx)
+// dashboardWorkers returns the workers of the list; self is the id of the worker in this process, empty when there is
+// none.
+func dashboardWorkers(l *workerList, self string) func(context.Context) ([]dashboard.Worker, error) {
+	return func(ctx context.Context) ([]dashboard.Worker, error) {
+		workers, err := l.list(ctx)
 		if err != nil {
 			return nil, err
 		}
-		out := make([]dashboard.Peer, len(workers))
+		out := make([]dashboard.Worker, len(workers))
 		for i, w := range workers {
 			age := time.Since(w.Seen)
-			out[i] = shownPeer(w, age)
+			out[i] = dashboardWorker(w, age)
 			if w.ID == self {
-				out[i] = shownSelf(w, age)
+				out[i] = dashboardSelf(w, age)
 			}
 		}
 		return out, nil
 	}
 }
 
-// shownSelf shows the worker that shows the page. That it cannot be pinged does not make it dead: it knows how it is.
-func shownSelf(w fleet.Worker, age time.Duration) dashboard.Peer {
+// dashboardSelf shows the worker in this process. That it cannot ping itself does not make it dead: its own heartbeat
+// counts.
+func dashboardSelf(w fleet.Worker, age time.Duration) dashboard.Worker {
 	unreachable := ""
 	if w.State == status.Dead && w.Alive {
 		unreachable = w.Reason
 		w.State, w.Reason = w.Beat.State, ""
 	}
-	p := shownPeer(w, age)
-	p.Self, p.Unreachable = true, unreachable
-	if unreachable != "" && p.Tone == dashboard.Good {
-		p.Tone = dashboard.Warn
+	out := dashboardWorker(w, age)
+	out.Self, out.Unreachable = true, unreachable
+	if unreachable != "" && out.Tone == dashboard.Good {
+		out.Tone = dashboard.Warn
 	}
-	return p
+	return out
 }
 
-// shownPeer shows a worker as it was judged so long ago.
-func shownPeer(w fleet.Worker, age time.Duration) dashboard.Peer {
+// dashboardWorker shows a worker as it was observed age ago.
+func dashboardWorker(w fleet.Worker, age time.Duration) dashboard.Worker {
 	b := w.Beat
-	p := dashboard.Peer{
+	out := dashboard.Worker{
 		ID: w.ID, State: w.State, Status: b.Status, Reason: w.Reason, Queues: b.Queues,
 		Address: b.Address, Host: b.Host, Active: len(b.ActiveTasks), Concurrency: b.Concurrency,
 		Processed: b.Processed, Failed: b.Failed, Started: b.Started, Version: b.Version, BeatAge: w.Age + age,
 	}
-	if p.Reason == "" {
-		p.Reason = b.Reason.Summary
+	if out.Reason == "" {
+		out.Reason = b.Reason.Summary
 	}
 	switch {
 	case !w.Alive:
-		p.Tone, p.Status, p.BeatAge = dashboard.Bad, status.Gone, -1
+		out.Tone, out.Status, out.BeatAge = dashboard.Bad, status.Gone, -1
 	case w.State == status.Dead:
-		p.Tone = dashboard.Bad
+		out.Tone = dashboard.Bad
 	case b.Status == status.Starting, b.Status == status.Draining:
-		p.Tone = dashboard.Quiet
+		out.Tone = dashboard.Quiet
 	case !b.Healthy:
-		p.Tone = dashboard.Bad
+		out.Tone = dashboard.Bad
 	case w.Err != nil:
-		p.Tone = dashboard.Warn
+		out.Tone = dashboard.Warn
 	default:
-		p.Tone = dashboard.Good
+		out.Tone = dashboard.Good
 	}
-	return p
+	return out
 }

@@ -7,47 +7,49 @@ import (
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/dashboard"
 	"github.com/runqy/runqy-worker/internal/fleet"
-	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/queue"
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-func TestShownHealth(t *testing.T) {
-	well := health.Report{Health: status.Health{
+func TestDashboardHealth(t *testing.T) {
+	healthy := status.Health{
 		Healthy: true, Status: status.Running, Worker: status.Healthy, Broker: status.Healthy, Database: status.NotConfigured,
-	}}
-	change := func(f func(*health.Report)) health.Report { r := well; f(&r); return r }
+	}
+	with := func(change func(*status.Health)) status.Health { h := healthy; change(&h); return h }
+	process := func(s status.Status) status.Health {
+		return with(func(h *status.Health) { h.Healthy, h.Worker, h.Status = false, status.Unhealthy, s })
+	}
 	for _, c := range []struct {
-		report health.Report
+		health status.Health
 		status supervisor.Status
-		word   string
+		label  string
 		tone   dashboard.Tone
 	}{
-		{well, supervisor.StatusRunning, "Healthy", dashboard.Good},
-		{change(func(r *health.Report) { r.Healthy, r.Worker, r.Status = false, status.Unhealthy, "starting" }), supervisor.StatusStarting, "Starting", dashboard.Quiet},
-		{change(func(r *health.Report) { r.Healthy, r.Worker, r.Status = false, status.Unhealthy, "degraded" }), supervisor.StatusDegraded, "Degraded", dashboard.Bad},
-		{change(func(r *health.Report) { r.Healthy, r.Worker = false, status.Unhealthy }), supervisor.StatusStalled, "Stalled", dashboard.Bad},
-		{change(func(r *health.Report) { r.Status = "restarting" }), supervisor.StatusRestarting, "Restarting", dashboard.Quiet},
-		{change(func(r *health.Report) { r.Healthy, r.Worker, r.Status = false, status.Unhealthy, "restarting" }), supervisor.StatusRestarting, "Restarting", dashboard.Bad},
-		{change(func(r *health.Report) { r.Healthy, r.Broker = false, status.Unhealthy }), supervisor.StatusRunning, "Unhealthy", dashboard.Bad},
-		{change(func(r *health.Report) { r.Healthy, r.Database = false, status.Unhealthy }), supervisor.StatusRunning, "Unhealthy", dashboard.Bad},
-		{change(func(r *health.Report) {
-			r.Healthy, r.Worker, r.Broker, r.Status = false, status.Unhealthy, status.Unhealthy, "starting"
+		{healthy, supervisor.StatusRunning, "Healthy", dashboard.Good},
+		{process(status.Starting), supervisor.StatusStarting, "Starting", dashboard.Quiet},
+		{process(status.Degraded), supervisor.StatusDegraded, "Degraded", dashboard.Bad},
+		{process(status.Running), supervisor.StatusStalled, "Stalled", dashboard.Bad},
+		{with(func(h *status.Health) { h.Status = status.Restarting }), supervisor.StatusRestarting, "Restarting", dashboard.Quiet},
+		{process(status.Restarting), supervisor.StatusRestarting, "Restarting", dashboard.Bad},
+		{with(func(h *status.Health) { h.Healthy, h.Broker = false, status.Unhealthy }), supervisor.StatusRunning, "Unhealthy", dashboard.Bad},
+		{with(func(h *status.Health) { h.Healthy, h.Database = false, status.Unhealthy }), supervisor.StatusRunning, "Unhealthy", dashboard.Bad},
+		{with(func(h *status.Health) {
+			h.Healthy, h.Worker, h.Broker, h.Status = false, status.Unhealthy, status.Unhealthy, status.Starting
 		}), supervisor.StatusStarting, "Unhealthy", dashboard.Bad},
-		{change(func(r *health.Report) { r.Status = "draining" }), supervisor.StatusDraining, "Draining", dashboard.Quiet},
+		{with(func(h *status.Health) { h.Status = status.Draining }), supervisor.StatusDraining, "Draining", dashboard.Quiet},
 	} {
-		h := shownHealth(c.report, supervisor.Snapshot{Status: c.status})
-		if h.Word != c.word || h.Tone != c.tone {
-			t.Errorf("%+v: %s, %s", c.report, h.Word, h.Tone)
+		h := dashboardHealth(c.health, supervisor.Snapshot{Status: c.status})
+		if h.Label != c.label || h.Tone != c.tone {
+			t.Errorf("%+v shows as %s with the tone %s, want %s and %s", c.health, h.Label, h.Tone, c.label, c.tone)
 		}
-		if h.Tone == dashboard.Good && !c.report.Healthy {
-			t.Errorf("%+v: a green light", c.report)
+		if h.Tone == dashboard.Good && !c.health.Healthy {
+			t.Errorf("%+v, which is not healthy, has the tone good", c.health)
 		}
 	}
 }
 
-func TestShownPeer(t *testing.T) {
+func TestDashboardWorker(t *testing.T) {
 	beats := func(f func(*fleet.Worker)) fleet.Worker {
 		w := fleet.Worker{State: status.Free}
 		w.ID, w.Alive, w.Age = "w", true, time.Second
@@ -61,50 +63,31 @@ func TestShownPeer(t *testing.T) {
 		status status.Status
 		age    time.Duration
 	}{
-		"free":     {beats(func(*fleet.Worker) {}), dashboard.Good, "running", 3 * time.Second},
-		"starting": {beats(func(w *fleet.Worker) { w.Beat.Healthy, w.Beat.Status = false, "starting" }), dashboard.Quiet, "starting", 3 * time.Second},
-		"sick":     {beats(func(w *fleet.Worker) { w.State, w.Beat.Healthy = status.Busy, false }), dashboard.Bad, "running", 3 * time.Second},
+		"free":      {beats(func(*fleet.Worker) {}), dashboard.Good, "running", 3 * time.Second},
+		"starting":  {beats(func(w *fleet.Worker) { w.Beat.Healthy, w.Beat.Status = false, "starting" }), dashboard.Quiet, "starting", 3 * time.Second},
+		"unhealthy": {beats(func(w *fleet.Worker) { w.State, w.Beat.Healthy = status.Busy, false }), dashboard.Bad, "running", 3 * time.Second},
 		// Nothing of what a worker says of itself counts when it cannot be reached.
 		"unreachable": {beats(func(w *fleet.Worker) { w.State = status.Dead }), dashboard.Bad, "running", 3 * time.Second},
 		"gone":        {beats(func(w *fleet.Worker) { w.State, w.Alive = status.Dead, false }), dashboard.Bad, "gone", -1},
 	} {
-		if p := shownPeer(c.worker, 2*time.Second); p.Tone != c.tone || p.Status != c.status || p.BeatAge != c.age {
-			t.Errorf("%s: %+v", name, p)
+		if got := dashboardWorker(c.worker, 2*time.Second); got.Tone != c.tone || got.Status != c.status || got.BeatAge != c.age {
+			t.Errorf("%s: shown as %+v", name, got)
 		}
 	}
 }
 
-func TestShownFailure(t *testing.T) {
-	f := shownFailure(queue.Failure{State: status.Archived, Retried: 2, MaxRetry: 2, Error: "\nValueError: x\nTraceback\n  line\n"})
+func TestDashboardFailure(t *testing.T) {
+	f := dashboardFailure(queue.Failure{State: status.Archived, Retried: 2, MaxRetry: 2, Error: "\nValueError: x\nTraceback\n  line\n"})
 	if f.Error != "ValueError: x" || f.Traceback != "Traceback\n  line" || f.Attempts != 3 || f.MaxAttempts != 3 {
-		t.Errorf("%+v", f)
+		t.Errorf("shown as %+v, want its last attempt of 3", f)
 	}
-	if f := shownFailure(queue.Failure{State: status.Retry, Retried: 1, MaxRetry: 2}); f.Attempts != 1 || f.MaxAttempts != 3 {
-		t.Errorf("%+v", f)
-	}
-}
-
-// processUsage is what a process is said to use, one look after the other.
-type processUsage []supervisor.Usage
-
-func (u *processUsage) Usage() (supervisor.Usage, bool) {
-	now := (*u)[0]
-	*u = (*u)[1:]
-	return now, now.PID != 0
-}
-
-func TestUsageOfAnotherProcessBeginsAnew(t *testing.T) {
-	var g usageGauge
-	looks := processUsage{{PID: 1, Resident: 5}, {PID: 2, CPU: time.Hour, Resident: 6}, {}}
-	for _, want := range []int64{5, 6, -1} {
-		if resident, share := g.of(&looks); resident != want || share >= 0 {
-			t.Errorf("%d bytes, %v of a core", resident, share)
-		}
+	if f := dashboardFailure(queue.Failure{State: status.Retry, Retried: 1, MaxRetry: 2}); f.Attempts != 1 || f.MaxAttempts != 3 {
+		t.Errorf("shown as %+v, want its last attempt of 3", f)
 	}
 }
 
-// A worker that may not ping itself knows better than its ping.
-func TestShownSelf(t *testing.T) {
+// For the worker in this process its own state counts, and not whether it can be pinged.
+func TestDashboardSelf(t *testing.T) {
 	const refused = "401 Unauthorized (fleet.client.username and password_file must be among the worker's basic_auth_users)"
 	for name, c := range map[string]struct {
 		beat        heartbeat.Beat
@@ -124,9 +107,9 @@ func TestShownSelf(t *testing.T) {
 		if c.state == status.Dead {
 			w.Cause, w.Reason = fleet.CauseUnauthorised, refused
 		}
-		p := shownSelf(w, time.Second)
-		if !p.Self || p.State != c.wantState || p.Tone != c.wantTone || (p.Unreachable == refused) != c.unreachable {
-			t.Errorf("%s: %+v", name, p)
+		got := dashboardSelf(w, time.Second)
+		if !got.Self || got.State != c.wantState || got.Tone != c.wantTone || (got.Unreachable == refused) != c.unreachable {
+			t.Errorf("%s: shown as %+v", name, got)
 		}
 	}
 }

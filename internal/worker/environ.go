@@ -11,8 +11,8 @@ import (
 	"github.com/runqy/runqy-worker/internal/config"
 )
 
-// ours are variables with which a service manager speaks to this process alone: a child that repeats what they allow
-// would answer for it.
+// ours are the variables of the service manager's protocol with this process: a child that used them would be taken for
+// it.
 var ours = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 
 // childEnviron is the environment of the Python process: the worker's own without its settings and secrets, the SDK
@@ -108,7 +108,7 @@ func (s *secrets) add(password string) {
 	}
 }
 
-// in tells whether a value carries a secret.
+// in reports whether a value carries a secret.
 func (s secrets) in(value string) bool {
 	return s.whole[value] || slices.ContainsFunc(s.within, func(secret string) bool { return strings.Contains(value, secret) })
 }

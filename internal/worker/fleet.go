@@ -17,20 +17,21 @@ import (
 	"github.com/runqy/runqy-worker/queue"
 )
 
-// fleetPool is how many connections to Redis the checker uses at most: burials, sweeps, the role and a round.
-const fleetPool = 16
+// fleetPoolSize bounds the connections to Redis of the fleet: recovery, sweeps, the leader election and a round of
+// pings.
+const fleetPoolSize = 16
 
-// fleetOptions say for whom a fleetPart is made.
-type fleetOptions struct {
+// fleetMemberOptions say for which process a fleetMember is made.
+type fleetMemberOptions struct {
 	config *config.Config
 	self   heartbeat.Identity
 	target redisclient.Target
-	log    *slog.Logger
+	logger *slog.Logger
 }
 
-// fleetPart is what a process has to do with the other workers: its part in the role of their checker, and the
-// recovery of tasks that others left. Close it in the end.
-type fleetPart struct {
+// fleetMember is what a process does as a member of the fleet: it takes part in the leader election, checks the others
+// while it is the leader, and recovers tasks that others left. Close it in the end.
+type fleetMember struct {
 	service   *fleet.Service
 	store     *fleet.Store
 	recoverer *queue.Recoverer
@@ -40,28 +41,28 @@ type fleetPart struct {
 	pinger *rpc.Client
 }
 
-func newFleetPart(o fleetOptions, reg prometheus.Registerer) (_ *fleetPart, err error) {
+func newFleetMember(o fleetMemberOptions, reg prometheus.Registerer) (_ *fleetMember, err error) {
 	cfg := o.config
 	options, err := rpc.OptionsFrom(cfg)
 	if err != nil {
 		return nil, err
 	}
-	f := &fleetPart{}
+	f := &fleetMember{}
 	if f.pinger, err = rpc.NewClient(options); err != nil {
 		return nil, fmt.Errorf("prepare to ping workers: %w", err)
 	}
 	// Pipelines over the whole registry do not stand in the way of tasks.
-	f.client = o.target.Open(func(o *redis.UniversalOptions) { o.PoolSize = fleetPool })
+	f.client = o.target.Open(func(o *redis.UniversalOptions) { o.PoolSize = fleetPoolSize })
 	defer func() {
 		if err != nil {
 			f.close()
 		}
 	}()
 	f.store = fleet.NewStore(f.client)
-	f.recoverer = queue.NewRecoverer(f.client, queue.RecovererOptions{MaxTaskCrashes: cfg.Python.MaxTaskCrashes, Logger: o.log})
+	f.recoverer = queue.NewRecoverer(f.client, queue.RecovererOptions{MaxTaskCrashes: cfg.Python.MaxTaskCrashes, Logger: o.logger})
 	queues := queue.ByPriority(cfg.Worker.Queues)
 	f.metrics, err = metrics.NewFleet(reg, metrics.FleetSources{
-		States:      func() map[string]int { return f.service.States() }, // asked once all is made
+		States:      func() map[string]int { return f.service.States() }, // called when everything is built
 		DeadReasons: fleet.Causes(), RecoveredReasons: fleet.RecoveryReasons(), QueueNames: queues,
 	})
 	if err != nil {
@@ -70,7 +71,7 @@ func newFleetPart(o fleetOptions, reg prometheus.Registerer) (_ *fleetPart, err 
 	f.service, err = fleet.New(fleet.Options{
 		ID: cfg.Worker.ID, Self: o.self, Interval: cfg.Fleet.Interval, PingTimeout: cfg.Fleet.PingTimeout, Queues: queues,
 		Registry: f.store, Lease: f.store, Memory: f.store, Pinger: f.pinger, Recoverer: f.recoverer,
-		Directs: queue.NewDirects(f.client), Logger: o.log,
+		Directs: queue.NewDirects(f.client), Logger: o.logger,
 		Observer: fleet.Observer{Died: f.metrics.Died, Recovered: f.metrics.Recovered, Queues: f.metrics.QueuesSeen},
 	})
 	if err != nil {
@@ -79,22 +80,22 @@ func newFleetPart(o fleetOptions, reg prometheus.Registerer) (_ *fleetPart, err 
 	return f, nil
 }
 
-// close frees what newFleetPart opened; the service must have ended. Closing twice does no harm.
-func (f *fleetPart) close() {
+// close frees what newFleetMember opened; the service must have ended. Closing twice does no harm.
+func (f *fleetMember) close() {
 	f.pinger.Close()
 	if f.client != nil {
 		_ = f.client.Close()
 	}
 }
 
-func (w *Worker) fleetOptions() fleetOptions {
-	return fleetOptions{config: w.cfg, self: w.identity, target: w.target, log: w.log}
+func (w *Worker) fleetMemberOptions() fleetMemberOptions {
+	return fleetMemberOptions{config: w.cfg, self: w.identity, target: w.target, logger: w.logger}
 }
 
-// recoverPredecessors gives back what earlier processes with this worker's id still hold, before any new task is
-// taken: since the id was claimed, they are dead or have lost it.
+// recoverPredecessors gives back what earlier processes with this worker's id still hold, before any new task is taken:
+// since this process has registered the id, they are dead or have lost it.
 func (w *Worker) recoverPredecessors(ctx context.Context) error {
-	return w.untilRedis().persist(ctx, "recovering the tasks of this worker's predecessors", func() error {
+	return w.retrier().do(ctx, "recovering the tasks of this worker's predecessors", func() error {
 		for _, q := range queue.ByPriority(w.cfg.Worker.Queues) {
 			done, err := w.fleet.recoverer.OfPredecessors(ctx, q, w.cfg.Worker.ID, w.identity.Nonce)
 			w.fleet.metrics.Recovered(q, fleet.RecoveredSuccessor, done.Requeued+done.Archived)

@@ -11,21 +11,21 @@ import (
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-// processor is the queue's handler: it gives each task to the Python process.
-type processor struct {
+// taskHandler is the queue's handler: it gives each task to the Python process.
+type taskHandler struct {
 	supervisor *supervisor.Supervisor
 	touch      func() // a task has started or ended
 	progress   func(taskID string, fraction float64, message string)
 }
 
 // Process implements queue.Handler.
-func (p processor) Process(ctx context.Context, t *queue.Task) (json.RawMessage, error) {
-	p.touch()
-	defer p.touch()
-	reply, err := p.supervisor.Do(ctx, supervisor.Request{
+func (h taskHandler) Process(ctx context.Context, t *queue.Task) (json.RawMessage, error) {
+	h.touch()
+	defer h.touch()
+	reply, err := h.supervisor.Do(ctx, supervisor.Request{
 		TaskID: t.ID, Queue: t.Queue, Type: t.Type, Payload: t.Payload,
 		RetryCount: t.RetryCount, MaxRetry: t.MaxRetry, Deadline: t.Deadline, Headers: t.Headers,
-		Progress: func(fraction float64, message string) { p.progress(t.ID, fraction, message) },
+		Progress: func(fraction float64, message string) { h.progress(t.ID, fraction, message) },
 	})
 	if err != nil {
 		return nil, attemptError(err)
@@ -41,7 +41,7 @@ func (p processor) Process(ctx context.Context, t *queue.Task) (json.RawMessage,
 	return nil, errors.New(reply.Error)
 }
 
-// attemptError says in the queue's words what became of a task that was not answered.
+// attemptError maps the supervisor's error for a task without an answer to the queue's.
 func attemptError(err error) error {
 	var crash *supervisor.CrashError
 	switch {
@@ -61,7 +61,7 @@ func (w *Worker) taskFinished(t *queue.Task, took time.Duration, failed bool) {
 	w.dashboard.Finished(took, failed)
 	w.metrics.TaskFinished(t.Queue, t.ID, took, failed)
 	// A failure is logged where the retries are known. Not at info: at thousands of tasks a second a line for each
-	// takes about a seventh of the worker's CPU time on top.
+	// needs about a seventh of the worker's CPU time in addition.
 	if !failed {
 		w.log.LogAttrs(context.Background(), slog.LevelDebug, "task completed", slog.String("queue", t.Queue),
 			slog.String("task_id", t.ID), slog.String("type", t.Type), slog.Duration("duration", took))
@@ -79,8 +79,8 @@ func (w *Worker) supervisorOptions(opts Options) supervisor.Options {
 		},
 		MaxTasks: c.MaxTasks, MaxMemory: c.MaxMemory, MaxMessage: c.MaxMessage,
 		BlockThreshold: w.cfg.Health.EventLoopBlockThreshold, StallTimeout: c.StallTimeout,
-		Guardian: opts.Guardian, Logger: w.log,
-		// The metrics are made after the supervisor, which calls these only once it runs.
+		Guardian: opts.Guardian, Logger: w.logger,
+		// The metrics are built after the supervisor, which calls these only while it runs.
 		Events: supervisor.Events{
 			Crashed:   func(cause string) { w.metrics.Crashed(cause) },
 			Restarted: func(cause string) { w.metrics.Restarted(cause) },

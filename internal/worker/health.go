@@ -5,48 +5,48 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/runqy/runqy-worker/internal/broadcast"
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-// monitor joins the supervisor's snapshot with what the checker knows of Redis and the database. It is the queue's
-// gate, and what tells the heartbeat that something has changed.
+// monitor makes the worker's health of the supervisor's snapshot and of what is known about Redis and the database. It
+// is the queue's gate, and announces that something has changed.
 type monitor struct {
-	supervisor *supervisor.Supervisor
-	checker    *health.Checker
+	supervisor   *supervisor.Supervisor
+	dependencies *health.Dependencies
+	changed      broadcast.Notifier
 
 	mu       sync.Mutex // guards the rest
 	begun    bool       // the supervisor runs: before, its snapshot says nothing
 	draining bool
-	reason   string // why it has not begun
+	waitsFor string // why it has not begun
 	refused  bool   // Redis did not let it begin at the first try
-	changed  chan struct{}
 }
 
-func newMonitor(s *supervisor.Supervisor, c *health.Checker) *monitor {
-	return &monitor{supervisor: s, checker: c, reason: "the worker is starting", changed: make(chan struct{})}
+func newMonitor(s *supervisor.Supervisor, d *health.Dependencies) *monitor {
+	return &monitor{supervisor: s, dependencies: d, waitsFor: "the worker is starting"}
 }
 
-// process is what is said of the Python process everywhere.
-func (s *monitor) process() health.Process {
-	s.mu.Lock()
-	begun, draining, reason := s.begun, s.draining, s.reason
-	s.mu.Unlock()
+// health is the worker's health without its State. It never blocks.
+func (m *monitor) health() status.Health { return m.dependencies.Health(m.process()) }
+
+// process is the health as far as the Python process decides it.
+func (m *monitor) process() status.Health {
+	m.mu.Lock()
+	begun, draining, waitsFor := m.begun, m.draining, m.waitsFor
+	m.mu.Unlock()
 	if !begun {
-		return health.Process{Reason: status.Reason{Summary: "the Python process has not been started: " + reason}, Status: status.Starting}
+		return health.OfProcess(status.Starting, false, status.Reason{Summary: "the Python process has not been started: " + waitsFor})
 	}
-	snap := s.supervisor.Snapshot()
-	p := health.Process{Healthy: snap.Healthy, Status: statusOf(snap, draining)}
-	if !p.Healthy {
-		p.Reason = snap.Reason
-	}
-	return p
+	snap := m.supervisor.Snapshot()
+	return health.OfProcess(workerStatus(snap, draining), snap.Healthy, snap.Reason)
 }
 
-// statusOf maps the supervisor's states to those that the heartbeat has. Stalled and crashed are passing states: the
-// one is a running process that is not healthy, the other is on its way to what its policy says.
-func statusOf(snap supervisor.Snapshot, draining bool) status.Status {
+// workerStatus maps the supervisor's states to those of the heartbeat. A stalled process is a running one that is not
+// healthy; a crashed one is about to become what python.on_crash says, and shows as degraded until then.
+func workerStatus(snap supervisor.Snapshot, draining bool) status.Status {
 	switch {
 	case draining, snap.Status == supervisor.StatusDraining, snap.Status == supervisor.StatusStopped:
 		return status.Draining
@@ -58,64 +58,55 @@ func statusOf(snap supervisor.Snapshot, draining bool) status.Status {
 	return status.Status(snap.Status)
 }
 
-// report is the worker's health without the numbers.
-func (s *monitor) report() health.Report { return s.checker.Report(s.process()) }
+// Open implements queue.Gate: a task is taken only while everything is healthy and the process runs.
+func (m *monitor) Open() bool { return m.health().Ready() }
 
-// Open implements queue.Gate: a task is taken only while everything is well and the process is there.
-func (s *monitor) Open() bool { return s.report().Ready() }
-
-// Changed implements queue.Gate.
-func (s *monitor) Changed() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.changed
-}
+// Changed implements queue.Gate. The channel is closed when the health next changes; take it before reading the health.
+func (m *monitor) Changed() <-chan struct{} { return m.changed.Next() }
 
 // waiting says why the worker has not begun.
-func (s *monitor) waiting(what string, err error) {
-	s.set(func() { s.reason, s.refused = fmt.Sprintf("%s (%v)", what, err), true })
+func (m *monitor) waiting(what string, err error) {
+	m.set(func() { m.waitsFor, m.refused = fmt.Sprintf("%s (%v)", what, err), true })
 }
 
-// held tells whether the worker has not begun because Redis does not let it.
-func (s *monitor) held() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.refused && !s.begun
+// held reports whether the worker has not begun because Redis does not let it.
+func (m *monitor) held() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.refused && !m.begun
 }
 
 // begin says that the supervisor runs.
-func (s *monitor) begin() { s.set(func() { s.begun = true }) }
+func (m *monitor) begin() { m.set(func() { m.begun = true }) }
 
 // drain says that no task is taken any more.
-func (s *monitor) drain() { s.set(func() { s.draining = true }) }
+func (m *monitor) drain() { m.set(func() { m.draining = true }) }
 
-// set makes a change, tells whoever waits for one, and returns the channel of the next.
-func (s *monitor) set(change func()) <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// set makes a change and announces it.
+func (m *monitor) set(change func()) {
+	m.mu.Lock()
 	change()
-	close(s.changed)
-	s.changed = make(chan struct{})
-	return s.changed
+	m.mu.Unlock()
+	m.changed.Notify()
 }
 
-// run passes changes of the supervisor and the checker on until ctx is over, and calls notify after each.
-func (s *monitor) run(ctx context.Context, notify func()) error {
-	process, dependencies, own := s.supervisor.Changed(), s.checker.Changed(), s.Changed()
+// run passes changes of the supervisor and of the dependencies on until ctx is over, and calls notify after each, as
+// after those of its own.
+func (m *monitor) run(ctx context.Context, notify func()) error {
+	process, dependencies, own := m.supervisor.Changed(), m.dependencies.Changed(), m.Changed()
 	for {
-		// Each channel is replaced before its change is told: a change that follows closes the new one.
 		select {
 		case <-process:
-			process = s.supervisor.Changed()
-			own = s.set(func() {})
+			process = m.supervisor.Changed()
+			m.changed.Notify()
 		case <-dependencies:
-			dependencies = s.checker.Changed()
-			own = s.set(func() {})
+			dependencies = m.dependencies.Changed()
+			m.changed.Notify()
 		case <-own:
-			own = s.Changed()
 		case <-ctx.Done():
 			return nil
 		}
+		own = m.Changed() // before notify reads the health: a change that follows is not missed
 		notify()
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-func TestStatusOf(t *testing.T) {
+func TestWorkerStatus(t *testing.T) {
 	for _, c := range []struct {
 		status   supervisor.Status
 		draining bool
@@ -33,19 +33,19 @@ func TestStatusOf(t *testing.T) {
 		{supervisor.StatusRunning, true, status.Draining},
 		{supervisor.StatusDegraded, true, status.Draining},
 	} {
-		if got := statusOf(supervisor.Snapshot{Status: c.status}, c.draining); got != c.want {
-			t.Errorf("%s, draining %v, shows as %q, want %q", c.status, c.draining, got, c.want)
+		if got := workerStatus(supervisor.Snapshot{Status: c.status}, c.draining); got != c.want {
+			t.Errorf("the status of %s, draining %v, is %q, want %q", c.status, c.draining, got, c.want)
 		}
 	}
 }
 
-// idleStatus is the status of a worker whose parts do not run.
-func idleStatus(t *testing.T) *monitor {
+// idleMonitor is the monitor of a worker whose components do not run.
+func idleMonitor(t *testing.T) *monitor {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	t.Cleanup(func() { _ = client.Close() })
 	log := slog.New(slog.DiscardHandler)
-	checker, err := health.NewChecker(health.CheckerOptions{Redis: client, Logger: log})
+	dependencies, err := health.NewDependencies(health.DependenciesOptions{Redis: client, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,37 +56,37 @@ func idleStatus(t *testing.T) *monitor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newMonitor(sup, checker)
+	return newMonitor(sup, dependencies)
 }
 
-// The heartbeat is written when health changes, not at its next beat: of changes that follow closely the last one must
-// be told too.
-func TestStatusTellsTheLastOfManyChanges(t *testing.T) {
-	s := idleStatus(t)
+// The heartbeat is written when the health changes, not at its next beat: of changes that follow closely the last one
+// must be announced too.
+func TestMonitorAnnouncesTheLastOfManyChanges(t *testing.T) {
+	m := idleMonitor(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	var told atomic.Value
-	told.Store("")
+	var announced atomic.Value
+	announced.Store("")
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = s.run(ctx, func() {
-			told.Store(s.process().Reason.Text())
+		_ = m.run(ctx, func() {
+			announced.Store(m.process().Reason().Summary)
 			for range 100 {
-				runtime.Gosched() // telling takes a moment, in which more changes
+				runtime.Gosched() // announcing takes a moment, in which more changes
 			}
 		})
 	}()
-	for told.Load() == "" { // until it runs
-		s.waiting("it", nil)
+	for announced.Load() == "" { // until it runs
+		m.waiting("it", nil)
 	}
 	for round := range 2_000 {
 		for step := range 3 {
-			s.waiting(fmt.Sprint("round ", round, " step ", step), nil)
+			m.waiting(fmt.Sprint("round ", round, " step ", step), nil)
 		}
-		want := s.process().Reason.Text()
-		for deadline := time.Now().Add(10 * time.Second); told.Load() != want; {
+		want := m.process().Reason().Summary
+		for deadline := time.Now().Add(10 * time.Second); announced.Load() != want; {
 			if time.Now().After(deadline) {
-				t.Fatalf("told %q, it is %q", told.Load(), want)
+				t.Fatalf("announced the reason %q, want %q", announced.Load(), want)
 			}
 			time.Sleep(time.Microsecond)
 		}
@@ -96,18 +96,18 @@ func TestStatusTellsTheLastOfManyChanges(t *testing.T) {
 }
 
 func TestGateIsClosedUntilTheProcessRuns(t *testing.T) {
-	s := idleStatus(t)
-	changed := s.Changed()
-	if s.Open() {
+	m := idleMonitor(t)
+	changed := m.Changed()
+	if m.Open() {
 		t.Error("the gate is open before anything runs")
 	}
-	s.begin()
+	m.begin()
 	select {
 	case <-changed:
 	default:
-		t.Error("whoever waits at the gate is not told that the worker has begun")
+		t.Error("the gate does not announce that the worker has begun")
 	}
-	if s.Open() {
+	if m.Open() {
 		t.Error("the gate is open although neither the process nor Redis answers")
 	}
 }

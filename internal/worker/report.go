@@ -2,10 +2,12 @@ package worker
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/config"
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/rpc"
 	"github.com/runqy/runqy-worker/internal/status"
@@ -14,34 +16,31 @@ import (
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-// This file turns the one truth into the words of each place that shows it.
+// This file turns the worker's health into what each place shows: the heartbeat, the metrics and the probes.
 
-// report is the worker's health with the numbers that are known here. It never blocks.
-func (w *Worker) report() health.Report {
-	r := w.monitor.report()
-	r.Environment = w.cfg.Environment
-	active := w.consumer.Active()
-	r.State = w.state(r, len(active))
-	r.Processing = int64(len(active))
-	r.Failed = w.failed.Load()
-	return r
+// health is the worker's health. It never blocks.
+func (w *Worker) health() status.Health {
+	h := w.monitor.health()
+	h.State = state(busyReason(h, len(w.consumer.Active()), w.cfg.Worker.Concurrency))
+	return h
 }
 
-// state is BUSY when this worker would not take a task now: all slots are taken, or it takes none.
-func (w *Worker) state(r health.Report, active int) status.State {
-	if w.busyReason(r, active) != "" {
-		return status.Busy
+// counts are the numbers of the healthcheck command. The depth of the queues is read only where Redis answers.
+func (w *Worker) counts() health.Counts {
+	c := health.Counts{Processing: int64(len(w.consumer.Active())), Failed: w.failed.Load()}
+	if w.monitor.health().Broker == status.Healthy {
+		c.QueueDepth = pendingTasks(w.depths)
 	}
-	return status.Free
+	return c
 }
 
 // currentBeat is the heartbeat's source.
 func (w *Worker) currentBeat() heartbeat.Beat {
-	r := w.report()
+	h := w.health()
 	snap := w.supervisor.Snapshot()
 	b := heartbeat.Beat{
-		Started: w.started, Healthy: r.Healthy, Queues: queue.ByPriority(w.cfg.Worker.Queues),
-		Status: r.Status, State: r.State, Reason: r.Reason(), Concurrency: w.cfg.Worker.Concurrency,
+		Started: w.started, Healthy: h.Healthy, Queues: queue.ByPriority(w.cfg.Worker.Queues),
+		Status: h.Status, State: h.State, Reason: h.Reason(), Concurrency: w.cfg.Worker.Concurrency,
 		Processed: w.processed.Load(), Failed: w.failed.Load(),
 		Restarts: int64(snap.Restarts), Crashes: int64(snap.Crashes), EventLoopLag: snap.Lag, PythonPID: snap.PID,
 		Version: w.version, Environment: w.cfg.Environment, Address: w.address,
@@ -66,11 +65,11 @@ func (w *Worker) metricSources() metrics.Sources {
 		CrashCauses: supervisor.CrashCauses(), RestartCauses: supervisor.RestartCauses(),
 		Worker: func() metrics.Worker {
 			return metrics.Worker{
-				Healthy: w.monitor.report().Healthy, Lag: w.supervisor.Snapshot().Lag, ActiveTasks: len(w.consumer.Active()),
+				Healthy: w.monitor.health().Healthy, Lag: w.supervisor.Snapshot().Lag, ActiveTasks: len(w.consumer.Active()),
 				Concurrency: w.cfg.Worker.Concurrency, LastBeat: w.beat.LastBeat(),
 			}
 		},
-		Queues: metricQueues(w.depths),
+		Queues: readableQueues(w.depths),
 		Python: func() metrics.Python {
 			snap := w.supervisor.Snapshot()
 			if snap.PID == 0 {
@@ -89,23 +88,20 @@ func (w *Worker) metricSources() metrics.Sources {
 	}
 }
 
-func (w *Worker) newServer(metricsHandler http.Handler) (*health.Server, error) {
-	sources := health.Sources{
-		Report:   w.report,
-		LoopTick: w.loopTick,
-		Queues:   w.depths.Read,
-		Broker:   health.InfoSource(w.client),
-		Metrics:  metricsHandler,
+// probeSources are what the HTTP server answers from, the dashboard included.
+func (w *Worker) probeSources(metricsHandler http.Handler) health.Sources {
+	return health.Sources{
+		Health: w.health, Environment: w.cfg.Environment, LoopTick: w.loopTick, Counts: w.counts,
+		Queues: w.depths.Read, Broker: health.InfoSource(w.client), Metrics: metricsHandler,
+		RPC: rpc.Handlers(w.rpcSources()), Dashboard: w.dashboard.Handlers(),
+		Trusted: health.NewAccess(w.cfg.Health.WebConfig).Trusted,
 	}
-	sources.RPC = rpc.Handlers(w.rpcSources(sources))
-	sources.Trusted = health.NewAccess(w.cfg.Health.WebConfig).Trusted
-	// Only the healthcheck command shows the depth: nobody else waits for Redis.
-	withDepth := sources
-	withDepth.Report, withDepth.Trusted = w.reportWithDepth, nil
-	sources.Dashboard = w.dashboard.Handlers()
+}
+
+func newServer(cfg *config.Config, sources health.Sources, log *slog.Logger) (*health.Server, error) {
 	server, err := health.NewServer(health.ServerOptions{
-		Listen: w.cfg.Health.Listen, WebConfig: w.cfg.Health.WebConfig, Handler: health.Handler(sources),
-		Socket: w.cfg.SocketPath(), SocketHandler: health.SocketHandler(withDepth), Logger: w.log,
+		Listen: cfg.Health.Listen, WebConfig: cfg.Health.WebConfig, Handler: health.Handler(sources),
+		Socket: cfg.SocketPath(), SocketHandler: health.SocketHandler(sources), Logger: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("serve health: %w", err)
@@ -113,10 +109,8 @@ func (w *Worker) newServer(metricsHandler http.Handler) (*health.Server, error) 
 	return server, nil
 }
 
-// reportWithDepth is the report with the number of pending tasks, where Redis tells it in time.
-func (w *Worker) reportWithDepth() health.Report { return withDepth(w.report(), w.depths) }
-
-// loopTick is the supervisor's; before it runs there is no loop that could be wedged.
+// loopTick is the time of the last pass of the supervisor's event loop; before it runs there is no loop that could be
+// wedged.
 func (w *Worker) loopTick() time.Time {
 	if w.monitor.process().Status == status.Starting && w.supervisor.Snapshot().PID == 0 {
 		return time.Time{}

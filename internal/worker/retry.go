@@ -9,66 +9,60 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/runqy/runqy-worker/internal/backoff"
 	"github.com/runqy/runqy-worker/internal/redisclient"
+	"github.com/runqy/runqy-worker/internal/timer"
 )
 
-const (
-	awaitFirst = 200 * time.Millisecond
-	awaitMost  = 5 * time.Second
-)
-
-// persistence tries things of Redis until they work.
-type persistence struct {
-	log     *slog.Logger
-	target  redisclient.Target
-	waiting func(what string, err error) // told of each failure; may be nil
+// retrier repeats what Redis has to answer until it succeeds.
+type retrier struct {
+	log    *slog.Logger
+	target redisclient.Target
+	failed func(what string, err error) // called after each failure; may be nil
 }
 
-// permanent marks an error that trying again does not mend.
-type permanent struct{ error }
+// permanentError marks an error that another try does not cure.
+type permanentError struct{ error }
 
-func (p permanent) Unwrap() error { return p.error }
+func (p permanentError) Unwrap() error { return p.error }
 
-// persist tries until it works, ctx is over, or the error is permanent. It says so once, not at each try.
-func (p persistence) persist(ctx context.Context, what string, try func() error) error {
-	delay := awaitFirst
-	for n := 0; ; n++ {
+// do calls try until it succeeds, ctx is over, or the error is permanent. It logs the first failure only, and the
+// success that follows it. what names what is done, as in "waiting for Redis".
+func (r retrier) do(ctx context.Context, what string, try func() error) error {
+	policy := backoff.Policy{First: 200 * time.Millisecond, Max: 5 * time.Second}
+	for n := 1; ; n++ {
 		err := try()
-		var final permanent
+		var permanent permanentError
 		switch {
 		case err == nil:
-			if n > 0 {
-				p.log.Info(what+": done", "tries", n+1)
+			if n > 1 {
+				r.log.Info("retry succeeded", "reason", what, "tries", n)
 			}
 			return nil
-		case errors.As(err, &final):
-			return final.error
+		case errors.As(err, &permanent):
+			return permanent.error
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		}
-		if n == 0 {
-			p.log.Warn(what+"; it is tried again until it works", "redis", p.target.String(), "error", err)
+		if n == 1 {
+			r.log.Warn("retrying", "reason", what, "redis", r.target.String(), "error", err)
 		}
-		if p.waiting != nil {
-			p.waiting(what, err)
+		if r.failed != nil {
+			r.failed(what, err)
 		}
-		timer := time.NewTimer(delay)
-		select {
-		case <-timer.C:
-			delay = min(2*delay, awaitMost)
-		case <-ctx.Done():
-			timer.Stop()
-			return context.Cause(ctx)
+		if err := timer.Sleep(ctx, policy.Delay(n)); err != nil {
+			return err
 		}
 	}
 }
 
-// awaitRedis waits until Redis answers and is new enough. Waiting does not cure one that is too old.
-func (p persistence) awaitRedis(ctx context.Context, client redis.UniversalClient) error {
-	return p.persist(ctx, "waiting for Redis", func() error {
+// waitForRedis waits until Redis answers and is new enough. One that is too old, or refuses the credentials, is a
+// permanent error.
+func (r retrier) waitForRedis(ctx context.Context, client redis.UniversalClient) error {
+	return r.do(ctx, "waiting for Redis", func() error {
 		err := redisclient.CheckServer(ctx, client)
 		if errors.Is(err, redisclient.ErrTooOld) || errors.Is(err, redisclient.ErrCredentials) {
-			return permanent{fmt.Errorf("redis %s: %w", p.target, err)}
+			return permanentError{fmt.Errorf("redis %s: %w", r.target, err)}
 		}
 		return err
 	})

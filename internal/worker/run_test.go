@@ -26,11 +26,11 @@ import (
 )
 
 const (
-	testQueue = "inference_default"
-	patience  = 60 * time.Second // for whatever should happen: the machine may be loaded
+	testQueue   = "inference_default"
+	testTimeout = 60 * time.Second // for what should happen: the machine may be loaded
 )
 
-// tasks is a Python file with one handler per thing that a test wants to happen.
+// tasks is a Python file with a handler for each thing that a test wants to happen.
 const tasks = `
 import os, time
 from runqy import run, task
@@ -113,8 +113,8 @@ func (r *running) ended() error {
 	select {
 	case err := <-r.done:
 		return err
-	case <-time.After(patience):
-		r.t.Fatal("Run does not return")
+	case <-time.After(testTimeout):
+		r.t.Fatal("Run has not returned in time")
 		return nil
 	}
 }
@@ -122,7 +122,7 @@ func (r *running) ended() error {
 // get returns the status of a probe.
 func (r *running) get(path string) int {
 	r.t.Helper()
-	client := http.Client{Timeout: patience}
+	client := http.Client{Timeout: testTimeout}
 	defer client.CloseIdleConnections()
 	resp, err := client.Get("http://" + r.Addr().String() + path)
 	if err != nil {
@@ -145,7 +145,7 @@ func (r *running) eventuallyReady() {
 // eventually waits until check returns the empty string, which says what is still missing.
 func eventually(t *testing.T, check func() string) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(testTimeout)
 	for {
 		missing := check()
 		if missing == "" {
@@ -217,12 +217,12 @@ func TestRunWithAnEmbeddedRedis(t *testing.T) {
 	w.eventuallyReady()
 	for path, want := range map[string]int{"/livez": 200, "/health": 200, "/metrics": 200, "/health/v2/queues": 200} {
 		if code := w.get(path); code != want {
-			t.Errorf("%s answers %d", path, code)
+			t.Errorf("%s answers %d, want %d", path, code, want)
 		}
 	}
 	eventually(t, func() string {
 		if view := client.HGetAll(t.Context(), queue.ViewKey("e1")).Val(); view["state"] != "completed" || view["worker"] != "worker-abc123" {
-			return fmt.Sprintf("view %v", view)
+			return fmt.Sprintf("the view of e1 is %v", view)
 		}
 		return ""
 	})
@@ -258,7 +258,7 @@ func TestStopWhileRedisIsAbsent(t *testing.T) {
 	server.Kill()
 	w := run(t, testConfig(t, server.URL))
 	eventually(t, func() string {
-		if reason := w.monitor.process().Reason.Summary; !strings.Contains(reason, "waiting for Redis") {
+		if reason := w.monitor.process().Reason().Summary; !strings.Contains(reason, "waiting for Redis") {
 			return "the reason is " + reason
 		}
 		return ""
@@ -277,7 +277,7 @@ func TestCrashDegradesAndARestartHeals(t *testing.T) {
 	eventually(t, func() string {
 		beat := server.Client.HGetAll(t.Context(), heartbeat.Key("worker-abc123")).Val()
 		if beat["healthy"] != "false" || beat["status"] != string(status.Degraded) || beat["crashes"] != "1" {
-			return fmt.Sprintf("heartbeat %v", beat)
+			return fmt.Sprintf("the heartbeat is %v, want degraded after one crash", beat)
 		}
 		return ""
 	})
@@ -296,16 +296,16 @@ func TestCrashDegradesAndARestartHeals(t *testing.T) {
 	}
 	eventuallyResult(t, server.Client, "waits", `1`)
 
-	// The same from afar.
+	// The same through Redis.
 	before := w.supervisor.Snapshot().PID
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	pid, err := control.RestartProcess(ctx, server.Client, "worker-abc123")
 	if err != nil || pid == before || pid != w.supervisor.Snapshot().PID {
 		t.Errorf("restarted: pid %d, was %d, is %d; %v", pid, before, w.supervisor.Snapshot().PID, err)
 	}
-	if _, err := control.RestartProcess(ctx, server.Client, "nobody"); !errors.Is(err, control.ErrUnknown) {
-		t.Errorf("a restart of nobody: %v", err)
+	if _, err := control.RestartProcess(ctx, server.Client, "worker-unknown"); !errors.Is(err, control.ErrUnknown) {
+		t.Errorf("a restart of an unknown worker: error %v, want ErrUnknown", err)
 	}
 }
 

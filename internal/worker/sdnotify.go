@@ -13,18 +13,18 @@ import (
 
 // This file tells a service manager, by sd_notify, what the probes and the heartbeat tell others.
 
-// stopSpare is what a stop may take beyond the two timeouts: the death of a process that hangs in the kernel, and the
-// last words with Redis.
+// stopSpare is how much longer than the two timeouts a stop may take: for the death of a process that hangs in the
+// kernel, and for the last writes to Redis.
 const stopSpare = 20 * time.Second
 
 func (w *Worker) newNotifier() (*systemd.Notifier, error) {
 	n, err := systemd.NewNotifier(systemd.Options{
 		State:   w.serviceState,
 		Changed: w.monitor.Changed,
-		// What /livez says: a degraded worker lives, and a restart by the watchdog would mend nothing.
-		Live:        health.Sources{LoopTick: w.loopTick}.Live,
+		// What /livez says: a degraded worker is alive, and a restart by the watchdog would not help it.
+		Live:        func() (bool, string) { return health.Live(w.loopTick) },
 		StopTimeout: w.cfg.Worker.ShutdownTimeout + 2*w.cfg.Python.StopTimeout + stopSpare,
-		Logger:      w.log,
+		Logger:      w.logger.With("component", "systemd"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("tell the service manager: %w", err)
@@ -32,38 +32,38 @@ func (w *Worker) newNotifier() (*systemd.Notifier, error) {
 	return n, nil
 }
 
-// serviceState says that the start is over as soon as it is known how it went, well or not: the first Python process is
-// ready, or has failed, or Redis does not let the worker begin. To hold a worker back that is not well would have the
-// service manager kill it when its patience ends, and begin anew without end.
+// serviceState ends the start as soon as its outcome is known: the first Python process is ready, or has failed, or
+// Redis does not let the worker begin. Were the start held back until the worker is healthy, the service manager would
+// kill it at the end of its timeout, and start it again without end.
 func (w *Worker) serviceState() systemd.State {
-	r := w.report()
+	h := w.health()
 	return systemd.State{
-		Starting: r.Status == status.Starting && !w.monitor.held(),
-		Stopping: r.Status == status.Draining,
-		Text:     serviceText(r, queue.ByPriority(w.cfg.Worker.Queues)),
+		Starting: h.Status == status.Starting && !w.monitor.held(),
+		Stopping: h.Status == status.Draining,
+		Text:     serviceText(h, queue.ByPriority(w.cfg.Worker.Queues)),
 	}
 }
 
-// serviceText is a report in one sentence or a few.
-func serviceText(r health.Report, queues []string) string {
-	reasons := reasonText(r)
+// serviceText is the health in one sentence or a few.
+func serviceText(h status.Health, queues []string) string {
+	reasons := reasonText(h)
 	switch {
-	case r.Status == status.Draining:
+	case h.Status == status.Draining:
 		return "Draining: takes no more tasks, and ends when those that run are done."
-	case r.Ready():
+	case h.Ready():
 		return "Running: takes the tasks of " + strings.Join(queues, ", ") + "."
-	case r.Status == status.Running:
+	case h.Status == status.Running:
 		return "Running, but takes no tasks: " + reasons
 	case reasons == "": // in the middle of a planned replacement
-		return capital(string(r.Status)) + "."
+		return capital(string(h.Status)) + "."
 	}
-	return capital(string(r.Status)) + ": " + reasons
+	return capital(string(h.Status)) + ": " + reasons
 }
 
-// reasonText is every reason with what the process wrote last: only this machine's service manager reads it.
-func reasonText(r health.Report) string {
-	texts := make([]string, len(r.Reasons))
-	for i, reason := range r.Reasons {
+// reasonText is every reason with the lines of stderr: only this machine's service manager reads it.
+func reasonText(h status.Health) string {
+	texts := make([]string, len(h.Reasons))
+	for i, reason := range h.Reasons {
 		texts[i] = reason.Text()
 	}
 	return strings.Join(texts, " ")
@@ -77,22 +77,22 @@ func capital(word string) string {
 	return strings.ToUpper(word[:1]) + word[1:]
 }
 
-// checkerStop is how long the checker alone takes to stop at most.
-const checkerStop = 15 * time.Second
+// checkerStopTimeout bounds how long a CheckerProcess takes to stop.
+const checkerStopTimeout = 15 * time.Second
 
-func (c *Checker) newNotifier() (*systemd.Notifier, error) {
+func (c *CheckerProcess) newNotifier() (*systemd.Notifier, error) {
 	n, err := systemd.NewNotifier(systemd.Options{
 		State: func() systemd.State {
-			r := c.report()
-			if r.Healthy {
+			h := c.health()
+			if h.Healthy {
 				return systemd.State{Text: "Running: takes part in the role of the fleet's checker."}
 			}
-			return systemd.State{Text: "Running, but checks nothing: " + reasonText(r)}
+			return systemd.State{Text: "Running, but checks nothing: " + reasonText(h)}
 		},
-		Changed:     c.health.Changed,
+		Changed:     c.dependencies.Changed,
 		Live:        func() (bool, string) { return true, "" },
-		StopTimeout: checkerStop,
-		Logger:      c.log,
+		StopTimeout: checkerStopTimeout,
+		Logger:      c.logger.With("component", "systemd"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("tell the service manager: %w", err)

@@ -6,79 +6,76 @@ import (
 	"sync"
 	"time"
 
+	"github.com/runqy/runqy-worker/internal/broadcast"
 	"github.com/runqy/runqy-worker/internal/fleet"
+	"github.com/runqy/runqy-worker/internal/wakeup"
 )
 
-// peers judges all workers for who looks at this process's dashboard. Where this process is the fleet's checker, its
-// judgements are there; else the workers are pinged as the checker pings them, so that every dashboard says the same. No
-// worker is pinged while nobody looks.
-type peers struct {
+// workerList lists all workers with their states for the visitors of this process's dashboard. Where this process is
+// the leader, its checker has them; else the workers are pinged as the leader pings them, so that every dashboard shows
+// the same. No worker is pinged while no page is open.
+type workerList struct {
 	service  *fleet.Service
 	checker  *fleet.Checker
 	interval time.Duration // between two rounds
 
-	wake chan struct{} // holds at most one token: somebody looks
+	wanted wakeup.Signal      // a page is open and needs a round
+	ended  broadcast.Notifier // a round has ended
 
-	mu    sync.Mutex    // guards the rest
-	round chan struct{} // closed when the next round has ended
-	at    time.Time     // of the last round; zero: none has ended
-	last  []fleet.Worker
-	err   error
+	mu   sync.Mutex // guards the rest
+	at   time.Time  // of the end of the last round; zero: none has ended
+	last []fleet.Worker
+	err  error
 }
 
-func (f *fleetPart) newPeers(o fleetOptions) *peers {
-	return &peers{
-		service: f.service, interval: o.config.Fleet.Interval, wake: make(chan struct{}, 1), round: make(chan struct{}),
+func (f *fleetMember) newWorkerList(o fleetMemberOptions) *workerList {
+	return &workerList{
+		service: f.service, interval: o.config.Fleet.Interval, wanted: wakeup.New(),
 		checker: fleet.NewChecker(fleet.CheckerOptions{
 			Registry: f.store, Pinger: f.pinger, PingTimeout: o.config.Fleet.PingTimeout, Self: o.self,
 		}),
 	}
 }
 
-// run pings the workers when somebody looks, until ctx is over. It then returns nil.
-func (p *peers) run(ctx context.Context) error {
+// run pings the workers when a page needs it, until ctx is over. It then returns nil.
+func (l *workerList) run(ctx context.Context) error {
 	for {
 		select {
-		case <-p.wake:
+		case <-l.wanted.C():
 		case <-ctx.Done():
 			return nil
 		}
-		workers, err := p.checker.Round(ctx)
-		p.mu.Lock()
-		if p.err = err; err == nil {
-			p.last = workers
+		workers, err := l.checker.Round(ctx)
+		l.mu.Lock()
+		if l.err = err; err == nil {
+			l.last = workers
 		}
-		p.at = time.Now()
-		close(p.round)
-		p.round = make(chan struct{})
-		p.mu.Unlock()
-		select { // who asked meanwhile has been answered
-		case <-p.wake:
-		default:
-		}
+		l.at = time.Now()
+		l.mu.Unlock()
+		l.ended.Notify()
+		l.wanted.Clear() // this round answers what was asked meanwhile too
 	}
 }
 
-// list returns every worker as it was judged last. It waits, until ctx is over, when none has been judged for a while.
-func (p *peers) list(ctx context.Context) ([]fleet.Worker, error) {
-	if workers := p.service.Workers(); workers != nil {
+// list returns every worker as the last round saw it. While the last round is old, it waits for the next one until ctx
+// is over.
+func (l *workerList) list(ctx context.Context) ([]fleet.Worker, error) {
+	if workers := l.service.Workers(); workers != nil {
 		return workers, nil
 	}
 	for {
-		p.mu.Lock()
-		age, workers, err, round := time.Since(p.at), p.last, p.err, p.round
-		p.mu.Unlock()
-		if age >= p.interval {
-			select {
-			case p.wake <- struct{}{}:
-			default:
-			}
+		ended := l.ended.Next()
+		l.mu.Lock()
+		age, workers, err := time.Since(l.at), l.last, l.err
+		l.mu.Unlock()
+		if age >= l.interval {
+			l.wanted.Wake()
 		}
-		if age < 3*p.interval {
+		if age < 3*l.interval {
 			return workers, err
 		}
 		select {
-		case <-round:
+		case <-ended:
 		case <-ctx.Done():
 			return nil, fmt.Errorf("the workers have not been judged in time: %w", ctx.Err())
 		}

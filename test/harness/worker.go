@@ -158,7 +158,7 @@ func (w *Worker) Addr() string {
 	w.t.Helper()
 	var addr string
 	Eventually(w.t, "the worker logs its address", func() error {
-		line := w.Log.Find("serving health and metrics")
+		line := w.Log.Find("http server listening")
 		if line == nil {
 			if w.Ended() {
 				return Fatal("the worker has ended with %d:\n%s", w.cmd.ProcessState.ExitCode(), w.Log)

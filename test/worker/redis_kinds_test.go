@@ -80,9 +80,9 @@ func TestEmbeddedRedis(t *testing.T) {
 	t.Parallel()
 	port := harness.FreePort(t)
 	w := harness.StartWorker(t, "embedded://127.0.0.1:"+port, nil)
-	harness.Eventually(t, "it is said that nothing is durable", func() error {
-		line := w.Log.Find("nothing is durable")
-		if line == nil || line["level"] != "WARN" {
+	harness.Eventually(t, "the log warns of the embedded Redis", func() error {
+		line := w.Log.Find("embedded redis started")
+		if line == nil || line["level"] != "WARN" || line["durable"] != false {
 			return harness.NotYet(w, "%s", w.Log)
 		}
 		return nil

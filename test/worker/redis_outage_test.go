@@ -27,7 +27,7 @@ func TestRedisComesLater(t *testing.T) {
 	w.AwaitAnswer("/health", 503, harness.UnhealthyBody)
 	w.AwaitAnswer("/readyz", 503, "")
 	harness.Eventually(t, "the worker says that it waits", func() error {
-		if w.Log.Find("waiting for Redis") == nil {
+		if w.Log.Find("retrying") == nil {
 			return harness.NotYet(w, "%s", w.Log)
 		}
 		return nil

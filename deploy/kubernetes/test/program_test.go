@@ -179,7 +179,7 @@ func TestTheWorkerServesWhatIsProbed(t *testing.T) {
 		var log strings.Builder
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			var line struct{ Msg, Address string }
-			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "serving health and metrics" {
+			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "http server listening" {
 				address <- line.Address
 			}
 			log.WriteString(lines.Text() + "\n")

@@ -4,21 +4,21 @@
 (() => {
   const body = document.body;
   // Not relative addresses: where the page's own has a password in it, they would have it too, and be refused.
-  const here = (path) => location.origin + path;
+  const urlOf = (path) => location.origin + path;
   const byId = (id) => document.getElementById(id);
-  const silence = 6000; // ms without a word after which the page is not live
-  const patience = 15000; // and after which the connection is given up
-  const reloadPause = 10000; // at most one reload in this time
-  let heard = Date.now();
-  let seen = body.dataset.at; // the server's time of what is shown
+  const staleAfter = 6000; // ms without an event after which the page is not live
+  const reconnectAfter = 15000; // ms without an event after which the connection is opened anew
+  const reloadPause = 10000; // ms: at most one reload in this time
+  let lastEvent = Date.now();
+  let shownAt = body.dataset.at; // the server's time of what is shown
   let source = null;
   let opened = 0;
   let stale = false;
-  let outdated = false; // the worker speaks of another build's page
+  let outdated = false; // the worker sends the sections of another build
 
   // --- what is live, and what is not ---
 
-  const follow = () => {
+  const updateTitle = () => {
     const health = byId("health");
     const tone = stale ? "stale" : health.dataset.tone;
     const title = health.dataset.title;
@@ -27,7 +27,7 @@
     if (icon && byId("icon").getAttribute("href") !== icon) byId("icon").setAttribute("href", icon);
   };
 
-  const mark = (now) => {
+  const setStale = (now) => {
     if (now !== stale) {
       stale = now;
       body.classList.toggle("is-stale", stale);
@@ -35,17 +35,17 @@
       byId("stale").hidden = !stale;
       if (stale) {
         byId("stale").firstElementChild.textContent =
-          "Not live: this is how it was at " + new Date(seen).toLocaleTimeString([], { hour12: false }) + "; trying again…";
+          "Not live: this is how it was at " + new Date(shownAt).toLocaleTimeString([], { hour12: false }) + "; trying again…";
       }
     }
-    follow();
+    updateTitle();
   };
 
-  const alive = (at) => {
+  const markLive = (at) => {
     if (outdated) return;
-    heard = Date.now();
-    if (at) seen = at;
-    if (stale || byId("live").hidden) mark(false);
+    lastEvent = Date.now();
+    if (at) shownAt = at;
+    if (stale || byId("live").hidden) setStale(false);
     byId("live").hidden = false;
   };
 
@@ -61,18 +61,18 @@
   const listen = () => {
     if (source) source.close();
     opened = Date.now();
-    source = new EventSource(here("/events"));
-    source.addEventListener("beat", (e) => alive(JSON.parse(e.data).at));
+    source = new EventSource(urlOf("/events"));
+    source.addEventListener("beat", (e) => markLive(JSON.parse(e.data).at));
     source.addEventListener("sections", (e) => {
       const update = JSON.parse(e.data);
       if (update.page !== body.dataset.build) {
         outdated = true;
-        mark(true);
+        setStale(true);
         return reload();
       }
-      alive();
+      markLive();
       for (const section of update.sections) replace(section.id, section.html);
-      follow();
+      updateTitle();
     });
     source.onerror = () => {
       if (source.readyState === EventSource.CLOSED) refused();
@@ -81,26 +81,26 @@
     };
   };
 
-  // The browser gives up on a stream that is answered with anything but 200, and does not tell with what.
+  // The browser gives up on a stream that is answered with anything but 200, and does not say with what.
   const refused = async () => {
     const attempt = new AbortController();
     try {
-      const answer = await fetch(here("/events"), { signal: attempt.signal, headers: { Accept: "text/event-stream" } });
+      const answer = await fetch(urlOf("/events"), { signal: attempt.signal, headers: { Accept: "text/event-stream" } });
       if (answer.status === 401 || answer.status === 403) reload();
     } catch {
-      // Nobody answers: the next try may find somebody.
+      // No answer: the next try may get one.
     } finally {
       attempt.abort();
     }
   };
 
-  const watch = () => {
+  const checkLive = () => {
     if (outdated) reload();
-    const quiet = Date.now() - heard;
-    if (quiet > silence) mark(true);
+    const silent = Date.now() - lastEvent;
+    if (silent > staleAfter) setStale(true);
     const closed = !source || source.readyState === EventSource.CLOSED;
     const waited = Date.now() - opened;
-    if ((closed && waited > 4000) || (quiet > patience && waited > patience)) listen();
+    if ((closed && waited > 4000) || (silent > reconnectAfter && waited > reconnectAfter)) listen();
   };
 
   // --- from the old to the new ---
@@ -164,18 +164,18 @@
 
   // --- actions ---
 
-  const tell = (text, ok) => {
+  const showOutcome = (text, ok) => {
     const outcome = byId("outcome");
     const line = document.createElement("p");
     line.className = ok ? "tone-good" : "tone-bad";
     line.textContent = (ok ? "✓ " : "✕ ") + text;
     outcome.replaceChildren(line);
-    clearTimeout(tell.timer);
-    tell.timer = setTimeout(() => outcome.replaceChildren(), ok ? 6000 : 15000);
+    clearTimeout(showOutcome.timer);
+    showOutcome.timer = setTimeout(() => outcome.replaceChildren(), ok ? 6000 : 15000);
   };
 
-  // Who waits for the answer to the present question. The event that tells of a closed dialog comes late: it must not answer
-  // a question that was asked meanwhile.
+  // Resolves the promise of the present question. The event of a closed dialog comes late: it must not answer a question that
+  // was asked meanwhile.
   let waiting = null;
   byId("confirm").addEventListener("close", (e) => {
     if (e.target.open || !waiting) return;
@@ -200,15 +200,15 @@
     if (form.dataset.confirm && !(await confirmed(form.dataset.confirm, button.firstChild.textContent))) return;
     button.setAttribute("aria-busy", "true");
     try {
-      const answer = await fetch(here(form.getAttribute("action")), {
+      const answer = await fetch(urlOf(form.getAttribute("action")), {
         method: "POST",
         headers: { Accept: "application/json" },
         body: new URLSearchParams(new FormData(form)),
       });
-      const said = await answer.json().catch(() => ({}));
-      tell(said.message || said.error || "The worker answered with " + answer.status + ".", answer.ok);
+      const reply = await answer.json().catch(() => ({}));
+      showOutcome(reply.message || reply.error || "The worker answered with " + answer.status + ".", answer.ok);
     } catch {
-      tell("The worker does not answer.", false);
+      showOutcome("The worker does not answer.", false);
     } finally {
       button.removeAttribute("aria-busy");
     }
@@ -223,7 +223,7 @@
   // --- begin ---
 
   listen();
-  setInterval(watch, 500);
-  document.addEventListener("visibilitychange", watch);
-  addEventListener("pageshow", watch);
+  setInterval(checkLive, 500);
+  document.addEventListener("visibilitychange", checkLive);
+  addEventListener("pageshow", checkLive);
 })();

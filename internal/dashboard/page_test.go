@@ -1,9 +1,12 @@
 package dashboard
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 func texts(notices []notice) []string {
@@ -15,56 +18,59 @@ func texts(notices []notice) []string {
 }
 
 func TestNotices(t *testing.T) {
-	if got := (sheet{View: healthyView()}).Notices(); len(got) > 0 {
+	if got := (page{View: healthyView()}).Notices(); len(got) > 0 {
 		t.Errorf("nothing is wrong, and yet %q", texts(got))
 	}
 	v := healthyView()
 	v.Load.FailedShare = 0.25
-	v.Queues.Count[1].Err = "WRONGTYPE"
-	v.Queues.Count[0].Paused = true
-	v.Fleet.Sick, v.Fleet.Dead = 2, 5
+	v.Queues.List[1].Err = errors.New("WRONGTYPE")
+	v.Queues.List[0].Paused = true
+	v.Fleet.Unhealthy, v.Fleet.Dead = 2, 5
 	v.Fleet.Workers[0].Tone, v.Fleet.Workers[1].Tone = Bad, Bad // this one and another
 	want := []string{
 		"bad: Queue emails cannot be read: WRONGTYPE", "bad: 5 workers are dead.", "bad: 1 worker is not healthy: worker-def456.",
 		"warn: Queue inference_default is paused; 3 tasks wait.", "warn: 25 % of the attempts that ended in the last minute failed.",
 	}
-	if got := texts(sheet{View: v}.Notices()); !slices.Equal(got, want) {
+	if got := texts(page{View: v}.Notices()); !slices.Equal(got, want) {
 		t.Errorf("notices %q, want %q", got, want)
 	}
 	for range 5 {
-		v.Queues.Count = append(v.Queues.Count, v.Queues.Count[1])
+		v.Queues.List = append(v.Queues.List, v.Queues.List[1])
 	}
 	v.Failures.Err = "b"
-	got := texts(sheet{View: v}.Notices())
+	got := texts(page{View: v}.Notices())
 	if len(got) != maxNotices+1 || got[maxNotices] != "warn: And 5 more things below." {
 		t.Errorf("many notices: %q", got)
 	}
 	// What was read last is no news.
 	v.Queues.Err, v.Fleet.Err, v.Load = "a", "c", nil
 	want = []string{"bad: The queues cannot be read: a", "bad: The failed tasks cannot be read: b", "bad: The other workers cannot be read: c"}
-	if got := texts(sheet{View: v}.Notices()); !slices.Equal(got, want) {
+	if got := texts(page{View: v}.Notices()); !slices.Equal(got, want) {
 		t.Errorf("notices without Redis %q, want %q", got, want)
 	}
 	v = healthyView()
-	v.Queues.Count[0].Tone, v.Queues.Count[0].Unserved = Bad, true
+	v.Queues.List[0].Tone, v.Queues.List[0].Unserved = Bad, true
 	v.Fleet.Workers[0].Tone, v.Fleet.Workers[0].Unreachable = Warn, "401 Unauthorized"
 	want = []string{
 		"bad: 3 tasks wait in inference_default and no healthy worker serves it.",
 		"warn: This worker cannot be pinged, so others may take it for dead: 401 Unauthorized",
 	}
-	if got := texts(sheet{View: v}.Notices()); !slices.Equal(got, want) {
+	if got := texts(page{View: v}.Notices()); !slices.Equal(got, want) {
 		t.Errorf("notices %q, want %q", got, want)
 	}
 }
 
 func TestQueueTone(t *testing.T) {
 	for want, queues := range map[Tone][]Queue{
-		Good: {{Tone: Good}, {Tone: Good, Pending: 1000, Latency: longWait}},
-		Warn: {{Tone: Good, Pending: 1001}, {Tone: Good, Pending: 1, Latency: longWait + 1}, {Tone: Warn}},
-		Bad:  {{Tone: Bad, Pending: 5000}},
+		Good: {{Tone: Good}, {Tone: Good, Depth: status.Depth{Pending: 1000, Latency: longWait}}},
+		Warn: {
+			{Tone: Good, Depth: status.Depth{Pending: 1001}},
+			{Tone: Good, Depth: status.Depth{Pending: 1, Latency: longWait + 1}}, {Tone: Warn},
+		},
+		Bad: {{Tone: Bad, Depth: status.Depth{Pending: 5000}}},
 	} {
 		for _, q := range queues {
-			if got := (sheet{View: healthyView()}).QueueTone(q); got != want {
+			if got := (page{View: healthyView()}).QueueTone(q); got != want {
 				t.Errorf("%+v is %s, want %s", q, got, want)
 			}
 		}
@@ -80,7 +86,7 @@ func TestChecks(t *testing.T) {
 		"checker":  "Redis healthy good, Database not configured quiet",
 	} {
 		var got []string
-		for _, c := range (sheet{View: fixtures()[name]}).Checks() {
+		for _, c := range (page{View: fixtures()[name]}).Checks() {
 			got = append(got, c.What+" "+c.Answer+" "+string(c.Tone))
 		}
 		if strings.Join(got, ", ") != want {
@@ -97,15 +103,15 @@ func TestChecks(t *testing.T) {
 		v := healthyView()
 		v.Queues.Err, v.Queues.More = c.err, c.more
 		for i := range c.paused {
-			v.Queues.Count[i].Paused = true
+			v.Queues.List[i].Paused = true
 		}
-		if got := (sheet{View: v}).Checks()[3]; got.Answer+" "+string(got.Tone) != c.want {
+		if got := (page{View: v}).Checks()[3]; got.Answer+" "+string(got.Tone) != c.want {
 			t.Errorf("with %d of 2 queues paused new tasks %s %s, want %s", c.paused, got.Answer, got.Tone, c.want)
 		}
 	}
 	v := healthyView()
 	v.Health.Database = "unhealthy"
-	if c := (sheet{View: v}).Checks()[2]; c.Tone != Bad {
+	if c := (page{View: v}).Checks()[2]; c.Tone != Bad {
 		t.Errorf("a check that failed is %s", c.Tone)
 	}
 }

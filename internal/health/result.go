@@ -6,16 +6,11 @@ import (
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// Report is the worker's health at one moment.
-type Report struct {
-	status.Health
-	Environment string
-
-	QueueDepth int64 // pending tasks over all queues
+// Counts are the numbers that the healthcheck command prints beside the health.
+type Counts struct {
+	QueueDepth int64 // pending tasks over all queues of this worker; 0 while Redis does not say
 	Processing int64 // tasks in the Python process
 	Failed     int64 // failed attempts since the worker started
-
-	Error string // something that prevents the report itself; usually empty
 }
 
 // Result is what the healthcheck command prints.
@@ -32,8 +27,8 @@ type Result struct {
 	OK bool `json:"-"`
 }
 
-// FailedResult is the Result when the worker could not be asked at all,
-// because of err. What is not known to be well counts as unhealthy.
+// FailedResult is the Result when the worker could not be asked at all, because of err. What is not known to be healthy
+// counts as unhealthy.
 func FailedResult(err error) Result {
 	if err == nil {
 		err = errors.New("unknown failure")

@@ -1,0 +1,166 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/internal/broadcast"
+)
+
+const (
+	pingInterval = time.Second
+	pingTimeout  = 2 * time.Second
+
+	databaseInterval = 5 * time.Second
+	databaseTimeout  = 3 * time.Second
+)
+
+// RedisOptions prepares the options of the client that is given to [NewDependencies]: one connection, and no attempt
+// longer than a PING may take.
+func RedisOptions(o *redis.UniversalOptions) {
+	o.PoolSize, o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns = 1, 0, 1, 0
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = pingTimeout, pingTimeout, pingTimeout, pingTimeout
+	o.DialerRetries = 1
+	// One retry, so that a connection that has merely been dropped does not count as a failure.
+	o.MaxRetries = 1
+	o.ContextTimeoutEnabled = true
+}
+
+// DependenciesOptions say what [Dependencies] watches.
+type DependenciesOptions struct {
+	// Redis is a client that nothing else uses, opened with [RedisOptions]: on a shared one PING would queue behind
+	// commands that block. The caller closes it when Run has returned. Required.
+	Redis redis.UniversalClient
+	// DatabaseURL is a postgres:// URL; empty: no database is watched.
+	DatabaseURL string
+	Logger      *slog.Logger // default: slog.Default()
+}
+
+// Dependencies asks Redis every second and the database every five whether they answer. Until the first answer they
+// count as unhealthy. The methods may be called from any goroutine; Run only once.
+type Dependencies struct {
+	watches  []*watch
+	redis    *watch
+	database *watch // nil: none is configured
+	logger   *slog.Logger
+	changed  broadcast.Notifier
+
+	mu sync.Mutex // guards the results of the watches
+}
+
+// watch is one dependency that is asked again and again.
+type watch struct {
+	name, title       string // in the log; as a sentence begins with it
+	interval, timeout time.Duration
+	check             func(context.Context) error
+	close             func()
+
+	asked bool // guarded by Dependencies.mu, as err
+	err   error
+}
+
+// NewDependencies returns Dependencies that have asked nothing yet. A database URL that cannot be read is an error,
+// which does not repeat the password.
+func NewDependencies(opts DependenciesOptions) (*Dependencies, error) {
+	logger := opts.Logger
+	if logger == nil {
+		logger = slog.Default()
+	}
+	d := &Dependencies{logger: logger.With("component", "health")}
+	d.redis = newRedisWatch(func(ctx context.Context) error { return ping(ctx, opts.Redis) })
+	d.watches = append(d.watches, d.redis)
+	if opts.DatabaseURL != "" {
+		db, err := newDatabase(opts.DatabaseURL)
+		if err != nil {
+			return nil, err
+		}
+		d.database = newDatabaseWatch(db.check, db.close)
+		d.watches = append(d.watches, d.database)
+	}
+	return d, nil
+}
+
+func newRedisWatch(check func(context.Context) error) *watch {
+	return &watch{name: "redis", title: "Redis", interval: pingInterval, timeout: pingTimeout, check: check, close: func() {}}
+}
+
+func newDatabaseWatch(check func(context.Context) error, closeConn func()) *watch {
+	return &watch{
+		name: "database", title: "The database", interval: databaseInterval, timeout: databaseTimeout, check: check, close: closeConn,
+	}
+}
+
+// ping asks Redis, on a cluster every master: the queues may live on any.
+func ping(ctx context.Context, client redis.UniversalClient) error {
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+			return node.Ping(ctx).Err()
+		})
+	}
+	return client.Ping(ctx).Err()
+}
+
+// Run watches until ctx ends and then returns nil, within the timeout of a check at most. Its goroutines, one per
+// dependency, have ended by then.
+func (d *Dependencies) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, w := range d.watches {
+		wg.Go(func() { d.watch(ctx, w) })
+	}
+	wg.Wait()
+	return nil
+}
+
+func (d *Dependencies) watch(ctx context.Context, w *watch) {
+	defer w.close()
+	// A ticker drops the ticks that a slow check misses.
+	tick := time.NewTicker(w.interval)
+	defer tick.Stop()
+	for {
+		checkCtx, cancel := context.WithTimeout(ctx, w.timeout)
+		err := w.check(checkCtx)
+		timedOut := errors.Is(checkCtx.Err(), context.DeadlineExceeded)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && timedOut {
+			err = fmt.Errorf("no answer within %s", w.timeout)
+		}
+		d.record(w, err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// record keeps the outcome of a check, and announces it when it differs in kind from the one before.
+func (d *Dependencies) record(w *watch, err error) {
+	d.mu.Lock()
+	first, wasHealthy := !w.asked, w.asked && w.err == nil
+	w.asked, w.err = true, err
+	changed := first || wasHealthy != (err == nil)
+	d.mu.Unlock()
+	if !changed {
+		return
+	}
+	d.changed.Notify()
+	switch {
+	case err != nil:
+		d.logger.Warn("dependency unhealthy", "dependency", w.name, "error", err)
+	case !first:
+		d.logger.Info("dependency healthy", "dependency", w.name)
+	}
+}
+
+// Changed returns a channel that is closed when Redis or the database next begins or ceases to answer. Take it before
+// calling Health, so that no change falls between the two.
+func (d *Dependencies) Changed() <-chan struct{} { return d.changed.Next() }

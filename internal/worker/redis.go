@@ -1,0 +1,54 @@
+package worker
+
+import (
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/redisclient"
+	"github.com/runqy/runqy-worker/queue"
+)
+
+// openRedis opens the clients, and with an embedded:// URL starts the server too.
+func (w *Worker) openRedis() error {
+	target, err := redisclient.Parse(w.cfg.Redis.URL)
+	if err != nil {
+		return fmt.Errorf("redis.url: %w", err)
+	}
+	if target.Embedded() {
+		if w.embedded, err = redisclient.StartEmbeddedTarget(target); err != nil {
+			return fmt.Errorf("start the embedded Redis: %w", err)
+		}
+		target = w.embedded.Target()
+		// Every task and result is lost when this process ends.
+		w.log.Warn("embedded redis started", "address", w.embedded.Addr(), "durable", false)
+	}
+	w.target = target
+	// Every task in flight and every watcher may need a connection at the same time.
+	poolSize := w.cfg.Worker.Concurrency + len(w.cfg.Worker.Queues) + 10
+	sized := func(o *redis.UniversalOptions) {
+		o.PoolSize = max(o.PoolSize, min(poolSize, 1000))
+		w.redisAddrs = o.Addrs
+	}
+	w.client = target.Open(sized)
+	w.noRetry = target.Open(sized, queue.SendOnce)
+	w.blocking = target.Open(queue.SendOnce, func(o *redis.UniversalOptions) { o.PoolSize = 2*len(w.cfg.Worker.Queues) + 1 })
+	w.probe = target.Open(health.RedisOptions)
+	return nil
+}
+
+// closeClients frees what openRedis opened. Closing twice does no harm: the consumer closes the blocking client.
+func (w *Worker) closeClients() {
+	if w.fleet != nil {
+		w.fleet.close()
+	}
+	for _, c := range []redis.UniversalClient{w.client, w.noRetry, w.blocking, w.probe} {
+		if c != nil {
+			_ = c.Close()
+		}
+	}
+	if w.embedded != nil {
+		w.embedded.Close()
+	}
+}

@@ -1,0 +1,157 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/queue"
+	"github.com/runqy/runqy-worker/supervisor"
+)
+
+// Run works until ctx is over and then drains: no new task is taken, those in flight get worker.shutdown_timeout, what
+// has not ended then goes back to pending, and the heartbeat is deleted. The error is nil after a drain. It wraps
+// [ErrCrashed] when the Python process crashed under python.on_crash: exit, and [heartbeat.ErrTakenOver] or a
+// [*heartbeat.LiveError] when another process has this worker's id. When Run returns, nothing of the worker is left
+// running.
+func (w *Worker) Run(ctx context.Context) error {
+	defer w.closeClients()
+	// serving outlives ctx: the probes answer, and the heartbeat is written, until the drain has ended.
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServing()
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stopServing()
+
+	// working ends with ctx, or with the first failure of a component.
+	working, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	start := func(name string, run func(context.Context) error) {
+		running.Go(func() {
+			err := run(serving)
+			switch {
+			case err == nil:
+			case working.Err() != nil:
+				w.logger.Warn("component failed during shutdown", "component", name, "error", err)
+			default:
+				fail(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	start("health server", w.server.Run)
+	start("dependencies", w.dependencies.Run)
+	start("service manager", w.notifier.Run)
+	start("dashboard", w.dashboard.Run)
+	start("worker list", w.workers.run)
+	start("health monitor", func(ctx context.Context) error { return w.monitor.run(ctx, w.beatNow) })
+	if w.Addr() != nil {
+		w.log.Info("http server listening", "address", w.Addr().String())
+	}
+
+	if err := w.retrier().waitForRedis(working, w.client); err != nil {
+		return runError(ctx, working, err)
+	}
+	w.address = w.reachableAt(working)
+	if err := w.register(working); err != nil {
+		return runError(ctx, working, err)
+	}
+	w.log.Info("worker started", "worker_id", w.cfg.Worker.ID, "queues", queue.ByPriority(w.cfg.Worker.Queues),
+		"concurrency", w.cfg.Worker.Concurrency, "redis", w.target.String(), "version", w.version)
+	start("heartbeat", w.beat.Run)
+	if w.cfg.Fleet.Enabled {
+		start("fleet", w.fleet.service.Run)
+	}
+	if err := w.recoverPredecessors(working); err != nil {
+		return runError(ctx, working, err)
+	}
+	start("control", w.runCommands)
+	start("supervisor", w.supervisor.Run)
+	start("abort", w.killOnAbort)
+	w.monitor.begin()
+	// A worker is not ready from the first moment of its drain on.
+	stop := context.AfterFunc(working, func() {
+		w.monitor.drain()
+		w.supervisor.Drain()
+	})
+	defer stop()
+
+	err := w.consumer.Run(working, w.kill)
+	if err == nil {
+		err = context.Cause(working)
+		if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+			err = nil
+		}
+	}
+	w.log.Info("worker drained", "worker_id", w.cfg.Worker.ID)
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*w.cfg.Python.StopTimeout)
+	defer cancel()
+	if stopErr := w.supervisor.Stop(stopping); stopErr != nil {
+		err = errors.Join(err, stopErr)
+	}
+	return err
+}
+
+// runError is what Run returns when it did not get as far as working: nil if it was told to stop, or the failure of a
+// component instead of the cancelled context that this failure caused elsewhere.
+func runError(ctx, working context.Context, err error) error {
+	if told := ctx.Err() != nil; told {
+		return nil //nolint:nilerr // the error is the stop itself
+	}
+	if working.Err() != nil {
+		return context.Cause(working)
+	}
+	return err
+}
+
+// RestartProcess replaces the Python process, or starts one when the worker is degraded, and waits until it is ready or
+// ctx is over. Tasks in flight get python.stop_timeout to finish; what has not finished goes back to pending. It may be
+// called from any goroutine while Run runs.
+func (w *Worker) RestartProcess(ctx context.Context) error {
+	w.log.Info("restart requested")
+	if err := w.supervisor.Restart(ctx, supervisor.RestartManual); err != nil {
+		return fmt.Errorf("restart the Python process: %w", err)
+	}
+	return nil
+}
+
+// Abort ends a drain that is under way now: the Python process is killed and its tasks go back to pending. It is for a
+// second signal, may be called at any time and more than once, and returns at once.
+func (w *Worker) Abort() { w.abortOnce.Do(func() { close(w.aborted) }) }
+
+// kill ends the Python process at once and everything it started. Its tasks are given back.
+func (w *Worker) kill() {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := w.supervisor.Stop(now); err != nil {
+		w.log.Error("python process not killed", "error", err)
+	}
+}
+
+// killOnAbort kills the Python process when Abort is called.
+func (w *Worker) killOnAbort(ctx context.Context) error {
+	select {
+	case <-w.aborted:
+		w.kill()
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// retrier repeats what needs Redis; the probes say meanwhile what the worker waits for.
+func (w *Worker) retrier() retrier {
+	return retrier{log: w.log, target: w.target, failed: w.monitor.waiting}
+}
+
+// register makes this process the one that has the worker's id.
+func (w *Worker) register(ctx context.Context) error {
+	return w.retrier().do(ctx, "registering the worker id", func() error {
+		err := w.beat.Claim(ctx)
+		var live *heartbeat.LiveError
+		if errors.As(err, &live) {
+			return permanentError{err}
+		}
+		return err
+	})
+}
