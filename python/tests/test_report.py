@@ -218,8 +218,8 @@ class Log(ReportCase):
         child = self.start(
             """
             logging.basicConfig(level="INFO", handlers=[LogHandler()])
-            # A timer that fires one time for each time it is armed. The main code arms it only when it has fired and its
-            # handler has begun; the handler arms it only when it has not interrupted itself. So the handler runs in the
+            # A timer that fires one time for each time it is armed. The main code arms it only when it has fired and
+            # its handler has begun; the handler arms it only when it has not interrupted itself. So the handler runs in the
             # middle of everything, itself included, and is never more than two calls deep, however slow the machine is.
             armed, depth, signals = False, 0, 0
             def arm():
