@@ -1,4 +1,4 @@
-# `make` lists the targets. Everything that is needed beyond Go, make and apt installs itself.
+# `make` lists the targets. Everything else than Go, make and apt installs itself.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -81,7 +81,7 @@ screenshots: ## take the pictures of docs/dashboard.md, of real workers under lo
 	RUNQY_TEST_REQUIRE=1 RUNQY_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -run '^TestDashboardScreenshots$$' -v -timeout 40m ./test
 
 .PHONY: bench
-bench: ## measure beside peers; docs/benchmarks.md keeps the figures
+bench: ## measure beside other queue systems; docs/benchmarks.md keeps the figures
 	scripts/install-tools git python3 redis-server
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 20m ./bench
 
