@@ -1,4 +1,4 @@
-# `make` lists the targets. Everything that is needed beyond Go, make and apt installs itself.
+# `make` lists the targets. Everything else than Go, make and apt installs itself.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

@@ -59,7 +59,7 @@ def classify(payload, ctx):
     try:
         scores = ctx["model"].predict(pixels)
     except MemoryError as exc:
-        # Might go better later; when says delay, in seconds.
+        # It may succeed later: retry it after delay seconds.
         raise Retry("out of memory", delay=30) from exc
     log.info("try %d of %d", ctx.retry_count + 1, ctx.max_retry + 1, extra=scores)
     # Only JSON: numpy users write float(score) and array.tolist().
@@ -68,7 +68,7 @@ def classify(payload, ctx):
 
 @task("classify_many")
 def classify_many(payload, ctx):
-    """A long task: between two steps it tells how far it is, and looks whether it should end."""
+    """A long task: between two steps it reports its progress and checks whether it should end."""
     images, results = payload["images"], []
     for number, image in enumerate(images):
         progress(number / len(images), f"image {number + 1} of {len(images)}")

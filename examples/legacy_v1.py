@@ -1,7 +1,7 @@
 """A child that knows only protocol 1, as handlers for the older runqy_python runner do. No package needed.
 
-It says that it is ready, reads one JSON object per line and answers each with one line. Whatever else it prints goes to
-the worker's log. It gets no pings, so the worker judges it only by whether it lives.
+It sends the ready message, reads one JSON object per line and answers each with one line. Whatever else it prints goes
+to the worker's log. It gets no pings, so the worker knows only whether it runs.
 """
 
 import json

@@ -44,10 +44,10 @@ def main():
     sent = done = 0
     begun = time.perf_counter()
     while done < options.tasks:
-        room = min(options.window - (sent - done), options.tasks - sent)
-        if room > 0:
-            os.write(into, line * room)
-            sent += room
+        free = min(options.window - (sent - done), options.tasks - sent)
+        if free > 0:
+            os.write(into, line * free)
+            sent += free
         done += os.read(out, 1 << 20).count(b"\n")
     took = time.perf_counter() - begun
     child.stdin.close()

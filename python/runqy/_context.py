@@ -12,7 +12,7 @@ _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+)
 
 
 def parse_time(text: str) -> datetime:
-    """An RFC 3339 time as an aware datetime; digits beyond microseconds are dropped.
+    """An RFC 3339 time as an aware datetime; digits after the microseconds are dropped.
 
     datetime.fromisoformat reads neither 'Z' nor nanoseconds before Python 3.11.
     """

@@ -96,7 +96,7 @@ class Outbox:
     def write_reports(self) -> None:
         """Write the reports that wait. Blocks for at most _WRITE_TIMEOUT; never raises WorkerGone.
 
-        Leaves them to whoever writes already, on this thread or another, where it can.
+        Where a write is under way, on this thread or another, that write takes them along.
         """
         thread = threading.get_ident()
         if thread in self._waiting_threads:

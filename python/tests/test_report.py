@@ -147,7 +147,7 @@ class Progress(ReportCase):
         self.assertEqual(self.run_task(child, "4", "after")[0], [])
 
     def test_without_a_task(self):
-        runqy.progress(0.5, "nobody asks")
+        runqy.progress(0.5, "outside a task")
         runqy.Context(task_id="t").progress(0.5)
         with self.assertRaises(TypeError):
             runqy.progress("half")
@@ -218,9 +218,9 @@ class Log(ReportCase):
         child = self.start(
             """
             logging.basicConfig(level="INFO", handlers=[LogHandler()])
-            # A timer that fires one time for each time it is armed. The main code arms it only when it has fired and its
-            # handler has begun; the handler arms it only when it has not interrupted itself. So the handler runs in the
-            # middle of everything, itself included, and is never more than two calls deep, however slow the machine is.
+            # A timer that fires one time for each time it is armed. The main code arms it only when it has fired and
+            # its handler has begun; the handler arms it only when it has not interrupted itself. So the handler runs in
+            # the middle of everything, itself included, and is never more than two calls deep, on a slow machine too.
             armed, depth, signals = False, 0, 0
             def arm():
                 global armed

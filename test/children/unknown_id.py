@@ -1,4 +1,4 @@
-"""Answers a task that nobody sent before each reply."""
+"""Before each reply, answers a task that was never sent."""
 import json
 import os
 import sys
