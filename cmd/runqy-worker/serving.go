@@ -9,21 +9,20 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/runqy/runqy-worker/client"
 	"github.com/runqy/runqy-worker/heartbeat"
-	"github.com/runqy/runqy-worker/internal/enqueue"
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// servingTimeout bounds the look for a queue's workers: it interrupts a wait.
+// servingTimeout bounds the search for a queue's workers: it interrupts a wait.
 const servingTimeout = 5 * time.Second
 
-// tellUnserved says on standard error why nobody takes tasks of a queue, and
-// tells whether it did. It is silent when a worker does, and when Redis cannot
-// be asked: the wait that goes on has its own word for that.
-func (a *app) tellUnserved(ctx context.Context, client redis.UniversalClient, queue string) bool {
+// printUnserved prints on standard error why no worker takes tasks of a queue, and reports whether it did. It is silent
+// when a worker does, and when Redis cannot be asked: the wait that goes on tells that itself.
+func (a *app) printUnserved(ctx context.Context, rdb redis.UniversalClient, queue string) bool {
 	ctx, cancel := context.WithTimeout(ctx, servingTimeout)
 	defer cancel()
-	workers, err := heartbeat.List(ctx, client)
+	workers, err := heartbeat.List(ctx, rdb)
 	if err != nil {
 		return false
 	}
@@ -34,17 +33,16 @@ func (a *app) tellUnserved(ctx context.Context, client redis.UniversalClient, qu
 	return text != ""
 }
 
-// tellPaused says on standard error that the queue is paused. It is silent as
-// tellUnserved is, which looks at the workers.
-func (a *app) tellPaused(ctx context.Context, client redis.UniversalClient, queue string) {
+// printPaused prints on standard error that the queue is paused. It is silent when Redis cannot be asked.
+func (a *app) printPaused(ctx context.Context, c *client.Client, queue string) {
 	ctx, cancel := context.WithTimeout(ctx, servingTimeout)
 	defer cancel()
-	if paused, err := enqueue.New(client).Paused(ctx, queue); err == nil && paused {
+	if paused, err := c.Paused(ctx, queue); err == nil && paused {
 		fmt.Fprintf(a.errOut, "queue %s is paused: Resume on the dashboard, or 'asynq queue unpause %s', lets it go on\n", queue, queue)
 	}
 }
 
-// whyUnserved says why no worker takes tasks of the queue; empty when one does.
+// whyUnserved returns why no worker takes tasks of the queue; empty when one does.
 func whyUnserved(workers []heartbeat.Worker, queue string) string {
 	var serving []heartbeat.Worker
 	degraded := false

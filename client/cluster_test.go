@@ -1,8 +1,9 @@
-package enqueue
+package client
 
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,23 +12,23 @@ import (
 	"github.com/runqy/runqy-worker/internal/redistest"
 )
 
-// While the slot of a queue moves, Redis Cluster takes no task for it. One task and a file full wait for the end of it.
+// While the slot of a queue moves, Redis Cluster takes no task for it. One task and many wait for the end of it.
 func TestEnqueueWhileTheSlotMoves(t *testing.T) {
 	cluster := redistest.StartShards(t, 3)
 	target, err := redisclient.Parse(cluster.URL)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("parse %s: %v", cluster.URL, err)
 	}
 	client := target.Open()
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	c := New(client)
+	c := newTestClient(t, client)
 	task := Task{Queue: "q", Type: "t", Payload: json.RawMessage("1")}
 	const before = 30
 	for range before {
 		if _, err := c.Enqueue(ctx, task); err != nil {
-			t.Fatal(err)
+			t.Fatalf("enqueue before the slot moves: %v", err)
 		}
 	}
 	const pending = "asynq:{q}:pending"
@@ -44,15 +45,17 @@ func TestEnqueueWhileTheSlotMoves(t *testing.T) {
 			one <- err
 		}()
 		go func() {
-			summary, err := c.Bulk(ctx, strings.NewReader(strings.Repeat(`{"payload": 2}`+"\n", 3)), task, Report{})
-			if err == nil && (summary.Enqueued != 3 || summary.Bad != 0) {
-				t.Errorf("bulk: %+v", summary)
+			outcomes, err := c.EnqueueMany(ctx, slices.Repeat([]Task{task}, 3))
+			for i, outcome := range outcomes {
+				if outcome.Err != nil {
+					t.Errorf("task %d of many: %v", i, outcome.Err)
+				}
 			}
 			many <- err
 		}()
 		for !strings.Contains(from.Client.Info(ctx, "errorstats").Val(), "errorstat_TRYAGAIN") {
 			if ctx.Err() != nil {
-				t.Error("nothing was refused")
+				t.Error("Redis refused nothing while the slot moved")
 				return
 			}
 			time.Sleep(10 * time.Millisecond)
@@ -60,7 +63,7 @@ func TestEnqueueWhileTheSlotMoves(t *testing.T) {
 	})
 	for name, done := range map[string]chan error{"one": one, "many": many} {
 		if err := <-done; err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("enqueue %s: %v", name, err)
 		}
 	}
 	if n := client.LLen(ctx, pending).Val(); n != before+4 {
