@@ -161,10 +161,10 @@ const reserve = time.Minute
 // A worker that would not run the task is an [*UnavailableError]; one that is not registered wraps [ErrNoWorker]. A task
 // that is not valid, or for later (Task.In), is an [*InvalidTaskError]; an ID that exists wraps [ErrTaskExists]. Nothing
 // is enqueued then. A [*NotAssignedError] comes with a task that is enqueued and not assigned. After any other error it
-// is not known whether the task is enqueued. The task is never lost: if it is enqueued, some worker runs it.
+// is not known whether the task is enqueued. The task is never lost: if it is enqueued, a worker of its queue runs it.
 func (d *Dispatcher) Assign(ctx context.Context, workerID string, t Task) (TaskInfo, error) {
-	if t.In > 0 {
-		return TaskInfo{}, &InvalidTaskError{Problem: "a task for one worker cannot be for later: its worker may be gone by then"}
+	if err := validateForWorker(t); err != nil {
+		return TaskInfo{}, err
 	}
 	w, known, err := d.workers.Look(ctx, workerID)
 	switch {
@@ -188,10 +188,22 @@ func (d *Dispatcher) Assign(ctx context.Context, workerID string, t Task) (TaskI
 	return info, nil
 }
 
+// validateForWorker returns nil for a task that can be assigned.
+func validateForWorker(t Task) error {
+	if t.In > 0 {
+		return &InvalidTaskError{Problem: "a task for one worker cannot be for later: its worker may be gone by then"}
+	}
+	return t.Validate()
+}
+
 // AssignAny assigns a task to the first free worker offered that serves the task's queue, and returns the worker's ID. It
 // needs [Dispatcher.Run] and blocks until there is such a worker or ctx ends; the error then wraps the cause of ctx, the
-// worker's ID is empty and nothing is enqueued. The other errors are those of [Dispatcher.Assign].
+// worker's ID is empty and nothing is enqueued. The other errors are those of [Dispatcher.Assign]. It receives from
+// [Dispatcher.Free]: a worker that it takes off the channel and cannot use is not offered again in the same interval.
 func (d *Dispatcher) AssignAny(ctx context.Context, t Task) (task TaskInfo, workerID string, err error) {
+	if err := validateForWorker(t); err != nil {
+		return TaskInfo{}, "", err
+	}
 	for {
 		select {
 		case w := <-d.free:

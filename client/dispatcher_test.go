@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -54,6 +55,10 @@ func fakeWorker(id string, state State, does Status, queues ...string) Worker {
 	return Worker{ID: id, State: state, Alive: state != Dead, Queues: queues, Status: does, Healthy: does == StatusRunning}
 }
 
+func testTask(queue string) Task {
+	return Task{Queue: queue, Type: "x", Payload: json.RawMessage("1"), ID: "t"}
+}
+
 func testDispatcher(f *fakeFleet, q *fakeQueue) *Dispatcher {
 	return newDispatcher(DispatcherOptions{Interval: time.Second}, f, q, q)
 }
@@ -69,7 +74,7 @@ func TestAssignRefusesWorkersThatWouldNotRunTheTask(t *testing.T) {
 		"free": "", "full": "", "degraded": "status is degraded", "dead": "DEAD", "missing": "no such worker",
 	} {
 		q := &fakeQueue{}
-		_, err := testDispatcher(f, q).Assign(t.Context(), id, Task{Queue: "q", ID: "t"})
+		_, err := testDispatcher(f, q).Assign(t.Context(), id, testTask("q"))
 		switch {
 		case want == "" && (err != nil || fmt.Sprint(q.assigned) != "[t to "+id+"]"):
 			t.Errorf("assign to %s: error %v, assigned %v", id, err, q.assigned)
@@ -79,7 +84,7 @@ func TestAssignRefusesWorkersThatWouldNotRunTheTask(t *testing.T) {
 	}
 	q := &fakeQueue{}
 	var unavailable *UnavailableError
-	if _, err := testDispatcher(f, q).Assign(t.Context(), "free", Task{Queue: "other"}); !errors.As(err, &unavailable) || len(q.tasks) != 0 {
+	if _, err := testDispatcher(f, q).Assign(t.Context(), "free", testTask("other")); !errors.As(err, &unavailable) || len(q.tasks) != 0 {
 		t.Errorf("a queue it does not serve: error %v, want an UnavailableError", err)
 	}
 }
@@ -88,7 +93,7 @@ func TestAssignRefusesWorkersThatWouldNotRunTheTask(t *testing.T) {
 func TestAssignThatFailsHalfWayLosesNothing(t *testing.T) {
 	f := &fakeFleet{workers: []Worker{fakeWorker("w", Free, StatusRunning, "q")}}
 	q := &fakeQueue{err: errors.New("connection lost")}
-	_, err := testDispatcher(f, q).Assign(t.Context(), "w", Task{Queue: "q", ID: "t"})
+	_, err := testDispatcher(f, q).Assign(t.Context(), "w", testTask("q"))
 	var half *NotAssignedError
 	if !errors.As(err, &half) || half.Task.ID != "t" || !errors.Is(err, q.err) || !strings.Contains(err.Error(), "within a minute") || len(q.tasks) != 1 || q.tasks[0].In != time.Minute {
 		t.Errorf("error %v, sent %+v, want an error that tells, and a task for later", err, q.tasks)
@@ -114,7 +119,7 @@ func TestFreeWorkersAreOfferedAndDeadOnesAreNot(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- d.Run(ctx) }()
-		if _, id, err := d.AssignAny(ctx, Task{Queue: "q", ID: "t"}); err != nil || id != "lives" {
+		if _, id, err := d.AssignAny(ctx, testTask("q")); err != nil || id != "lives" {
 			t.Errorf("assigned to %q, want lives; error %v", id, err)
 		}
 		if fmt.Sprint(q.assigned) != "[t to lives]" {
@@ -122,7 +127,7 @@ func TestFreeWorkersAreOfferedAndDeadOnesAreNot(t *testing.T) {
 		}
 		short, end := context.WithTimeout(ctx, time.Minute)
 		defer end()
-		if _, _, err := d.AssignAny(short, Task{Queue: "unserved"}); !errors.Is(err, context.DeadlineExceeded) {
+		if _, _, err := d.AssignAny(short, testTask("unserved")); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a queue that no worker serves: error %v, want DeadlineExceeded", err)
 		}
 		cancel()
@@ -132,11 +137,21 @@ func TestFreeWorkersAreOfferedAndDeadOnesAreNot(t *testing.T) {
 	})
 }
 
-func TestAssignRefusesATaskForLater(t *testing.T) {
-	f := &fakeFleet{workers: []Worker{fakeWorker("w", Free, StatusRunning, "q")}}
-	q := &fakeQueue{}
-	var invalid *InvalidTaskError
-	if _, err := testDispatcher(f, q).Assign(t.Context(), "w", Task{Queue: "q", In: time.Hour}); !errors.As(err, &invalid) || len(q.tasks) != 0 {
-		t.Errorf("error %v, want an InvalidTaskError; sent %v", err, q.tasks)
+// An invalid task is refused before any worker is asked or waited for.
+func TestAssignRefusesInvalidTasks(t *testing.T) {
+	f := &fakeFleet{workers: []Worker{fakeWorker("w", Free, StatusRunning, "q")}, onLook: func(id string) {
+		t.Errorf("worker %s is asked", id)
+	}}
+	later, untyped := testTask("q"), testTask("q")
+	later.In, untyped.Type = time.Hour, ""
+	for _, task := range []Task{later, untyped} {
+		q := &fakeQueue{}
+		var invalid *InvalidTaskError
+		if _, err := testDispatcher(f, q).Assign(t.Context(), "w", task); !errors.As(err, &invalid) || len(q.tasks) != 0 {
+			t.Errorf("assign %+v: error %v, want an InvalidTaskError; sent %v", task, err, q.tasks)
+		}
+		if _, _, err := testDispatcher(f, q).AssignAny(t.Context(), task); !errors.As(err, &invalid) || len(q.tasks) != 0 {
+			t.Errorf("assign %+v to any: error %v, want an InvalidTaskError; sent %v", task, err, q.tasks)
+		}
 	}
 }

@@ -43,8 +43,8 @@
 // fails half-way may have put the task there. A task with an ID of its own can be enqueued again: [ErrTaskExists] then
 // says that the first attempt succeeded.
 //
-// [Client.Wait] blocks until a task has a result. Whether the task is still waiting, has been retried or reports progress
-// is told to the functions of [WaitOptions].
+// [Client.Wait] blocks until a task has a result. The functions of [WaitOptions] are told when the task is retried,
+// reports progress or waits for a worker for long.
 //
 // # Workers
 //
@@ -61,6 +61,6 @@
 // # Concurrency and lifetime
 //
 // A [Client] and a [Dispatcher] are safe for concurrent use. Every call that talks to Redis or to a worker blocks until
-// it has an answer or its context ends. No goroutine outlives the call that started it. Call [Client.Close] when all
-// calls have returned.
+// it has an answer or its context ends; none of them starts a goroutine that is left when it returns, but for the
+// connections that a Client keeps. Call [Client.Close] when all calls have returned.
 package client

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log"
 	"strings"
 	"time"
 
@@ -22,7 +21,7 @@ func Example() {
 
 	c, err := client.New(redisURL, client.Options{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer c.Close()
 
@@ -30,11 +29,11 @@ func Example() {
 		Queue: "inference_default", Type: "greet", Payload: json.RawMessage(`{"name": "Ada"}`),
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	result, err := c.Wait(ctx, task.Queue, task.ID, client.WaitOptions{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Printf("%s\n", result)
 	// Output: "Hello, Ada"
@@ -45,7 +44,7 @@ func ExampleNewFromRedis() {
 	ctx := context.Background()
 	opts, err := redis.ParseURL(startedRedis())
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	opts.ContextTimeoutEnabled = true
 	rdb := redis.NewClient(opts)
@@ -53,14 +52,14 @@ func ExampleNewFromRedis() {
 
 	c, err := client.NewFromRedis(rdb, client.Options{HeartbeatsOnly: true})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer c.Close()
 	task, err := c.Enqueue(ctx, client.Task{
 		Queue: "inference_default", Type: "greet", Payload: json.RawMessage(`{"name": "Ada"}`), ID: "tomorrow", In: 24 * time.Hour,
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println(task.ID, "is", task.State)
 	// Output: tomorrow is scheduled
@@ -71,7 +70,7 @@ func ExampleClient_Enqueue() {
 	ctx := context.Background()
 	c, err := client.New(startedRedis(), client.Options{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer c.Close()
 
@@ -93,7 +92,7 @@ func ExampleClient_EnqueueMany() {
 	ctx := context.Background()
 	c, err := client.New(startedRedis(), client.Options{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer c.Close()
 
@@ -101,13 +100,13 @@ func ExampleClient_EnqueueMany() {
 	for _, name := range []string{"ada", "alan", "ada"} {
 		payload, err := json.Marshal(map[string]string{"name": name})
 		if err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 		tasks = append(tasks, client.Task{Queue: "inference_default", Type: "greet", Payload: payload, ID: "many-" + name, Retention: time.Hour})
 	}
 	outcomes, err := c.EnqueueMany(ctx, tasks)
 	if err != nil {
-		log.Print(err) // Redis failed or ctx ended; the outcomes tell how far it came
+		fmt.Println(err) // Redis failed or ctx ended; the outcomes tell how far it came
 	}
 	for i, outcome := range outcomes {
 		var uncertain *client.UncertainError
@@ -134,7 +133,7 @@ func ExampleClient_Wait() {
 	defer cancel()
 	c, err := client.New(startedRedis(), client.Options{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer c.Close()
 
@@ -142,7 +141,7 @@ func ExampleClient_Wait() {
 		Queue: "inference_default", Type: "flaky", Payload: json.RawMessage("null"), ID: "print", DiscardOldResult: true,
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	result, err := c.Wait(ctx, task.Queue, task.ID, client.WaitOptions{
 		OnRetry: func(r client.Retry) {
@@ -154,7 +153,7 @@ func ExampleClient_Wait() {
 		},
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Printf("%s\n", result)
 	// Output:
@@ -168,7 +167,7 @@ func ExampleFailedError() {
 	defer cancel()
 	c, err := client.New(startedRedis(), client.Options{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer c.Close()
 
@@ -176,7 +175,7 @@ func ExampleFailedError() {
 		Queue: "inference_default", Type: "fail", Payload: json.RawMessage("null"), ID: "jammed", MaxRetry: new(0),
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	_, err = c.Wait(ctx, task.Queue, task.ID, client.WaitOptions{})
 	var failed *client.FailedError
@@ -197,13 +196,13 @@ func ExampleClient_Workers() {
 	ctx := context.Background()
 	c, err := client.New(startedRedis(), client.Options{PingTimeout: time.Second})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer c.Close()
 
 	workers, err := c.Workers(ctx)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	for _, w := range workers {
 		switch w.State {
@@ -224,7 +223,7 @@ func ExampleDispatcher() {
 	defer cancel()
 	c, err := client.New(startedRedis(), client.Options{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer c.Close()
 
@@ -239,20 +238,20 @@ func ExampleDispatcher() {
 			Queue: "inference_default", Type: "greet", Payload: json.RawMessage(`{"name": "Ada"}`),
 		})
 		if err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 		result, err := c.Wait(ctx, task.Queue, task.ID, client.WaitOptions{})
 		if err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 		fmt.Printf("%s: %s\n", worker.ID, result)
 	case <-ctx.Done():
-		log.Fatal("no worker is free")
+		panic("no worker is free")
 	}
 
 	stop() // Run ends with its context, before the client is closed
 	if err := <-done; err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	// Output: worker-1: "Hello, Ada"
 }
@@ -262,7 +261,7 @@ func ExampleDispatcher_Assign() {
 	ctx := context.Background()
 	c, err := client.New(startedRedis(), client.Options{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer c.Close()
 	dispatcher := c.NewDispatcher(client.DispatcherOptions{})
@@ -280,7 +279,7 @@ func ExampleDispatcher_Assign() {
 		case errors.Is(err, client.ErrNoWorker):
 			fmt.Println(id, "is not registered")
 		default:
-			log.Fatal(err)
+			panic(err)
 		}
 	}
 	// Output:
@@ -294,7 +293,7 @@ func ExampleDispatcher_AssignAny() {
 	defer cancel()
 	c, err := client.New(startedRedis(), client.Options{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer c.Close()
 
@@ -306,10 +305,12 @@ func ExampleDispatcher_AssignAny() {
 		Queue: "inference_default", Type: "greet", Payload: json.RawMessage(`{"name": "Alan"}`),
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println("assigned to", workerID, "and", task.State)
 	stop()
-	<-done
+	if err := <-done; err != nil {
+		panic(err)
+	}
 	// Output: assigned to worker-1 and pending
 }

@@ -48,12 +48,13 @@ func (e *UncertainError) Unwrap() error { return e.Err }
 // enqueued ([Outcome].Err is nil), what is not ([ErrNotSent]) and what is not known ([*UncertainError]).
 func (c *Client) EnqueueMany(ctx context.Context, tasks []Task) ([]Outcome, error) {
 	outcomes := make([]Outcome, len(tasks))
-	for start, end := 0, 0; start < len(tasks); start = end {
-		end = batchEnd(tasks, start)
+	for start := 0; start < len(tasks); {
+		end := batchEnd(tasks, start)
 		if err := c.enqueueBatch(ctx, tasks[start:end], outcomes[start:end]); err != nil {
 			setNotSent(outcomes[end:], err)
 			return outcomes, err
 		}
+		start = end
 	}
 	return outcomes, nil
 }
@@ -98,7 +99,9 @@ func (c *Client) enqueueBatch(ctx context.Context, tasks []Task, outcomes []Outc
 	var failed error
 	var b batch
 	for i, t := range tasks {
-		if failed = c.addToBatch(ctx, &b, t, &outcomes[i]); failed != nil {
+		err := c.addToBatch(ctx, &b, t, &outcomes[i])
+		if err != nil && !isOnlyThisTask(err) {
+			failed = err
 			setNotSent(outcomes[i:], failed)
 			break
 		}
@@ -124,17 +127,19 @@ func (c *Client) enqueueBatch(ctx context.Context, tasks []Task, outcomes []Outc
 	return failed
 }
 
-// addToBatch encodes one task. A task that cannot be enqueued gets its outcome and is no error.
+// isOnlyThisTask reports whether an error is one task's alone and does not stop the others.
+func isOnlyThisTask(err error) bool {
+	var invalid *InvalidTaskError
+	return errors.As(err, &invalid) || errors.Is(err, ErrTaskExists)
+}
+
+// addToBatch encodes one task. An error is its outcome.
 func (c *Client) addToBatch(ctx context.Context, b *batch, t Task, outcome *Outcome) error {
 	if outcome.Err = t.Validate(); outcome.Err != nil {
-		return nil
+		return outcome.Err
 	}
-	switch err := c.discardOldResult(ctx, t); {
-	case errors.Is(err, ErrTaskExists):
-		outcome.Err = err
-		return nil
-	case err != nil:
-		return err
+	if outcome.Err = c.discardOldResult(ctx, t); outcome.Err != nil {
+		return outcome.Err
 	}
 	entry := batchEntry{task: t, outcome: outcome, generated: t.ID == ""}
 	if entry.generated {
