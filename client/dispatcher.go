@@ -20,8 +20,8 @@ type DispatcherOptions struct {
 	Logger *slog.Logger
 }
 
-// Dispatcher gives tasks to chosen workers. It never gives one to a worker that is dead, degraded, starting or draining:
-// each worker is asked again at the moment of the assignment. It is safe for concurrent use.
+// Dispatcher gives tasks to chosen workers. It never gives one to a worker that is dead, degraded, starting or
+// draining: each worker is asked again at the moment of the assignment. It is safe for concurrent use.
 type Dispatcher struct {
 	opts    DispatcherOptions
 	workers workerSource
@@ -34,8 +34,8 @@ type Dispatcher struct {
 type workerSource interface {
 	// Round returns every registered worker, asked just now.
 	Round(ctx context.Context) ([]Worker, error)
-	// Look returns one worker, asked just now; false means that it is not registered.
-	Look(ctx context.Context, id string) (Worker, bool, error)
+	// Inspect returns one worker, asked just now; false means that it is not registered.
+	Inspect(ctx context.Context, id string) (Worker, bool, error)
 }
 
 // taskSender puts tasks on queues; a Client is one.
@@ -56,13 +56,13 @@ func (f fleetWorkers) Round(ctx context.Context) ([]Worker, error) {
 	return newWorkers(workers), err
 }
 
-func (f fleetWorkers) Look(ctx context.Context, id string) (Worker, bool, error) {
+func (f fleetWorkers) Inspect(ctx context.Context, id string) (Worker, bool, error) {
 	w, known, err := f.checker.Look(ctx, id)
 	return newWorker(w), known, err
 }
 
-// NewDispatcher returns a Dispatcher. It does nothing by itself: [Dispatcher.Free] offers workers while [Dispatcher.Run]
-// runs, and [Dispatcher.Assign] needs no Run.
+// NewDispatcher returns a Dispatcher. It does nothing by itself: [Dispatcher.Free] offers workers while
+// [Dispatcher.Run] runs, and [Dispatcher.Assign] needs no Run.
 func (c *Client) NewDispatcher(opts DispatcherOptions) *Dispatcher {
 	return newDispatcher(opts, fleetWorkers{fleet.NewChecker(c.registry)}, c, queue.NewDirects(c.redis))
 }
@@ -78,8 +78,8 @@ func newDispatcher(opts DispatcherOptions, workers workerSource, tasks taskSende
 	return &Dispatcher{opts: opts, workers: workers, tasks: tasks, directs: directs, free: make(chan Worker)}
 }
 
-// Run offers free workers on [Dispatcher.Free] until ctx ends, and then returns nil. Call it once, usually in a goroutine
-// of its own. While Redis does not answer it offers nobody and goes on.
+// Run offers free workers on [Dispatcher.Free] until ctx ends, and then returns nil. Call it once, usually in a
+// goroutine of its own. While Redis does not answer it offers nobody and goes on.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	failing := false
 	for ctx.Err() == nil {
@@ -114,17 +114,17 @@ func (d *Dispatcher) offer(ctx context.Context, workers []Worker) {
 	}
 }
 
-// Free returns the channel on which free workers are offered while [Dispatcher.Run] runs, each at most once per interval.
-// Nothing is buffered: an offer that nobody takes is withdrawn at the end of the interval. Its State was true when the
-// fleet was checked; [Dispatcher.Assign] asks the worker again. The channel is never closed: select on the context that
-// ends Run too.
+// Free returns the channel on which free workers are offered while [Dispatcher.Run] runs, each at most once per
+// interval. Nothing is buffered: an offer that nobody takes is withdrawn at the end of the interval. Its State was true
+// when the fleet was checked; [Dispatcher.Assign] asks the worker again. The channel is never closed: select on the
+// context that ends Run too.
 func (d *Dispatcher) Free() <-chan Worker { return d.free }
 
 // ErrNoWorker says that no worker with this ID is registered.
 var ErrNoWorker = errors.New("no such worker")
 
-// UnavailableError refuses an assignment to a worker that would not run the task: it is dead, degraded, starting, draining
-// or not healthy, or it does not serve the task's queue. Nothing was enqueued.
+// UnavailableError refuses an assignment to a worker that would not run the task: it is dead, degraded, starting,
+// draining or not healthy, or it does not serve the task's queue. Nothing was enqueued.
 type UnavailableError struct {
 	Worker Worker // as it was found at the assignment
 	Why    string // for people
@@ -135,8 +135,8 @@ func (e *UnavailableError) Error() string {
 	return fmt.Sprintf("worker %s takes no such task now: %s", e.Worker.ID, e.Why)
 }
 
-// NotAssignedError says that a task was enqueued and could not be given to its worker: any worker runs it within about a
-// minute.
+// NotAssignedError says that a task was enqueued and could not be given to its worker: any worker runs it within about
+// a minute.
 type NotAssignedError struct {
 	Task TaskInfo
 	Err  error
@@ -158,15 +158,16 @@ const reserve = time.Minute
 // worker may be given tasks too. Should the worker die or degrade before it has taken the task, the fleet's checker
 // returns the task to its queue. Assign blocks for a ping of the worker and three round trips to Redis.
 //
-// A worker that would not run the task is an [*UnavailableError]; one that is not registered wraps [ErrNoWorker]. A task
-// that is not valid, or for later (Task.In), is an [*InvalidTaskError]; an ID that exists wraps [ErrTaskExists]. Nothing
-// is enqueued then. A [*NotAssignedError] comes with a task that is enqueued and not assigned. After any other error it
-// is not known whether the task is enqueued. The task is never lost: if it is enqueued, a worker of its queue runs it.
+// A worker that would not run the task is an [*UnavailableError]; one that is not registered wraps [ErrNoWorker]. A
+// task that is not valid, or for later (Task.In), is an [*InvalidTaskError]; an ID that exists wraps [ErrTaskExists].
+// Nothing is enqueued then. A [*NotAssignedError] comes with a task that is enqueued and not assigned. After any other
+// error it is not known whether the task is enqueued. The task is never lost: if it is enqueued, a worker of its queue
+// runs it.
 func (d *Dispatcher) Assign(ctx context.Context, workerID string, t Task) (TaskInfo, error) {
 	if err := validateForWorker(t); err != nil {
 		return TaskInfo{}, err
 	}
-	w, known, err := d.workers.Look(ctx, workerID)
+	w, known, err := d.workers.Inspect(ctx, workerID)
 	switch {
 	case err != nil:
 		return TaskInfo{}, fmt.Errorf("ask worker %s: %w", workerID, err)
@@ -196,9 +197,9 @@ func validateForWorker(t Task) error {
 	return t.Validate()
 }
 
-// AssignAny assigns a task to the first free worker offered that serves the task's queue, and returns the worker's ID. It
-// needs [Dispatcher.Run] and blocks until there is such a worker or ctx ends; the error then wraps the cause of ctx, the
-// worker's ID is empty and nothing is enqueued. The other errors are those of [Dispatcher.Assign]. It receives from
+// AssignAny assigns a task to the first free worker offered that serves the task's queue, and returns the worker's ID.
+// It needs [Dispatcher.Run] and blocks until there is such a worker or ctx ends; the error then wraps the cause of ctx,
+// the worker's ID is empty and nothing is enqueued. The other errors are those of [Dispatcher.Assign]. It receives from
 // [Dispatcher.Free]: a worker that it takes off the channel and cannot use is not offered again in the same interval.
 func (d *Dispatcher) AssignAny(ctx context.Context, t Task) (task TaskInfo, workerID string, err error) {
 	if err := validateForWorker(t); err != nil {

@@ -13,15 +13,15 @@ import (
 
 // fakeFleet is a fleet that a test makes up.
 type fakeFleet struct {
-	workers []Worker
-	onLook  func(id string) // called before Look answers
+	workers   []Worker
+	onInspect func(id string) // called before Inspect answers
 }
 
 func (f *fakeFleet) Round(context.Context) ([]Worker, error) { return f.workers, nil }
 
-func (f *fakeFleet) Look(_ context.Context, id string) (Worker, bool, error) {
-	if f.onLook != nil {
-		f.onLook(id)
+func (f *fakeFleet) Inspect(_ context.Context, id string) (Worker, bool, error) {
+	if f.onInspect != nil {
+		f.onInspect(id)
 	}
 	for _, w := range f.workers {
 		if w.ID == id {
@@ -109,7 +109,7 @@ func TestFreeWorkersAreOfferedAndDeadOnesAreNot(t *testing.T) {
 			fakeWorker("dies", Free, StatusRunning, "q"),
 			fakeWorker("lives", Free, StatusRunning, "q"),
 		}}
-		f.onLook = func(id string) {
+		f.onInspect = func(id string) {
 			if id == "dies" { // between the offer and the assignment
 				f.workers[3] = fakeWorker("dies", Dead, StatusRunning, "q")
 			}
@@ -139,7 +139,7 @@ func TestFreeWorkersAreOfferedAndDeadOnesAreNot(t *testing.T) {
 
 // An invalid task is refused before any worker is asked or waited for.
 func TestAssignRefusesInvalidTasks(t *testing.T) {
-	f := &fakeFleet{workers: []Worker{fakeWorker("w", Free, StatusRunning, "q")}, onLook: func(id string) {
+	f := &fakeFleet{workers: []Worker{fakeWorker("w", Free, StatusRunning, "q")}, onInspect: func(id string) {
 		t.Errorf("worker %s is asked", id)
 	}}
 	later, untyped := testTask("q"), testTask("q")

@@ -25,8 +25,8 @@ func (e *FailedError) Error() string {
 	return fmt.Sprintf("task %s in queue %s failed for good: %s", e.ID, e.Queue, e.Reason)
 }
 
-// ErrNoResult says that the task ended and left no result: it was deleted, or a worker that writes none processed it, or
-// its result has expired. A task that never existed looks the same.
+// ErrNoResult says that the task ended and left no result: it was deleted, or a worker that writes none processed it,
+// or its result has expired. A task that never existed looks the same.
 var ErrNoResult = errors.New("the task is gone and left no result (was it deleted, or processed by another kind of worker?)")
 
 // Retry is a failed attempt that will be followed by another.
@@ -50,7 +50,7 @@ type WaitOptions struct {
 	// OnPending is called once at most, when no worker has taken the task for about two seconds although it was due.
 	OnPending func()
 	// OnProgress is called when what the task's handler reports has changed, and at the end of an attempt that reported
-	// something, with nothing (a negative Fraction and no Message). It makes each look at Redis read one key more.
+	// something, with nothing (a negative Fraction and no Message). Each poll of Redis then reads one key more.
 	OnProgress func(Progress)
 }
 
@@ -76,11 +76,12 @@ const (
 	maxOutage = time.Minute
 )
 
-// Wait blocks until a task has a result and returns that, a JSON value. It reads Redis every 250 ms, at first more often.
+// Wait blocks until a task has a result and returns that, a JSON value. It reads Redis every 250 ms, at first more
+// often.
 //
 // The error is a [*FailedError] when the task has failed for good and wraps [ErrNoResult] when it ended without a
-// result. When ctx ends it wraps ctx.Err(); the task stays in the queue and runs. A Redis that does not answer is waited
-// for; after a minute its error is returned.
+// result. When ctx ends it wraps ctx.Err(); the task stays in the queue and runs. A Redis that does not answer is
+// waited for; after a minute its error is returned.
 //
 // A result is kept for the worker's results.ttl after the task's end, so Wait may be called later or again. For an ID
 // that is used again see [Task].DiscardOldResult.

@@ -46,8 +46,8 @@ const (
 	CauseError            Cause = "error"             // anything else
 )
 
-// Worker is a registered worker, as [Client.Workers] and [Dispatcher.Free] found it at one moment. Of a worker without a
-// heartbeat (Alive is false) only ID, State, Cause, Reason, Expiry and Err are sure to be set; the rest is what is
+// Worker is a registered worker, as [Client.Workers] and [Dispatcher.Free] found it at one moment. Of a worker without
+// a heartbeat (Alive is false) only ID, State, Cause, Reason, Expiry and Err are sure to be set; the rest is what is
 // remembered of it, if anything.
 type Worker struct {
 	ID     string

@@ -71,8 +71,8 @@ func (b *waitBar) clear() {
 	}
 }
 
-// fit cuts a message so that the bar stays on one line, which could not be erased otherwise. Anybody may have written it
-// into Redis.
+// fit cuts a message so that the bar stays on one line, which could not be erased otherwise. Anybody may have written
+// it into Redis.
 func (b *waitBar) fit(message string) string {
 	message = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {

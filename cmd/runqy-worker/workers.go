@@ -77,8 +77,8 @@ With --watch the list is refreshed every second; -o json then prints one list pe
 	return cmd
 }
 
-// fleetClient returns a client that asks the workers as the configuration says, or with ping false reads their heartbeats
-// alone. The caller closes it; the Redis client stays open.
+// fleetClient returns a client that asks the workers as the configuration says, or with ping false reads their
+// heartbeats alone. The caller closes it; the Redis client stays open.
 func fleetClient(cfg *config.Config, rdb redis.UniversalClient, ping bool) (*client.Client, error) {
 	opts := client.Options{HeartbeatsOnly: !ping, PingTimeout: cfg.Fleet.PingTimeout}
 	if ping {

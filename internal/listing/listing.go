@@ -18,8 +18,8 @@ import (
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// Table writes one aligned line per worker. Colour marks the lines that want
-// attention and is the caller's decision: only a terminal shows it.
+// Table writes one aligned line per worker. Colour marks the lines that want attention and is the caller's decision:
+// only a terminal shows it.
 func Table(w io.Writer, workers []client.Worker, colour bool) error {
 	var b bytes.Buffer
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -30,8 +30,7 @@ func Table(w io.Writer, workers []client.Worker, colour bool) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	// Colouring whole lines afterwards keeps the columns aligned: tabwriter
-	// would count the escape sequences as text.
+	// Colouring whole lines afterwards keeps the columns aligned: tabwriter would count the escape sequences as text.
 	for i, line := range strings.SplitAfter(b.String(), "\n") {
 		if i > 0 && i <= len(workers) && colour {
 			line = paint(workers[i-1], strings.TrimSuffix(line, "\n")) + "\n"
@@ -105,8 +104,7 @@ func paint(w client.Worker, line string) string {
 	return c.Sprint(line)
 }
 
-// clean keeps what another process wrote to Redis from steering the terminal
-// or breaking the columns.
+// clean keeps what another process wrote to Redis from steering the terminal or breaking the columns.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || r == '\r' {

@@ -91,8 +91,8 @@ func parseLine(data []byte, defaults client.Task) (client.Task, error) {
 
 var errLineTooLong = fmt.Errorf("longer than %d MiB", MaxLine>>20)
 
-// readLine returns the next line without its end, and how many bytes it took. A line past MaxLine is consumed to its end
-// and reported as errLineTooLong.
+// readLine returns the next line without its end, and how many bytes it took. A line past MaxLine is consumed to its
+// end and reported as errLineTooLong.
 func readLine(r *bufio.Reader) (data []byte, n int64, err error) {
 	tooLong := false
 	for {

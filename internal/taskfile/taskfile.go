@@ -35,9 +35,10 @@ type Summary struct {
 	LastLine int // the last line that was dealt with
 }
 
-// Enqueue enqueues every line of the stream in order, many at a time. A line is {"payload": …} with optional type, queue,
-// id, max_retry, timeout, retention, in and headers; what it leaves out comes from defaults. Blank lines are skipped. A
-// bad line is reported and does not stop the others; an error means that the run ended before the stream did.
+// Enqueue enqueues every line of the stream in order, many at a time. A line is {"payload": …} with optional type,
+// queue, id, max_retry, timeout, retention, in and headers; what it leaves out comes from defaults. Blank lines are
+// skipped. A bad line is reported and does not stop the others; an error means that the run ended before the stream
+// did.
 func Enqueue(ctx context.Context, c *client.Client, r io.Reader, defaults client.Task, report Report) (Summary, error) {
 	f := &run{client: c, report: report}
 	reader := bufio.NewReaderSize(r, 256<<10)
