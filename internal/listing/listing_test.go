@@ -80,7 +80,7 @@ func TestJSON(t *testing.T) {
 	}
 	if len(got) != 4 || got[0]["healthy"] != true || got[0]["age_seconds"] != 2.0 || got[3]["status"] != "gone" || got[3]["alive"] != false ||
 		got[1]["error"] != "field pid" || got[3]["started"] != nil || got[0]["state"] != "BUSY" || got[2]["state"] != "DEAD" || got[2]["cause"] != "refused" {
-		t.Errorf("%v", got)
+		t.Errorf("the workers as JSON are %v, not what was listed", got)
 	}
 	b.Reset()
 	if err := JSON(&b, nil); err != nil || b.String() != "[]\n" {
