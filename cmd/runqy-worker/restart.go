@@ -82,18 +82,18 @@ func chooseWorkers(ctx context.Context, client redis.UniversalClient, degraded b
 // restartsAtOnce bounds how many workers are without their process at the same time.
 const restartsAtOnce = 10
 
-// restart restarts the workers, some at a time, and prints the outcome of each.
+// restart restarts the workers, some at a time, and says of each what came of it.
 func (a *app) restart(ctx context.Context, client redis.UniversalClient, ids []string) error {
 	var (
 		group  sync.WaitGroup
 		mu     sync.Mutex // guards failed and the output
 		failed int
-		slots  = make(chan struct{}, restartsAtOnce)
+		turns  = make(chan struct{}, restartsAtOnce)
 	)
 	for _, id := range ids {
 		group.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
+			turns <- struct{}{}
+			defer func() { <-turns }()
 			pid, err := control.RestartProcess(ctx, client, id)
 			mu.Lock()
 			defer mu.Unlock()
