@@ -8,39 +8,22 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/runqy/runqy-worker/internal/enqueue"
-	"github.com/runqy/runqy-worker/internal/fleet"
-	"github.com/runqy/runqy-worker/queue"
+	"github.com/runqy/runqy-worker/client"
 )
 
-// freshSender removes an older result before it enqueues: for --wait.
-type freshSender struct{ *enqueue.Client }
-
-// Enqueue implements fleet.Sender.
-func (s freshSender) Enqueue(ctx context.Context, t enqueue.Task) (enqueue.Info, error) {
-	return s.EnqueueFresh(ctx, t)
-}
-
 // assignOne gives one task to one worker: the named one, or one that is free.
-func (a *app) assignOne(ctx context.Context, client redis.UniversalClient, f enqueueFlags) error {
+func (a *app) assignOne(ctx context.Context, rdb redis.UniversalClient, f enqueueFlags) error {
 	cfg, err := a.loadElsewhere(nil)
 	if err != nil {
 		return err
 	}
-	checker, done, err := fleetChecker(cfg, client, true)
+	c, err := fleetClient(cfg, rdb, true)
 	if err != nil {
 		return err
 	}
-	defer done()
-	tasks := enqueue.New(client)
-	var sender fleet.Sender = tasks
-	if f.wait {
-		sender = freshSender{tasks}
-	}
-	dispatcher := fleet.NewDispatcher(fleet.DispatcherOptions{
-		Roster: checker, Sender: sender, Assigner: queue.NewDirects(client), Interval: cfg.Fleet.Interval, Logger: a.log,
-	})
-	info, worker, err := a.assign(ctx, dispatcher, client, f)
+	defer c.Close()
+	dispatcher := c.NewDispatcher(client.DispatcherOptions{Interval: cfg.Fleet.Interval, Logger: a.log})
+	info, worker, err := a.assign(ctx, dispatcher, rdb, f)
 	if err != nil {
 		return err
 	}
@@ -48,13 +31,14 @@ func (a *app) assignOne(ctx context.Context, client redis.UniversalClient, f enq
 		_, err := fmt.Fprintf(a.out, "task %s is %s in queue %s for worker %s\n", info.ID, info.State, info.Queue, worker)
 		return err
 	}
-	return a.tellOrWait(ctx, client, f, info)
+	return a.printOrWait(ctx, rdb, c, f, info)
 }
 
-// sayAfter is how long --any-free waits without a word.
-const sayAfter = 2 * time.Second
+// waitNotice is how long --any-free waits before it prints that it does.
+const waitNotice = 2 * time.Second
 
-func (a *app) assign(ctx context.Context, dispatcher *fleet.Dispatcher, client redis.UniversalClient, f enqueueFlags) (enqueue.Info, string, error) {
+func (a *app) assign(ctx context.Context, dispatcher *client.Dispatcher, rdb redis.UniversalClient, f enqueueFlags,
+) (client.TaskInfo, string, error) {
 	if f.worker != "" {
 		info, err := dispatcher.Assign(ctx, f.worker, f.task)
 		return info, f.worker, err
@@ -67,8 +51,8 @@ func (a *app) assign(ctx context.Context, dispatcher *fleet.Dispatcher, client r
 	running.Go(func() {
 		select {
 		case <-offering.Done():
-		case <-time.After(sayAfter):
-			if !a.tellUnserved(offering, client, f.task.Queue) && offering.Err() == nil {
+		case <-time.After(waitNotice):
+			if !a.printUnserved(offering, rdb, f.task.Queue) && offering.Err() == nil {
 				fmt.Fprintf(a.errOut, "waiting for a free worker of queue %s\n", f.task.Queue)
 			}
 		}

@@ -13,7 +13,8 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
-	"github.com/runqy/runqy-worker/internal/enqueue"
+	"github.com/runqy/runqy-worker/client"
+	"github.com/runqy/runqy-worker/internal/taskfile"
 )
 
 // maxPayload bounds a payload that is read from standard input, in bytes.
@@ -27,7 +28,7 @@ type enqueueFlags struct {
 	fromFile string
 	maxRetry int
 	output   string
-	task     enqueue.Task
+	task     client.Task
 	worker   string // assign to this one
 	anyFree  bool   // assign to one that is free
 }
@@ -68,18 +69,24 @@ degrade before it takes the task, the task goes back to the queue.`,
 					return usageError(err)
 				}
 			}
-			client, err := a.openRedis(ctx)
+			f.task.DiscardOldResult = f.wait
+			rdb, err := a.openRedis(ctx)
 			if err != nil {
 				return err
 			}
-			defer client.Close()
-			if f.fromFile != "" {
-				return a.enqueueFile(ctx, enqueue.New(client), f)
-			}
+			defer rdb.Close()
 			if f.worker != "" || f.anyFree {
-				return a.assignOne(ctx, client, f)
+				return a.assignOne(ctx, rdb, f)
 			}
-			return a.enqueueOne(ctx, client, f)
+			c, err := client.NewFromRedis(rdb, client.Options{HeartbeatsOnly: true})
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if f.fromFile != "" {
+				return a.enqueueFile(ctx, c, f)
+			}
+			return a.enqueueOne(ctx, rdb, c, f)
 		},
 	}
 	flags := cmd.Flags()
@@ -118,7 +125,7 @@ func (f *enqueueFlags) check(cmd *cobra.Command, args []string) error {
 	if len(args) > 1 {
 		f.task.Type = args[1]
 	}
-	probe := f.task // what is wrong for every line is said once
+	probe := f.task // what is wrong for every line is told once
 	probe.Payload = json.RawMessage("null")
 	if probe.Type == "" && f.fromFile != "" {
 		probe.Type = "line"
@@ -145,21 +152,16 @@ func (a *app) payload(f enqueueFlags, args []string) (json.RawMessage, error) {
 	return data, nil
 }
 
-func (a *app) enqueueOne(ctx context.Context, client redis.UniversalClient, f enqueueFlags) error {
-	tasks := enqueue.New(client)
-	send := tasks.Enqueue
-	if f.wait {
-		send = tasks.EnqueueFresh
-	}
-	info, err := send(ctx, f.task)
+func (a *app) enqueueOne(ctx context.Context, rdb redis.UniversalClient, c *client.Client, f enqueueFlags) error {
+	info, err := c.Enqueue(ctx, f.task)
 	if err != nil {
 		return err
 	}
-	return a.tellOrWait(ctx, client, f, info)
+	return a.printOrWait(ctx, rdb, c, f, info)
 }
 
-// tellOrWait prints where the task is, or with --wait its result.
-func (a *app) tellOrWait(ctx context.Context, client redis.UniversalClient, f enqueueFlags, info enqueue.Info) error {
+// printOrWait prints where the task is, or with --wait its result.
+func (a *app) printOrWait(ctx context.Context, rdb redis.UniversalClient, c *client.Client, f enqueueFlags, info client.TaskInfo) error {
 	if !f.wait {
 		if f.output == "json" {
 			return json.NewEncoder(a.out).Encode(info)
@@ -172,22 +174,22 @@ func (a *app) tellOrWait(ctx context.Context, client redis.UniversalClient, f en
 		fmt.Fprintf(a.errOut, "task %s is %s in queue %s; waiting for its result\n", info.ID, info.State, info.Queue)
 	}
 	bar := newWaitBar(a.errOut)
-	watch := enqueue.Watch{
-		Retry: func(r enqueue.Retry) {
+	opts := client.WaitOptions{
+		OnRetry: func(r client.Retry) {
 			bar.clear()
 			fmt.Fprintf(a.errOut, "attempt %d failed, trying again in %s (%d of %d retries left): %s\n", r.Retried,
 				max(0, time.Until(r.Next)).Round(time.Second), r.MaxRetry-r.Retried+1, r.MaxRetry, r.Reason)
 		},
-		Pending: func() {
+		OnPending: func() {
 			bar.clear()
-			a.tellPaused(ctx, client, info.Queue)
-			a.tellUnserved(ctx, client, info.Queue)
+			a.printPaused(ctx, c, info.Queue)
+			a.printUnserved(ctx, rdb, info.Queue)
 		},
 	}
 	if bar != nil {
-		watch.Progress = bar.show
+		opts.OnProgress = bar.show
 	}
-	result, err := enqueue.New(client).Wait(ctx, info.Queue, info.ID, watch)
+	result, err := c.Wait(ctx, info.Queue, info.ID, opts)
 	bar.clear()
 	if err != nil {
 		return err
@@ -196,7 +198,7 @@ func (a *app) tellOrWait(ctx context.Context, client redis.UniversalClient, f en
 	return err
 }
 
-func (a *app) enqueueFile(ctx context.Context, client *enqueue.Client, f enqueueFlags) error {
+func (a *app) enqueueFile(ctx context.Context, c *client.Client, f enqueueFlags) error {
 	in, size := a.in, int64(-1)
 	if f.fromFile != "-" {
 		file, err := os.Open(f.fromFile)
@@ -211,7 +213,7 @@ func (a *app) enqueueFile(ctx context.Context, client *enqueue.Client, f enqueue
 	}
 	bar := a.progressBar(size)
 	shown := 0
-	summary, err := client.Bulk(ctx, in, f.task, enqueue.Report{
+	summary, err := taskfile.Enqueue(ctx, c, in, f.task, taskfile.Report{
 		Progress: func(bytes int64, tasks int) {
 			bar.Describe(counted(tasks, "task") + " enqueued")
 			_ = bar.Add64(bytes) // a bar that cannot be drawn stops nothing
@@ -245,7 +247,7 @@ func (a *app) enqueueFile(ctx context.Context, client *enqueue.Client, f enqueue
 	return nil
 }
 
-func (a *app) writeSummary(s enqueue.Summary, f enqueueFlags) error {
+func (a *app) writeSummary(s taskfile.Summary, f enqueueFlags) error {
 	if f.output == "json" {
 		return json.NewEncoder(a.out).Encode(map[string]int{
 			"enqueued": s.Enqueued, "bad": s.Bad, "unknown": s.Unknown, "last_line": s.LastLine,

@@ -9,20 +9,20 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/runqy/runqy-worker/client"
 	"github.com/runqy/runqy-worker/heartbeat"
-	"github.com/runqy/runqy-worker/internal/enqueue"
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // servingTimeout bounds how long a command asks Redis for a queue's workers while it waits for a result.
 const servingTimeout = 5 * time.Second
 
-// tellUnserved prints on standard error why no worker takes tasks of a queue, and reports whether it did. It prints
+// printUnserved prints on standard error why no worker takes tasks of a queue, and reports whether it did. It prints
 // nothing when a worker does, or when Redis cannot be asked: the wait that goes on reports that by itself.
-func (a *app) tellUnserved(ctx context.Context, client redis.UniversalClient, queue string) bool {
+func (a *app) printUnserved(ctx context.Context, rdb redis.UniversalClient, queue string) bool {
 	ctx, cancel := context.WithTimeout(ctx, servingTimeout)
 	defer cancel()
-	workers, err := heartbeat.List(ctx, client)
+	workers, err := heartbeat.List(ctx, rdb)
 	if err != nil {
 		return false
 	}
@@ -33,16 +33,16 @@ func (a *app) tellUnserved(ctx context.Context, client redis.UniversalClient, qu
 	return text != ""
 }
 
-// tellPaused prints on standard error that the queue is paused. It prints nothing when Redis cannot be asked.
-func (a *app) tellPaused(ctx context.Context, client redis.UniversalClient, queue string) {
+// printPaused prints on standard error that the queue is paused. It prints nothing when Redis cannot be asked.
+func (a *app) printPaused(ctx context.Context, c *client.Client, queue string) {
 	ctx, cancel := context.WithTimeout(ctx, servingTimeout)
 	defer cancel()
-	if paused, err := enqueue.New(client).Paused(ctx, queue); err == nil && paused {
+	if paused, err := c.Paused(ctx, queue); err == nil && paused {
 		fmt.Fprintf(a.errOut, "queue %s is paused: Resume on the dashboard, or 'asynq queue unpause %s', lets it go on\n", queue, queue)
 	}
 }
 
-// whyUnserved says why no worker takes tasks of the queue; empty when one does.
+// whyUnserved returns why no worker takes tasks of the queue; empty when one does.
 func whyUnserved(workers []heartbeat.Worker, queue string) string {
 	var serving []heartbeat.Worker
 	degraded := false

@@ -10,7 +10,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
-	"github.com/runqy/runqy-worker/internal/enqueue"
+	"github.com/runqy/runqy-worker/client"
 )
 
 const (
@@ -20,8 +20,8 @@ const (
 	waitBarRest = waitBarWidth + 32
 )
 
-// waitBar shows how far a task says it is, on one line of a terminal that is
-// erased again. A task that never reports has none.
+// waitBar shows the progress that a task reports, on one line of a terminal that is erased again. A task that never
+// reports has none.
 type waitBar struct {
 	out     io.Writer
 	columns int
@@ -29,8 +29,7 @@ type waitBar struct {
 	last    int64
 }
 
-// newWaitBar returns a bar for a terminal, or nil, which shows nothing, for
-// anything else.
+// newWaitBar returns a bar for a terminal, or nil, which shows nothing, for anything else.
 func newWaitBar(w io.Writer) *waitBar {
 	if !isTerminal(w) {
 		return nil
@@ -44,9 +43,8 @@ func newWaitBar(w io.Writer) *waitBar {
 	return b
 }
 
-// show draws what the task has reported; a report of nothing, as at the
-// beginning of another attempt, erases the bar.
-func (b *waitBar) show(p enqueue.Progress) {
+// show draws what the task has reported; a report of nothing, as at the beginning of another attempt, erases the bar.
+func (b *waitBar) show(p client.Progress) {
 	if p.Fraction < 0 && p.Message == "" {
 		b.clear()
 		return
@@ -73,8 +71,8 @@ func (b *waitBar) clear() {
 	}
 }
 
-// fit cuts a message so that the bar stays on one line, which could not be
-// erased otherwise. Anybody may have written it into Redis.
+// fit cuts a message so that the bar stays on one line, which could not be erased otherwise. Anybody may have written
+// it into Redis.
 func (b *waitBar) fit(message string) string {
 	message = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
@@ -83,8 +81,8 @@ func (b *waitBar) fit(message string) string {
 		return r
 	}, message)
 	runes := []rune(message)
-	if room := max(b.columns-waitBarRest, 0); len(runes) > room {
-		return string(runes[:room])
+	if width := max(b.columns-waitBarRest, 0); len(runes) > width {
+		return string(runes[:width])
 	}
 	return message
 }

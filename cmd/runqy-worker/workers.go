@@ -8,14 +8,13 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
-	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/client"
 	"github.com/runqy/runqy-worker/internal/config"
-	"github.com/runqy/runqy-worker/internal/fleet"
 	"github.com/runqy/runqy-worker/internal/listing"
 	"github.com/runqy/runqy-worker/internal/rpc"
 )
 
-// watchInterval is how often --watch looks again.
+// watchInterval is the pause between two lists of --watch.
 const watchInterval = time.Second
 
 func newWorkersCmd(a *app) *cobra.Command {
@@ -37,25 +36,25 @@ With --watch the list is refreshed every second; -o json then prints one list pe
 			if err != nil {
 				return err
 			}
-			client, err := connect(ctx, cfg)
+			rdb, err := connect(ctx, cfg)
 			if err != nil {
 				return err
 			}
-			defer client.Close()
-			checker, done, err := fleetChecker(cfg, client, ping)
+			defer rdb.Close()
+			c, err := fleetClient(cfg, rdb, ping)
 			if err != nil {
 				return err
 			}
-			defer done()
+			defer c.Close()
 			for first := true; ; first = false {
-				workers, err := checker.Round(ctx)
+				workers, err := c.Workers(ctx)
 				switch {
 				case ctx.Err() != nil && !first:
 					return nil
 				case err != nil && (first || !watch):
 					return err
 				case err != nil:
-					a.log.Warn("cannot list the workers now", "error", err)
+					a.log.Warn("worker list unavailable", "error", err)
 				default:
 					if err := a.writeWorkers(workers, output, watch, first); err != nil {
 						return err
@@ -78,30 +77,25 @@ With --watch the list is refreshed every second; -o json then prints one list pe
 	return cmd
 }
 
-// fleetChecker returns a checker for a command, which calls done when it is through with it. Nothing is logged: the
-// command tells.
-func fleetChecker(cfg *config.Config, client redis.UniversalClient, ping bool) (_ *fleet.Checker, done func(), err error) {
-	self, err := heartbeat.NewIdentity()
-	if err != nil {
-		return nil, nil, fmt.Errorf("tell this process from others: %w", err)
+// fleetClient returns a client that asks the workers as the configuration says, or with ping false reads their
+// heartbeats alone. The caller closes it; the Redis client stays open.
+func fleetClient(cfg *config.Config, rdb redis.UniversalClient, ping bool) (*client.Client, error) {
+	opts := client.Options{HeartbeatsOnly: !ping, PingTimeout: cfg.Fleet.PingTimeout}
+	if ping {
+		how, err := rpc.OptionsFrom(cfg)
+		if err != nil {
+			return nil, usageError(err)
+		}
+		opts.TLS, opts.CAFile, opts.Username, opts.PasswordFile = how.TLS, how.CAFile, how.Username, how.PasswordFile
 	}
-	opts := fleet.CheckerOptions{Registry: fleet.NewStore(client), PingTimeout: cfg.Fleet.PingTimeout, Self: self}
-	if !ping {
-		return fleet.NewChecker(opts), func() {}, nil
+	c, err := client.NewFromRedis(rdb, opts)
+	if err != nil && ping {
+		return nil, usageError(err) // a file that the configuration names
 	}
-	how, err := rpc.OptionsFrom(cfg)
-	if err != nil {
-		return nil, nil, usageError(err)
-	}
-	pinger, err := rpc.NewClient(how)
-	if err != nil {
-		return nil, nil, usageError(err)
-	}
-	opts.Pinger = pinger
-	return fleet.NewChecker(opts), pinger.Close, nil
+	return c, err
 }
 
-func (a *app) writeWorkers(workers []fleet.Worker, output string, watch, first bool) error {
+func (a *app) writeWorkers(workers []client.Worker, output string, watch, first bool) error {
 	if output == "json" {
 		return listing.JSON(a.out, workers)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/runqy/runqy-worker/internal/enqueue"
+	"github.com/runqy/runqy-worker/client"
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
@@ -83,8 +83,8 @@ func (s *sample) asExpected() bool {
 
 // batch enqueues the samples and follows each to its end, as any user of Redis could. One goroutine uses it.
 type batch struct {
-	client    redis.UniversalClient
-	sender    *enqueue.Client
+	redis     redis.UniversalClient
+	sender    *client.Client
 	inspector *asynq.Inspector
 	queue     string
 	samples   []*sample
@@ -92,18 +92,19 @@ type batch struct {
 	polledAt  time.Time
 }
 
-func newBatch(client redis.UniversalClient, queue, run string, n int) *batch {
-	b := &batch{
-		client: client, queue: queue,
-		sender: enqueue.New(client), inspector: asynq.NewInspectorFromRedisClient(client),
+func newBatch(rdb redis.UniversalClient, queue, run string, n int) (*batch, error) {
+	sender, err := client.NewFromRedis(rdb, client.Options{HeartbeatsOnly: true})
+	if err != nil {
+		return nil, err
 	}
+	b := &batch{redis: rdb, queue: queue, sender: sender, inspector: asynq.NewInspectorFromRedisClient(rdb)}
 	for i := range n {
 		kind := kindOf(i)
 		b.samples = append(b.samples, &sample{
 			id: fmt.Sprintf("demo-%s-%s-%02d", run, kind, i), kind: kind, n: i, where: "not enqueued",
 		})
 	}
-	return b
+	return b, nil
 }
 
 // run enqueues all samples and polls until each has an outcome. The error says why it ended before that: the limit, the
@@ -114,7 +115,7 @@ func (b *batch) run(ctx context.Context, limit time.Duration) error {
 	for _, s := range b.samples {
 		s.enqueued, s.sent = time.Now(), true
 		retries := maxRetry
-		_, err := b.sender.Enqueue(ctx, enqueue.Task{
+		_, err := b.sender.Enqueue(ctx, client.Task{
 			Queue: b.queue, Type: s.kind, ID: s.id, Payload: fmt.Appendf(nil, `{"n":%d}`, s.n),
 			MaxRetry: &retries, Timeout: attemptTimeout,
 		})
@@ -152,7 +153,7 @@ func (b *batch) run(ctx context.Context, limit time.Duration) error {
 func (b *batch) poll(ctx context.Context) error {
 	defer func() { b.polledAt = time.Now() }()
 	for some := range slices.Chunk(b.open, pollBatch) {
-		pipe := b.client.Pipeline()
+		pipe := b.redis.Pipeline()
 		results, states := make([]*redis.StringCmd, len(some)), make([]*redis.StringCmd, len(some))
 		for i, s := range some {
 			results[i] = pipe.Get(ctx, "asynq:result:"+s.id)

@@ -101,10 +101,14 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer d.closeRedis()
+	b, err := newBatch(d.client, d.queue, d.run, d.Tasks)
+	if err != nil {
+		return err
+	}
 	if err := d.newWorker(); err != nil {
 		return err
 	}
-	return d.runAll(ctx)
+	return d.runAll(ctx, b)
 }
 
 // demo is one run of it.
@@ -216,7 +220,7 @@ func (d *demo) config(listen string) (*config.Config, error) {
 }
 
 // runAll runs the worker beside what the user sees, and ends both.
-func (d *demo) runAll(ctx context.Context) error {
+func (d *demo) runAll(ctx context.Context, b *batch) error {
 	working, stop := context.WithCancel(ctx)
 	defer stop()
 	showing, end := context.WithCancelCause(ctx)
@@ -226,7 +230,6 @@ func (d *demo) runAll(ctx context.Context) error {
 		ended <- d.RunWorker(working, d.worker)
 		end(errWorkerEnded)
 	}()
-	b := newBatch(d.client, d.queue, d.run, d.Tasks)
 	err := d.show(showing, b)
 	early := errors.Is(context.Cause(showing), errWorkerEnded)
 	stop()

@@ -14,13 +14,13 @@ import (
 
 	"github.com/fatih/color"
 
-	"github.com/runqy/runqy-worker/internal/fleet"
+	"github.com/runqy/runqy-worker/client"
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// Table writes one aligned line per worker. Colour marks the lines that want
-// attention and is the caller's decision: only a terminal shows it.
-func Table(w io.Writer, workers []fleet.Worker, colour bool) error {
+// Table writes one aligned line per worker. Colour marks the lines that want attention and is the caller's decision:
+// only a terminal shows it.
+func Table(w io.Writer, workers []client.Worker, colour bool) error {
 	var b bytes.Buffer
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "WORKER\tHEALTHY\tSTATUS\tSTATE\tQUEUES\tTASKS\tPROCESSED\tFAILED\tCRASHES\tUP\tBEAT\tADDRESS\tREASON")
@@ -30,8 +30,7 @@ func Table(w io.Writer, workers []fleet.Worker, colour bool) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	// Colouring whole lines afterwards keeps the columns aligned: tabwriter
-	// would count the escape sequences as text.
+	// Colouring whole lines afterwards keeps the columns aligned: tabwriter would count the escape sequences as text.
 	for i, line := range strings.SplitAfter(b.String(), "\n") {
 		if i > 0 && i <= len(workers) && colour {
 			line = paint(workers[i-1], strings.TrimSuffix(line, "\n")) + "\n"
@@ -43,26 +42,25 @@ func Table(w io.Writer, workers []fleet.Worker, colour bool) error {
 	return nil
 }
 
-func row(w fleet.Worker) string {
-	reason := whole(w)
+func row(w client.Worker) string {
+	reason := fullReason(w)
 	if !w.Alive {
 		return strings.Join([]string{
 			clean(w.ID), "-", "gone", string(w.State), "-", "-", "-", "-", "-", "-", "-", "-", clean(reason),
 		}, "\t")
 	}
-	b := w.Beat
 	beat := "-"
-	if b.TTL > 0 {
+	if w.Interval > 0 { // else the age is not known
 		beat = fmt.Sprintf("%.1fs ago", w.Age.Seconds())
 	}
 	up := "-"
-	if !b.Started.IsZero() && b.LastBeat.After(b.Started) { // both on the worker's clock
-		up = b.LastBeat.Sub(b.Started).Round(time.Second).String()
+	if !w.Started.IsZero() && w.LastBeat.After(w.Started) { // both on the worker's clock
+		up = w.LastBeat.Sub(w.Started).Round(time.Second).String()
 	}
 	cells := []string{
-		w.ID, fmt.Sprint(b.Healthy), string(b.Status), string(w.State), strings.Join(b.Queues, ","),
-		fmt.Sprintf("%d/%d", len(b.ActiveTasks), b.Concurrency), fmt.Sprint(b.Processed), fmt.Sprint(b.Failed), fmt.Sprint(b.Crashes),
-		up, beat, orDash(b.Address), reason,
+		w.ID, fmt.Sprint(w.Healthy), string(w.Status), string(w.State), strings.Join(w.Queues, ","),
+		fmt.Sprintf("%d/%d", len(w.ActiveTasks), w.Concurrency), fmt.Sprint(w.Processed), fmt.Sprint(w.Failed), fmt.Sprint(w.Crashes),
+		up, beat, orDash(w.Address), reason,
 	}
 	for i, cell := range cells {
 		cells[i] = clean(cell)
@@ -70,8 +68,8 @@ func row(w fleet.Worker) string {
 	return strings.Join(cells, "\t")
 }
 
-// whole is all there is to say about why a worker is not FREE.
-func whole(w fleet.Worker) string {
+// fullReason joins everything that tells why a worker is not FREE, in one line.
+func fullReason(w client.Worker) string {
 	var parts []string
 	add := func(s string) {
 		if s, _, _ = strings.Cut(s, "\n"); s != "" && !slices.Contains(parts, s) {
@@ -79,12 +77,12 @@ func whole(w fleet.Worker) string {
 		}
 	}
 	if w.Cause != "" && w.Alive {
-		add(w.Cause + ": " + w.Reason)
+		add(string(w.Cause) + ": " + w.Reason)
 	} else {
 		add(w.Reason)
 	}
 	if w.Alive {
-		add(w.Beat.Reason.Summary)
+		add(w.HealthReason)
 	}
 	if w.Err != nil {
 		add(w.Err.Error())
@@ -92,22 +90,21 @@ func whole(w fleet.Worker) string {
 	return strings.Join(parts, "; ")
 }
 
-func paint(w fleet.Worker, line string) string {
+func paint(w client.Worker, line string) string {
 	c := color.New(color.FgYellow)
 	switch {
 	case !w.Alive:
 		c = color.New(color.Faint)
-	case w.State == status.Dead, !w.Beat.Healthy:
+	case w.State == client.Dead, !w.Healthy:
 		c = color.New(color.FgRed)
-	case w.Err == nil && w.Beat.Status == status.Running:
+	case w.Err == nil && w.Status == client.StatusRunning:
 		return line
 	}
 	c.EnableColor() // the caller has decided
 	return c.Sprint(line)
 }
 
-// clean keeps what another process wrote to Redis from steering the terminal
-// or breaking the columns.
+// clean keeps what another process wrote to Redis from steering the terminal or breaking the columns.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || r == '\r' {
@@ -132,9 +129,9 @@ type entry struct {
 	ID          string        `json:"id"`
 	Alive       bool          `json:"alive"`
 	Healthy     bool          `json:"healthy"`
-	Status      status.Status `json:"status"`          // "gone" without a heartbeat
-	State       status.State  `json:"state"`           // FREE, BUSY or DEAD
-	Cause       string        `json:"cause,omitempty"` // of DEAD
+	Status      client.Status `json:"status"`          // "gone" without a heartbeat
+	State       client.State  `json:"state"`           // FREE, BUSY or DEAD
+	Cause       client.Cause  `json:"cause,omitempty"` // of DEAD
 	Reason      string        `json:"reason"`
 	Queues      []string      `json:"queues"`
 	ActiveTask  string        `json:"active_task"`
@@ -160,30 +157,29 @@ type entry struct {
 }
 
 // JSON writes the workers as one list on one line.
-func JSON(w io.Writer, workers []fleet.Worker) error {
+func JSON(out io.Writer, workers []client.Worker) error {
 	entries := make([]entry, 0, len(workers))
-	for _, worker := range workers {
-		b := worker.Beat
+	for _, w := range workers {
 		e := entry{
-			ID: worker.ID, Alive: worker.Alive, Healthy: b.Healthy, Status: b.Status,
-			State: worker.State, Cause: worker.Cause, Reason: worker.Reason,
-			Queues: list(b.Queues), ActiveTask: b.ActiveTask, ActiveTasks: list(b.ActiveTasks), Concurrency: b.Concurrency,
-			Processed: b.Processed, Failed: b.Failed, Restarts: b.Restarts, Crashes: b.Crashes, LagSeconds: b.EventLoopLag.Seconds(),
-			Started: moment(b.Started), LastBeat: moment(b.LastBeat), AgeSeconds: worker.Age.Seconds(), TTLSeconds: worker.TTL.Seconds(),
-			Expiry: worker.Expiry, Host: b.Host, PID: b.PID, PythonPID: b.PythonPID, Version: b.Version, Environment: b.Environment, Address: b.Address,
+			ID: w.ID, Alive: w.Alive, Healthy: w.Healthy, Status: w.Status, State: w.State, Cause: w.Cause, Reason: w.Reason,
+			Queues: list(w.Queues), ActiveTask: w.ActiveTask, ActiveTasks: list(w.ActiveTasks), Concurrency: w.Concurrency,
+			Processed: w.Processed, Failed: w.Failed, Restarts: w.Restarts, Crashes: w.Crashes, LagSeconds: w.EventLoopLag.Seconds(),
+			Started: moment(w.Started), LastBeat: moment(w.LastBeat), AgeSeconds: w.Age.Seconds(), TTLSeconds: w.TTL.Seconds(),
+			Expiry: w.Expiry, Host: w.Host, PID: w.PID, PythonPID: w.PythonPID, Version: w.Version, Environment: w.Environment,
+			Address: w.Address,
 		}
-		if !worker.Alive {
-			e.Status = status.Gone
+		if !w.Alive {
+			e.Status = client.Status(status.Gone)
 		}
-		if e.Reason == "" || e.Reason == b.Reason.Summary {
-			e.Reason = b.Reason.Text()
+		if e.Reason == "" || e.Reason == w.HealthReason {
+			e.Reason = status.Reason{Summary: w.HealthReason, Stderr: w.Stderr}.Text()
 		}
-		if worker.Err != nil {
-			e.Error = worker.Err.Error()
+		if w.Err != nil {
+			e.Error = w.Err.Error()
 		}
 		entries = append(entries, e)
 	}
-	return json.NewEncoder(w).Encode(entries)
+	return json.NewEncoder(out).Encode(entries)
 }
 
 func list(s []string) []string {

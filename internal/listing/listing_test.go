@@ -8,25 +8,30 @@ import (
 	"testing"
 	"time"
 
-	"github.com/runqy/runqy-worker/heartbeat"
-	"github.com/runqy/runqy-worker/internal/fleet"
-	"github.com/runqy/runqy-worker/internal/status"
+	"github.com/runqy/runqy-worker/client"
 )
 
-func workers() []fleet.Worker {
+func workers() []client.Worker {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	return []fleet.Worker{
-		{State: status.Busy, Worker: heartbeat.Worker{ID: "w1", Alive: true, TTL: 13 * time.Second, Age: 2 * time.Second, Expiry: start, Beat: heartbeat.Beat{
-			Started: start, LastBeat: start.Add(90 * time.Second), Healthy: true, Status: "running", State: "FREE", Queues: []string{"a", "b"},
-			ActiveTasks: []string{"t1"}, Concurrency: 4, Processed: 10, Failed: 2, TTL: 15 * time.Second, Address: "h:8001",
-		}}},
-		{State: status.Busy, Reason: "exit \x1b[31m", Worker: heartbeat.Worker{
-			ID: "worker-long-name", Alive: true, Err: errors.New("field pid"), Beat: heartbeat.Beat{Status: "degraded", Reason: status.Reason{Summary: "exit \x1b[31m", Stderr: []string{"9"}}},
-		}},
-		{State: status.Dead, Cause: fleet.CauseRefused, Reason: "connection refused", Worker: heartbeat.Worker{
-			ID: "w2", Alive: true, Beat: heartbeat.Beat{Status: "running", Healthy: true, Address: "h:1"},
-		}},
-		{State: status.Dead, Cause: fleet.CauseHeartbeatExpired, Reason: "no heartbeat since 2026-01-02T03:04:05Z", Worker: heartbeat.Worker{ID: "w3", Expiry: start}},
+	return []client.Worker{
+		{
+			ID: "w1", State: client.Busy, Alive: true, Healthy: true, Status: client.StatusRunning,
+			Started: start, LastBeat: start.Add(90 * time.Second), TTL: 13 * time.Second, Age: 2 * time.Second, Expiry: start,
+			Interval: 5 * time.Second, Queues: []string{"a", "b"}, ActiveTasks: []string{"t1"}, Concurrency: 4, Processed: 10, Failed: 2,
+			Address: "h:8001",
+		},
+		{
+			ID: "worker-long-name", State: client.Busy, Reason: "exit \x1b[31m", Alive: true, Status: client.StatusDegraded,
+			HealthReason: "exit \x1b[31m", Stderr: []string{"9"}, Err: errors.New("field pid"),
+		},
+		{
+			ID: "w2", State: client.Dead, Cause: client.CauseRefused, Reason: "connection refused", Alive: true, Healthy: true,
+			Status: client.StatusRunning, Address: "h:1",
+		},
+		{
+			ID: "w3", State: client.Dead, Cause: client.CauseHeartbeatExpired, Reason: "no heartbeat since 2026-01-02T03:04:05Z",
+			Expiry: start,
+		},
 	}
 }
 
@@ -75,7 +80,7 @@ func TestJSON(t *testing.T) {
 	}
 	if len(got) != 4 || got[0]["healthy"] != true || got[0]["age_seconds"] != 2.0 || got[3]["status"] != "gone" || got[3]["alive"] != false ||
 		got[1]["error"] != "field pid" || got[3]["started"] != nil || got[0]["state"] != "BUSY" || got[2]["state"] != "DEAD" || got[2]["cause"] != "refused" {
-		t.Errorf("%v", got)
+		t.Errorf("the workers as JSON are %v, not what was listed", got)
 	}
 	b.Reset()
 	if err := JSON(&b, nil); err != nil || b.String() != "[]\n" {

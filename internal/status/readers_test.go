@@ -32,6 +32,7 @@ var stderrReaders = map[string]string{
 	"internal/worker/dashboard.go":  "hands them to the dashboard, where visitor.go removes them for strangers",
 	"internal/dashboard/visitor.go": "removes them for strangers",
 	"internal/control/control.go":   "the restart command, which reads Redis itself",
+	"client/worker.go":              "a Go program that reads Redis itself; the field is not encoded as JSON",
 }
 
 // A Reason shows its summary only, unless the code asks for more. This test finds each place that does.
@@ -111,7 +112,8 @@ func readersIn(t *testing.T, fset *token.FileSet, imports types.Importer, p list
 		receiver := strings.TrimPrefix(types.TypeString(selection.Recv(), nil), "*")
 		what := fmt.Sprintf("%s.%s", strings.TrimPrefix(receiver, module), expr.Sel.Name)
 		switch what {
-		case "internal/status.Reason.Stderr", "internal/status.Reason.Text", "supervisor.Snapshot.Stderr", "internal/dashboard.Process.Stderr":
+		case "internal/status.Reason.Stderr", "internal/status.Reason.Text", "supervisor.Snapshot.Stderr", "internal/dashboard.Process.Stderr",
+			"client.Worker.Stderr":
 			file := strings.TrimPrefix(p.ImportPath, module) + "/" + filepath.Base(fset.Position(expr.Pos()).Filename)
 			readers[file] = what
 		}

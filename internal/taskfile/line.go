@@ -1,4 +1,4 @@
-package enqueue
+package taskfile
 
 import (
 	"bufio"
@@ -8,13 +8,14 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/runqy/runqy-worker/client"
 )
 
 // MaxLine bounds one line of a task file in bytes.
 const MaxLine = 128 << 20
 
-// line is one line of a task file. Everything but the payload may be left out
-// where the command line gives it.
+// line is one line of a task file. Everything but the payload may be left out where the defaults give it.
 type line struct {
 	Queue     *string           `json:"queue"`
 	Type      *string           `json:"type"`
@@ -43,20 +44,20 @@ func (d *duration) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// parseLine reads one line over the defaults of the command line.
-func parseLine(data []byte, defaults Task) (Task, error) {
+// parseLine reads one line over the defaults.
+func parseLine(data []byte, defaults client.Task) (client.Task, error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
 	var l line
 	if err := decoder.Decode(&l); err != nil {
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return Task{}, fmt.Errorf("not JSON: %w", err)
+			return client.Task{}, fmt.Errorf("not JSON: %w", err)
 		}
-		return Task{}, fmt.Errorf(`not {"payload": …} with optional type, queue, id, max_retry, timeout, retention, in, headers: %w`, err)
+		return client.Task{}, fmt.Errorf(`not {"payload": …} with optional type, queue, id, max_retry, timeout, retention, in, headers: %w`, err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return Task{}, errors.New("more than one JSON value in the line")
+		return client.Task{}, errors.New("more than one JSON value in the line")
 	}
 	t := defaults
 	if l.Queue != nil {
@@ -68,7 +69,7 @@ func parseLine(data []byte, defaults Task) (Task, error) {
 	if l.Payload != nil {
 		t.Payload = l.Payload
 	} else {
-		return Task{}, errors.New(`no "payload"; write "payload": null for none`)
+		return client.Task{}, errors.New(`no "payload"; write "payload": null for none`)
 	}
 	if l.MaxRetry != nil {
 		t.MaxRetry = l.MaxRetry
@@ -83,15 +84,15 @@ func parseLine(data []byte, defaults Task) (Task, error) {
 	}
 	t.ID, t.Headers = l.ID, l.Headers
 	if err := t.Validate(); err != nil {
-		return Task{}, err
+		return client.Task{}, err
 	}
 	return t, nil
 }
 
 var errLineTooLong = fmt.Errorf("longer than %d MiB", MaxLine>>20)
 
-// readLine returns the next line without its end, and how many bytes it took.
-// A line past MaxLine is consumed to its end and reported as errLineTooLong.
+// readLine returns the next line without its end, and how many bytes it took. A line past MaxLine is consumed to its
+// end and reported as errLineTooLong.
 func readLine(r *bufio.Reader) (data []byte, n int64, err error) {
 	tooLong := false
 	for {
