@@ -111,7 +111,7 @@ func newBench(t *testing.T) *bench {
 // start runs a consumer with the bench's options until stop.
 func (b *bench) start(h handlerFunc) {
 	b.t.Helper()
-	clients := queue.Clients{Client: b.open(), Once: b.open(queue.SendOnce), Blocking: b.open(queue.SendOnce)}
+	clients := queue.Clients{Client: b.open(), NoRetry: b.open(queue.NoRetry), Blocking: b.open(queue.NoRetry)}
 	var err error
 	b.consumer, err = queue.NewConsumer(clients, h, b.gate, b.opts)
 	if err != nil {
@@ -131,7 +131,7 @@ func (b *bench) start(h handlerFunc) {
 			b.t.Error("Run does not return")
 		}
 		_ = clients.Client.Close()
-		_ = clients.Once.Close()
+		_ = clients.NoRetry.Close()
 	})
 	b.t.Cleanup(b.stop)
 }

@@ -26,7 +26,7 @@ func TestClusterMovesAndFailsOver(t *testing.T) {
 	second := startWorker(t, cluster.URL, with(set, "worker.id", "second"))
 	for _, w := range []*workerProcess{first, second} {
 		w.answers("/health", 200, healthyBody)
-		if w.Log.find("Redis Cluster") == nil {
+		if w.Log.find("list views unavailable") == nil {
 			t.Error("nothing is said about the missing views")
 		}
 	}

@@ -148,7 +148,7 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 		}
 		recovered += samples(t, w.Addr())[`runqy_tasks_recovered_total{queue="`+queueName+`",reason="dead"}`]
 		for _, id := range dead {
-			told[id] = told[id] || w.Log.findWith("a worker is DEAD", "worker", id) != nil
+			told[id] = told[id] || w.Log.findWith("worker dead", "worker_id", id) != nil
 		}
 	}
 	if recovered != float64(len(theirs)) {

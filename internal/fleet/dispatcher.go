@@ -17,8 +17,8 @@ import (
 type Roster interface {
 	// Round judges every worker afresh.
 	Round(ctx context.Context) ([]Worker, error)
-	// Look judges one worker afresh; false means that it is not registered.
-	Look(ctx context.Context, id string) (Worker, bool, error)
+	// Inspect classifies one worker afresh; false means that it is not registered.
+	Inspect(ctx context.Context, id string) (Worker, bool, error)
 }
 
 // Sender puts tasks on queues; enqueue.Client is one.
@@ -120,7 +120,7 @@ func (d *Dispatcher) Assign(ctx context.Context, workerID string, t enqueue.Task
 	if t.In > 0 {
 		return enqueue.Info{}, errors.New("a task for one worker cannot be for later: its worker may be gone by then")
 	}
-	w, known, err := d.opts.Roster.Look(ctx, workerID)
+	w, known, err := d.opts.Roster.Inspect(ctx, workerID)
 	switch {
 	case err != nil:
 		return enqueue.Info{}, fmt.Errorf("ask worker %s: %w", workerID, err)

@@ -25,7 +25,7 @@ type roster struct {
 
 func (r *roster) Round(context.Context) ([]fleet.Worker, error) { return r.workers, nil }
 
-func (r *roster) Look(_ context.Context, id string) (fleet.Worker, bool, error) {
+func (r *roster) Inspect(_ context.Context, id string) (fleet.Worker, bool, error) {
 	if r.looked != nil {
 		r.looked(id)
 	}
@@ -165,7 +165,7 @@ func ExampleDispatcher() {
 			Healthy: true, Status: status.Running, State: status.Free, Queues: []string{"inference_default"},
 		}
 	}})
-	if err := worker.Claim(ctx); err != nil {
+	if err := worker.Register(ctx); err != nil {
 		fmt.Println(err)
 		return
 	}

@@ -30,7 +30,7 @@ func Causes() []string {
 	}
 }
 
-// Worker is a registered worker as the checker judges it.
+// Worker is a registered worker as a [Checker] classified it.
 type Worker struct {
 	// Worker is the registry's entry. Its Beat is the last one seen when there is no heartbeat any more (Alive is false).
 	heartbeat.Worker
@@ -50,7 +50,7 @@ type Pinger interface {
 	Ping(ctx context.Context, address string) (rpc.Pong, error)
 }
 
-// causeOf sorts a failed ping.
+// causeOf returns the cause of death that a failed ping stands for, and the error without its wrappings.
 func causeOf(err error) (cause, detail string) {
 	var f *rpc.Failure
 	switch {

@@ -137,7 +137,7 @@ func (c *Checker) newDashboard(version, host string) (*dashboard.Dashboard, erro
 		Queues:       shownQueues(c.depths), Fleet: shownFleet(c.peers, ""),
 		Trusted: health.NewAccess(c.cfg.Health.WebConfig).Trusted, Logger: c.log,
 	}
-	operate(&sources, queue.NewOperator(c.client), c.depths.queues)
+	operate(&sources, queue.NewAdmin(c.client), c.depths.queues)
 	return dashboard.New(sources)
 }
 

@@ -31,13 +31,13 @@ func (w *Worker) newDashboard() (*dashboard.Dashboard, error) {
 		Logger:  w.log,
 	}
 	queues := func(context.Context) ([]string, error) { return queue.ByPriority(w.cfg.Worker.Queues), nil }
-	operate(&sources, queue.NewOperator(w.client), queues)
+	operate(&sources, queue.NewAdmin(w.client), queues)
 	sources.Actions.Restart = w.restartShown
 	return dashboard.New(sources)
 }
 
 // operate lets the dashboard see and mend failed tasks and pause queues.
-func operate(s *dashboard.Sources, o *queue.Operator, queues func(context.Context) ([]string, error)) {
+func operate(s *dashboard.Sources, o *queue.Admin, queues func(context.Context) ([]string, error)) {
 	s.Failures = func(ctx context.Context, most int) ([]dashboard.Failure, error) {
 		names, err := queues(ctx)
 		if err != nil {

@@ -69,7 +69,7 @@ func newFleetPart(o fleetOptions, reg prometheus.Registerer) (_ *fleetPart, err 
 	}
 	f.service, err = fleet.New(fleet.Options{
 		ID: cfg.Worker.ID, Self: o.self, Interval: cfg.Fleet.Interval, PingTimeout: cfg.Fleet.PingTimeout, Queues: queues,
-		Registry: f.store, Lease: f.store, Memory: f.store, Pinger: f.pinger, Recoverer: f.recoverer,
+		Registry: f.store, Lease: f.store, Checkpoints: f.store, Pinger: f.pinger, Recoverer: f.recoverer,
 		Directs: queue.NewDirects(f.client), Logger: o.log,
 		Observer: fleet.Observer{Died: f.metrics.Died, Recovered: f.metrics.Recovered, Queues: f.metrics.QueuesSeen},
 	})

@@ -154,8 +154,8 @@ func (w *Worker) openRedis() error {
 		w.redisAddrs = o.Addrs
 	}
 	w.client = target.Open(size)
-	w.once = target.Open(size, queue.SendOnce)
-	w.blocking = target.Open(queue.SendOnce, func(o *redis.UniversalOptions) { o.PoolSize = 2*len(w.cfg.Worker.Queues) + 1 })
+	w.once = target.Open(size, queue.NoRetry)
+	w.blocking = target.Open(queue.NoRetry, func(o *redis.UniversalOptions) { o.PoolSize = 2*len(w.cfg.Worker.Queues) + 1 })
 	w.probe = target.Open(health.RedisOptions)
 	return nil
 }
@@ -163,9 +163,9 @@ func (w *Worker) openRedis() error {
 func (w *Worker) newConsumer() (*queue.Consumer, error) {
 	cfg := w.cfg
 	return queue.NewConsumer(
-		queue.Clients{Client: w.client, Once: w.once, Blocking: w.blocking},
+		queue.Clients{Client: w.client, NoRetry: w.once, Blocking: w.blocking},
 		processor{
-			supervisor: w.supervisor, touch: func() { w.beat.Touch() },
+			supervisor: w.supervisor, touch: func() { w.beat.WriteSoon() },
 			progress: func(taskID string, fraction float64, message string) { w.consumer.Progress(taskID, fraction, message) },
 		}, w.monitor,
 		queue.Options{
@@ -330,7 +330,7 @@ func (w *Worker) untilRedis() persistence {
 // claim makes the worker's id ours.
 func (w *Worker) claim(ctx context.Context) error {
 	return w.untilRedis().persist(ctx, "claiming the worker id", func() error {
-		err := w.beat.Claim(ctx)
+		err := w.beat.Register(ctx)
 		var live *heartbeat.LiveError
 		if errors.As(err, &live) {
 			return permanent{err}
