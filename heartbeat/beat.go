@@ -49,7 +49,8 @@ type Beat struct {
 // timeLayout has milliseconds, so that two beats of one second differ.
 const timeLayout = "2006-01-02T15:04:05.000Z07:00"
 
-// fields returns the hash as name, value, name, value. Every value is text: left to the client, a bool would become 1 or 0.
+// fields returns the hash as name, value, name, value. Every value is text: left to the client, a bool would become 1
+// or 0.
 func (b Beat) fields() []string {
 	tasks := b.ActiveTasks
 	if tasks == nil {
@@ -92,9 +93,9 @@ func (b Beat) fields() []string {
 	}
 }
 
-// ParseBeat reads a heartbeat hash as HGETALL returns it. Unknown fields are ignored and missing ones left zero, so that
-// versions can be mixed; a field that is there but cannot be read is an error that names it. The Beat holds whatever could
-// be read even when there is an error.
+// ParseBeat reads a heartbeat hash as HGETALL returns it. Unknown fields are ignored and missing ones left zero, so
+// that versions can be mixed; a field that is there but cannot be read is an error that names it. The Beat holds
+// whatever could be read even when there is an error.
 func ParseBeat(hash map[string]string) (Beat, error) {
 	p := fieldParser{hash: hash}
 	b := Beat{

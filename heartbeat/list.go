@@ -22,16 +22,17 @@ type Worker struct {
 	// counts; zero unless Alive. Age is zero too when the heartbeat does not tell its full TTL.
 	TTL, Age time.Duration
 
-	// Expiry is when the heartbeat expires or has expired, on Redis' clock and to the second, as of its last regular beat.
+	// Expiry is when the heartbeat expires or has expired, on Redis' clock and to the second, as of its last regular
+	// beat.
 	Expiry time.Time
 
-	// Err says what is wrong with the heartbeat: fields that could not be read (Beat has the others), or a key that is no
-	// heartbeat.
+	// Err says what is wrong with the heartbeat: fields that could not be read (Beat has the others), or a key that is
+	// no heartbeat.
 	Err error
 }
 
-// List reads the registry: every worker that has a heartbeat, and those whose heartbeat has expired within the last hour or
-// so, by the time of expiry.
+// List reads the registry: every worker that has a heartbeat, and those whose heartbeat has expired within the last
+// hour or so, by the time of expiry.
 func List(ctx context.Context, client redis.UniversalClient) ([]Worker, error) {
 	entries, err := client.ZRangeWithScores(ctx, RegistryKey, 0, -1).Result()
 	if err != nil {

@@ -142,10 +142,10 @@ func TestGuardInRedis(t *testing.T) {
 		}
 		return other
 	}
-	if other := put("tsuccessors", writeRequest{strict: true}); other != nil {
+	if other := put("theirs", writeRequest{strict: true}); other != nil {
 		t.Fatalf("a free key is taken for %+v's", other)
 	}
-	if other := put("mine", writeRequest{}); other == nil || *other != (holder{nonce: "tsuccessors", host: "elsewhere", pid: "4321"}) {
+	if other := put("mine", writeRequest{}); other == nil || *other != (holder{nonce: "theirs", host: "elsewhere", pid: "4321"}) {
 		t.Errorf("another process's key is taken for %+v's", other)
 	}
 	if put("mine", writeRequest{replace: "somebody"}) == nil {
@@ -155,7 +155,7 @@ func TestGuardInRedis(t *testing.T) {
 		t.Errorf("removed another process's key, %v", err)
 	}
 	c.HSet(ctx, Key("w"), "stale", "field")
-	if put("mine", writeRequest{replace: "tsuccessors", register: true}) != nil || c.HExists(ctx, Key("w"), "stale").Val() {
+	if put("mine", writeRequest{replace: "theirs", register: true}) != nil || c.HExists(ctx, Key("w"), "stale").Val() {
 		t.Error("the predecessor was not replaced as a whole")
 	}
 	if err := mine.remove(ctx); err != nil || c.Exists(ctx, Key("w")).Val() != 0 {

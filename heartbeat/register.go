@@ -33,13 +33,13 @@ const (
 	registerSlack = time.Second            // beyond TTL and interval, for Redis' lazy clock
 )
 
-// Register makes the worker id this process's own by writing the first heartbeat, and returns nil once that has happened.
-// Call it before [Writer.Run].
+// Register makes the worker id this process's own by writing the first heartbeat, and returns nil once that has
+// happened. Call it before [Writer.Run].
 //
-// When the key belongs to another process, it finds out whether that one lives: a process of this host that is proven gone
-// is replaced at once, one that is proven to run gets a [*LiveError] at once. Of any other process Register waits to see
-// either its key expire or a new heartbeat (a *LiveError); that takes as long as the key's TTL plus an interval at most.
-// Any other error is Redis' or ctx's, and Register may be called again.
+// When the key belongs to another process, it finds out whether that one lives: a process of this host that is proven
+// gone is replaced at once, one that is proven to run gets a [*LiveError] at once. Of any other process Register waits
+// to see either its key expire or a new heartbeat (a *LiveError); that takes as long as the key's TTL plus an interval
+// at most. Any other error is Redis' or ctx's, and Register may be called again.
 func (w *Writer) Register(ctx context.Context) error {
 	var seen *observation // of the process that is being watched
 	for {
@@ -104,8 +104,8 @@ func (w *Writer) observe(ctx context.Context) (*observation, error) {
 	return &observation{beat: beat, lastBeat: hash["last_beat"], ttl: ttl, at: time.Now()}, nil
 }
 
-// classify finds out whether a process that is seen for the first time lives. It returns an error when the id is refused,
-// sets gone when the process may be replaced, and else leaves it to be watched.
+// classify finds out whether a process that is seen for the first time lives. It returns an error when the id is
+// refused, sets gone when the process may be replaced, and else leaves it to be watched.
 func (w *Writer) classify(o *observation) error {
 	switch livenessOf(w.opts.Identity, o.beat.Identity) {
 	case livenessAlive:
@@ -126,8 +126,8 @@ func (w *Writer) classify(o *observation) error {
 	return nil
 }
 
-// compare refuses the id when the process has written a heartbeat since it was first seen, or has stayed longer than the
-// longest possible wait.
+// compare refuses the id when the process has written a heartbeat since it was first seen, or has stayed longer than
+// the longest possible wait.
 func (w *Writer) compare(first, now *observation) error {
 	elapsed := now.at.Sub(first.at)
 	switch {

@@ -12,8 +12,8 @@ import (
 //go:embed lua/registry_remove.lua
 var registryRemoveSource string
 
-// Gone reports whether the process that other names is proven not to run any more. It can be proven of processes of self's
-// host and PID namespace only, so false says nothing.
+// Gone reports whether the process that other names is proven not to run any more. It can be proven of processes of
+// self's host and PID namespace only, so false says nothing.
 func Gone(self, other Identity) bool { return livenessOf(self, other) == livenessGone }
 
 // Get reads one entry of the registry. The second result is false when the worker is not in it.
@@ -33,8 +33,8 @@ func Get(ctx context.Context, client redis.UniversalClient, id string) (Worker, 
 }
 
 // Forget deletes what a dead worker left in the registry: its heartbeat, if it still has one, and its entry. w is the
-// worker as [List] or [Get] read it; when another process has the id by now, or this one has written a heartbeat since, that
-// part is left alone. Forgetting twice does no harm.
+// worker as [List] or [Get] read it; when another process has the id by now, or this one has written a heartbeat since,
+// that part is left alone. Forgetting twice does no harm.
 func Forget(ctx context.Context, client redis.UniversalClient, w Worker) error {
 	if w.Beat.Nonce != "" {
 		gone, err := redis.NewScript(removeSource).Run(ctx, client, []string{Key(w.ID)}, w.Beat.Nonce).Int()

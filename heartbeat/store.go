@@ -11,8 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// keepLapsed is how long the registry keeps a worker whose heartbeat has expired, so that it can be shown as dead rather
-// than vanish.
+// keepLapsed is how long the registry keeps a worker whose heartbeat has expired, so that it can be shown as dead
+// rather than vanish.
 const keepLapsed = time.Hour
 
 // holder is another process that a heartbeat key belongs to.

@@ -13,8 +13,8 @@ import (
 	"github.com/runqy/runqy-worker/internal/wakeup"
 )
 
-// ErrTakenOver is returned, wrapped, by [Writer.Run] when the heartbeat key belongs to another process: this one was silent
-// for longer than the TTL and a successor took its id. It must stop working.
+// ErrTakenOver is returned, wrapped, by [Writer.Run] when the heartbeat key belongs to another process: this one was
+// silent for longer than the TTL and a successor took its id. It must stop working.
 var ErrTakenOver = errors.New("another process has taken over this worker id")
 
 const (
@@ -47,8 +47,8 @@ type Options struct {
 	Source func() Beat
 }
 
-// Writer writes the heartbeat of one worker: first [Writer.Register], then [Writer.Run]. The other methods may be called
-// from any goroutine at any time.
+// Writer writes the heartbeat of one worker: first [Writer.Register], then [Writer.Run]. The other methods may be
+// called from any goroutine at any time.
 type Writer struct {
 	opts    Options
 	store   store
@@ -60,9 +60,9 @@ type Writer struct {
 	last time.Time
 }
 
-// NewWriter returns a Writer that has not written anything yet. The client should have ContextTimeoutEnabled: only then is
-// an exchange with a server that never answers cut short (3 s at most) rather than left to the client's own timeouts and
-// retries.
+// NewWriter returns a Writer that has not written anything yet. The client should have ContextTimeoutEnabled: only then
+// is an exchange with a server that never answers cut short (3 s at most) rather than left to the client's own timeouts
+// and retries.
 func NewWriter(client redis.UniversalClient, opts Options) *Writer {
 	return newWriter(newRedisStore(client, opts.ID, opts.Identity.Nonce), opts)
 }
@@ -81,8 +81,8 @@ func newWriter(s store, opts Options) *Writer {
 	return &Writer{opts: opts, store: s, started: time.Now(), now: wakeup.New(), soon: wakeup.New()}
 }
 
-// WriteNow has the heartbeat written within 100 ms: health has changed. It never blocks; calls in quick succession share a
-// write.
+// WriteNow has the heartbeat written within 100 ms: health has changed. It never blocks; calls in quick succession
+// share a write.
 func (w *Writer) WriteNow() { w.now.Wake() }
 
 // WriteSoon has the heartbeat written in about 100 ms: a task has started or ended. It never blocks, and any number of
@@ -96,10 +96,10 @@ func (w *Writer) LastBeat() time.Time {
 	return w.last
 }
 
-// Run writes the heartbeat until ctx ends; then it deletes the key, if that is still its own, and returns nil or why that
-// failed, within about five seconds even when Redis is frozen. While Redis cannot be written to it goes on trying, at least
-// once a second, and logs when that begins and ends. It returns an error wrapping [ErrTakenOver] as soon as it finds that
-// another process has the key.
+// Run writes the heartbeat until ctx ends; then it deletes the key, if that is still its own, and returns nil or why
+// that failed, within about five seconds even when Redis is frozen. While Redis cannot be written to it goes on trying,
+// at least once a second, and logs when that begins and ends. It returns an error wrapping [ErrTakenOver] as soon as it
+// finds that another process has the key.
 func (w *Writer) Run(ctx context.Context) error {
 	var (
 		failing  bool
@@ -162,8 +162,8 @@ func (w *Writer) Run(ctx context.Context) error {
 	}
 }
 
-// write writes one heartbeat, or returns the other process that has the key. The caller fills in what is special about it.
-// It is not given up when ctx ends: Redis might carry it out later, after the deletion that follows.
+// write writes one heartbeat, or returns the other process that has the key. The caller fills in what is special about
+// it. It is not given up when ctx ends: Redis might carry it out later, after the deletion that follows.
 func (w *Writer) write(ctx context.Context, r writeRequest) (*holder, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.opTimeout())
 	defer cancel()

@@ -12,9 +12,8 @@ import (
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// queueReadTimeout bounds what a slow Redis can add to a scrape. Prometheus
-// itself gives up after ten seconds by default, and would lose every series of
-// the worker, the one that says that it is unhealthy included.
+// queueReadTimeout bounds what a slow Redis can add to a scrape. Prometheus itself gives up after ten seconds by
+// default, and would lose every series of the worker, the one that says that it is unhealthy included.
 const queueReadTimeout = 2 * time.Second
 
 // errNoChild keeps the child's process collector silent.
@@ -177,8 +176,8 @@ func (c *queueCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// pythonCollector speaks the names of the official Python client, so that
-// dashboards made for it work on the child's interpreter.
+// pythonCollector speaks the names of the official Python client, so that dashboards made for it work on the child's
+// interpreter.
 type pythonCollector struct {
 	read func() Python
 
@@ -216,8 +215,7 @@ func (c *pythonCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	seen := make(map[int]bool, len(p.GC))
 	for _, g := range p.GC {
-		// The figures come from the child; one generation told twice would
-		// cost the whole scrape.
+		// The figures come from the child; one generation that came twice would cost the whole scrape.
 		if seen[g.Generation] {
 			continue
 		}

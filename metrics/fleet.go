@@ -13,27 +13,24 @@ import (
 
 // FleetSources is where the fleet's metrics are read.
 type FleetSources struct {
-	// States counts the registered workers by state, with every state there is.
-	// Nil while this process does not check them: the series are then absent,
-	// because old figures would pass for the truth. Required.
+	// States counts the registered workers by state, with every state there is. Nil while this process does not check
+	// them: the series are then absent, because old figures would pass for the truth. Required.
 	States func() map[string]int
-	// DeadReasons and RecoveredReasons are the label values that may come:
-	// their series exist from the start.
+	// DeadReasons and RecoveredReasons are the label values that may come: their series exist from the start.
 	DeadReasons, RecoveredReasons []string
 	// QueueNames are queues that are known from the start; see QueuesSeen.
 	QueueNames []string
 }
 
-// FleetSet counts what the health checker of the fleet sees and does. All
-// methods may be called from any goroutine and never block.
+// FleetSet counts what this process sees and does as the leader of the fleet. All methods may be called from any
+// goroutine and never block.
 type FleetSet struct {
 	dead      *prometheus.CounterVec
 	recovered *prometheus.CounterVec
 	reasons   []string // of recovered
 }
 
-// NewFleet registers the metrics of the health checker with reg. On error reg
-// is left as it was.
+// NewFleet registers the metrics of the health checker with reg. On error reg is left as it was.
 func NewFleet(reg prometheus.Registerer, src FleetSources) (*FleetSet, error) {
 	if src.States == nil {
 		return nil, errors.New("metrics: FleetSources.States is missing; give the function that counts the workers")
@@ -59,8 +56,7 @@ func NewFleet(reg prometheus.Registerer, src FleetSources) (*FleetSet, error) {
 	return s, nil
 }
 
-// QueuesSeen has the series of these queues exist, so that rate and increase
-// see their first event.
+// QueuesSeen has the series of these queues exist, so that rate and increase see their first event.
 func (s *FleetSet) QueuesSeen(queues []string) {
 	for _, q := range queues {
 		for _, reason := range s.reasons {
@@ -107,9 +103,8 @@ func (c *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// NewQueues registers the series of the queues and of the Go runtime alone, for
-// a process that runs no tasks and so has no [Set]. read is as in
-// [Sources.Queues].
+// NewQueues registers the series of the queues and of the Go runtime alone, for a process that runs no tasks and so has
+// no [Set]. read is as in [Sources.Queues].
 func NewQueues(reg prometheus.Registerer, read func(context.Context) map[string]status.Depth) error {
 	if read == nil {
 		return errors.New("metrics: no function that reads the queues given")

@@ -42,12 +42,12 @@ runqy_tasks_recovered_total{queue="inference_default",reason="dead"} 3
 runqy_tasks_recovered_total{queue="inference_default",reason="lapsed"} 0
 `
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want)); err != nil {
-		t.Error(err)
+		t.Errorf("the exported metrics differ: %v", err)
 	}
 }
 
-// Who does not check says nothing about the workers.
-func TestFleetIsSilentWithoutTheRole(t *testing.T) {
+// A process that is not the leader exports nothing about the workers.
+func TestFleetExportsNothingWithoutTheLease(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	src := fleetSources()
 	src.States = func() map[string]int { return nil }
@@ -55,32 +55,32 @@ func TestFleetIsSilentWithoutTheRole(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n, err := testutil.GatherAndCount(reg, "runqy_fleet_workers"); n != 0 || err != nil {
-		t.Errorf("%d series, %v", n, err)
+		t.Errorf("runqy_fleet_workers has %d series, %v; want none", n, err)
 	}
 	want := "# HELP runqy_fleet_checker 1 while this process is the health checker of the fleet, else 0; the sum over all processes should be 1.\n" +
 		"# TYPE runqy_fleet_checker gauge\nrunqy_fleet_checker 0\n"
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "runqy_fleet_checker"); err != nil {
-		t.Error(err)
+		t.Errorf("the exported metrics differ: %v", err)
 	}
 }
 
 func TestFleetWantsItsSources(t *testing.T) {
 	if _, err := metrics.NewFleet(prometheus.NewRegistry(), metrics.FleetSources{}); err == nil {
-		t.Error("no error without States")
+		t.Error("NewFleet without States returned no error")
 	}
 	if err := metrics.NewQueues(prometheus.NewRegistry(), nil); err == nil {
-		t.Error("no error without a reader")
+		t.Error("NewQueues without a reader returned no error")
 	}
 	reg := prometheus.NewRegistry()
 	if _, err := metrics.NewFleet(reg, fleetSources()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := metrics.NewFleet(reg, fleetSources()); err == nil {
-		t.Error("no error for a registry that has them already")
+		t.Error("NewFleet returned no error for a registry that has its metrics already")
 	}
 }
 
-// A process without tasks still tells of the queues.
+// A process without tasks still exports the queues.
 func TestQueuesAlone(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	read := func(context.Context) map[string]status.Depth { return map[string]status.Depth{"q": {Pending: 4}} }
@@ -90,6 +90,6 @@ func TestQueuesAlone(t *testing.T) {
 	want := "# HELP runqy_queue_pending_tasks Tasks that wait in the queue; the same on every worker, so take the maximum across workers and never the sum.\n" +
 		"# TYPE runqy_queue_pending_tasks gauge\nrunqy_queue_pending_tasks{queue=\"q\"} 4\n"
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "runqy_queue_pending_tasks"); err != nil {
-		t.Error(err)
+		t.Errorf("the exported metrics differ: %v", err)
 	}
 }

@@ -117,8 +117,8 @@ func TestProtobufCarriesClassicAndNativeHistogram(t *testing.T) {
 	}
 }
 
-// A task of every length that the classic buckets tell apart fits the native
-// ones at full resolution, with no reset and no widening.
+// A task of every length that the classic buckets tell apart fits the native ones at full resolution, with no reset and
+// no widening.
 func TestNativeBucketsHoldTheWholeRange(t *testing.T) {
 	set, reg := newSet(t, fullSources())
 	n := uint64(0)

@@ -101,8 +101,8 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// tool finds a program that not every machine has. Where RUNQY_TEST_REQUIRE is
-// 1 every program must be there, so that no check is skipped unseen.
+// tool finds a program that not every machine has. Where RUNQY_TEST_REQUIRE is 1 every program must be there, so that
+// no check is skipped unseen.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)

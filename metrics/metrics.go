@@ -12,8 +12,7 @@ import (
 // exemplarLabel is the one label of a duration's exemplar.
 const exemplarLabel = "task_id"
 
-// Set counts what the worker does. All methods may be called from any
-// goroutine and never block.
+// Set counts what the worker does. All methods may be called from any goroutine and never block.
 type Set struct {
 	processed *prometheus.CounterVec
 	failed    *prometheus.CounterVec
@@ -23,11 +22,10 @@ type Set struct {
 	restarts  *prometheus.CounterVec
 }
 
-// New registers the whole metric set with reg and returns the part of it that
-// is counted by hand. Serve the gatherer behind the same reg with [Handler].
+// New registers the whole metric set with reg and returns the part of it that is counted by hand. Serve the gatherer
+// behind the same reg with [Handler].
 //
-// It fails when src is incomplete, or when reg already holds one of the
-// metrics; reg is then left as it was.
+// It fails when src is incomplete, or when reg already holds one of the metrics; reg is then left as it was.
 func New(reg prometheus.Registerer, src Sources) (*Set, error) {
 	if reg == nil {
 		return nil, errors.New("metrics: no registry given; pass prometheus.NewRegistry()")
@@ -60,10 +58,9 @@ func newSet() *Set {
 			Name:    "runqy_task_duration_seconds",
 			Help:    "Time from handing an attempt to the Python process to its answer.",
 			Buckets: classicBuckets(),
-			// A factor of 1.1 makes eight buckets to each power of two. 1 ms
-			// to 30 min are 21 powers of two, so 200 buckets hold that whole
-			// range at full resolution; tasks spread wider than that reset
-			// the histogram at most once an hour and are widened otherwise.
+			// A factor of 1.1 makes eight buckets to each power of two. 1 ms to 30 min are 21 powers of two, so 200
+			// buckets hold that whole range at full resolution; tasks spread wider than that reset the histogram at
+			// most once an hour and are widened otherwise.
 			NativeHistogramBucketFactor:     1.1,
 			NativeHistogramMaxBucketNumber:  200,
 			NativeHistogramMinResetDuration: time.Hour,
@@ -83,9 +80,8 @@ func classicBuckets() []float64 {
 	}
 }
 
-// seed creates every series whose labels are known beforehand. A counter that
-// appears at its first event has no zero before it, and rate() and increase()
-// then never see that event.
+// seed creates every series whose labels are known beforehand. A counter that appears at its first event has no zero
+// before it, and rate() and increase() then never see that event.
 func (s *Set) seed(src Sources) {
 	for _, q := range src.QueueNames {
 		s.processed.WithLabelValues(q)
@@ -101,9 +97,8 @@ func (s *Set) seed(src Sources) {
 	}
 }
 
-// TaskFinished counts one finished attempt that took d, and notes taskID as
-// the exemplar of its duration. An id that cannot be an exemplar (not UTF-8, or
-// longer than OpenMetrics allows) is left out; the duration counts all the same.
+// TaskFinished counts one finished attempt that took d, and keeps taskID as the exemplar of its duration. An id that
+// cannot be an exemplar (not UTF-8, or longer than OpenMetrics allows) is left out; the duration counts all the same.
 func (s *Set) TaskFinished(queue, taskID string, d time.Duration, failed bool) {
 	s.processed.WithLabelValues(queue).Inc()
 	if failed {
@@ -118,8 +113,8 @@ func (s *Set) TaskFinished(queue, taskID string, d time.Duration, failed bool) {
 	h.Observe(seconds)
 }
 
-// fitsExemplar tells whether client_golang would take id as an exemplar; it
-// panics on those it would not, and ids are chosen by whoever enqueues.
+// fitsExemplar reports whether client_golang would take id as an exemplar; it panics on those it would not, and ids are
+// chosen by whoever enqueues.
 func fitsExemplar(id string) bool {
 	return id != "" && utf8.ValidString(id) &&
 		utf8.RuneCountInString(exemplarLabel)+utf8.RuneCountInString(id) <= prometheus.ExemplarMaxRunes
@@ -131,8 +126,7 @@ func (s *Set) Crashed(cause string) { s.crashes.WithLabelValues(cause).Inc() }
 // Restarted counts one start of the Python process after the first.
 func (s *Set) Restarted(cause string) { s.restarts.WithLabelValues(cause).Inc() }
 
-// TaskFenced counts one acknowledgement that came too late: the task belonged
-// to another attempt by then.
+// TaskFenced counts one acknowledgement that came too late: the task belonged to another attempt by then.
 func (s *Set) TaskFenced(queue string) { s.fenced.WithLabelValues(queue).Inc() }
 
 // registerAll registers all of cs or none.

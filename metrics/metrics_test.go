@@ -96,12 +96,12 @@ func TestLint(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range problems {
-		t.Errorf("%s: %s", p.Metric, p.Text)
+		t.Errorf("metric %s: %s", p.Metric, p.Text)
 	}
 }
 
-// Every series whose labels are known stands at zero before anything happened;
-// otherwise rate() would miss the first event of each.
+// Every series whose labels are known stands at zero before anything happened; otherwise rate() would miss the first
+// event of each.
 func TestSeriesStartAtZero(t *testing.T) {
 	src := fullSources()
 	_, reg := newSet(t, src)
@@ -124,8 +124,7 @@ func TestSeriesStartAtZero(t *testing.T) {
 	}
 }
 
-// Whatever ids pass through, they become no label: the number of series does
-// not grow with tasks.
+// Whatever ids pass through, they become no label: the number of series does not grow with tasks.
 func TestTaskIDsAreNoLabels(t *testing.T) {
 	set, reg := newSet(t, fullSources())
 	before, err := testutil.GatherAndCount(reg)
@@ -196,7 +195,7 @@ func TestUnreadableQueuesLeaveTheRest(t *testing.T) {
 runqy_queue_pending_tasks{queue="low"} 1
 `), "runqy_queue_pending_tasks")
 	if err != nil {
-		t.Error(err)
+		t.Errorf("the exported metrics differ: %v", err)
 	}
 }
 
@@ -237,7 +236,7 @@ runqy_worker_healthy 0
 runqy_worker_info{environment="test",python_version="",version="1.2.3",worker_id="worker-abc123"} 1
 `), "runqy_worker_healthy", "runqy_worker_info")
 	if err != nil {
-		t.Error(err)
+		t.Errorf("the exported metrics differ: %v", err)
 	}
 }
 
@@ -351,6 +350,6 @@ runqy_tasks_processed_total{queue="inference_default"} 0
 runqy_tasks_processed_total{queue="low"} %d
 `, workers*each/2, workers*each)
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "runqy_tasks_processed_total", "runqy_tasks_failed_total"); err != nil {
-		t.Error(err)
+		t.Errorf("the exported metrics differ: %v", err)
 	}
 }

@@ -124,8 +124,7 @@ func TestEveryAlertIsThereAndComplete(t *testing.T) {
 	}
 }
 
-// Each alert is shown silent, then firing, then silent again, in one and the
-// same run of a file of its own.
+// Each alert is shown silent, then firing, then silent again, in one and the same run of a file of its own.
 func TestEveryAlertIsTested(t *testing.T) {
 	for _, alert := range promisedAlerts() {
 		var file struct {
@@ -165,12 +164,11 @@ func TestEveryAlertIsTested(t *testing.T) {
 	}
 }
 
-// metricName finds metrics in expressions and in prose; a name that goes on
-// with * stands for all that begin so. A recorded name is left whole.
+// metricName finds metrics in expressions and in prose; a name that goes on with * stands for all that begin so. A
+// recorded name is left whole.
 var metricName = regexp.MustCompile(`[a-z_]*:?(?:runqy|python)_[a-z0-9_]+(?::[a-z0-9_]+|\*)?`)
 
-// known tells whether name, as it stands in an expression or in prose, is
-// exported, or the part of a histogram that is.
+// known tells whether name, as it stands in an expression or in prose, is exported, or the part of a histogram that is.
 func known(names map[string]bool, name string) bool {
 	if prefix, ok := strings.CutSuffix(name, "*"); ok {
 		for n := range names {

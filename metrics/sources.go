@@ -10,30 +10,25 @@ import (
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// Sources is where the metric set reads what it does not count itself. The
-// functions are called at every scrape, from several goroutines at once, and
-// should answer from memory or a cache.
+// Sources is where the metric set reads what it does not count itself. The functions are called at every scrape, from
+// several goroutines at once, and should answer from memory or a cache.
 type Sources struct {
 	// Info is what never changes while the worker lives.
 	Info Info
 	// QueueNames are the configured queues: their series exist from the start.
 	QueueNames []string
-	// CrashCauses and RestartCauses are the label values that may come: their
-	// series exist from the start.
+	// CrashCauses and RestartCauses are the label values that may come: their series exist from the start.
 	CrashCauses, RestartCauses []string
 
-	// Worker is required: without it no alert could tell that the worker is ill.
+	// Worker is required: without it no alert could tell that the worker is unhealthy.
 	Worker func() Worker
-	// Queues reads the queues. A queue that could not be read is left out of the
-	// answer, and nil means that none could be: those series are then absent
-	// from this scrape, and the others stay. It must return soon after ctx ends;
-	// ctx ends after two seconds. Nil func: no queue series at all.
+	// Queues reads the queues. A queue that could not be read is left out of the answer, and nil means that none could
+	// be: those series are then absent from this scrape, and the others stay. It must return soon after ctx ends; ctx
+	// ends after two seconds. Nil func: no queue series at all.
 	Queues func(context.Context) map[string]status.Depth
-	// Python describes the running interpreter; the zero value while there is
-	// none. Nil func: no python_ series.
+	// Python describes the running interpreter; the zero value while there is none. Nil func: no python_ series.
 	Python func() Python
-	// ChildPID is the Python process; 0 while there is none. Nil func: no
-	// runqy_child_ series.
+	// ChildPID is the Python process; 0 while there is none. Nil func: no runqy_child_ series.
 	ChildPID func() int
 }
 

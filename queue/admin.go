@@ -28,8 +28,8 @@ type Failure struct {
 	Payload         string    // its beginning, as the view asynq:t:<id> shows it
 }
 
-// dueMost is how many tasks of all retry sets are read for each that is wanted: when they are due says little about when
-// they failed.
+// dueMost is how many tasks of all retry sets are read for each that is wanted: when they are due says little about
+// when they failed.
 const dueMost = 4
 
 // failureMost is how large a stored task may be, in bytes, to be read for its error; the view tells of a larger one.

@@ -41,21 +41,21 @@ func TestAdmin(t *testing.T) {
 
 	list, err := admin.Failures(ctx, queues, 10)
 	if err != nil || len(list) != 2 {
-		t.Fatalf("%v, %v", list, err)
+		t.Fatalf("Failures = %v, %v; want the two that failed", list, err)
 	}
 	by := map[string]queue.Failure{list[0].ID: list[0], list[1].ID: list[1]}
 	a, r := by["archived"], by["retried"]
 	if a.State != status.Archived || a.Retried != 0 || a.MaxRetry != 0 || !a.NextAt.IsZero() || a.Type != "echo" || a.Queue != testQueue {
-		t.Errorf("archived: %+v", a)
+		t.Errorf("the archived task is %+v, want it archived without retries", a)
 	}
 	if a.Error != "ValueError: no archived\nTraceback of it" || a.Payload != `{"n":"archived"}` || time.Since(a.FailedAt) > time.Minute {
-		t.Errorf("archived: %+v", a)
+		t.Errorf("the archived task is %+v, want its whole error, its payload and when it failed", a)
 	}
 	if r.State != status.Retry || r.Retried != 1 || r.MaxRetry != 3 || r.NextAt.Before(r.FailedAt) {
-		t.Errorf("retried: %+v", r)
+		t.Errorf("the retried task is %+v, want it in retry after 1 of 3 retries", r)
 	}
 	if one, err := admin.Failures(ctx, queues, 1); err != nil || len(one) != 1 {
-		t.Errorf("at most one: %v, %v", one, err)
+		t.Errorf("Failures of at most one = %v, %v; want one", one, err)
 	}
 
 	fail = false
@@ -81,7 +81,7 @@ func TestAdmin(t *testing.T) {
 		"retry in a queue that is not there": admin.Retry(ctx, "never_used", "x"),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "task") {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: error %v, want one that names the task", name, err)
 		}
 	}
 }
@@ -91,10 +91,10 @@ func TestATaskThatWaitsIsNotDeletedAsFailed(t *testing.T) {
 	b.enqueue("waits")
 	admin := queue.NewAdmin(b.redis)
 	if err := admin.Delete(t.Context(), testQueue, "waits"); err == nil || !strings.Contains(err.Error(), "it is pending, not failed") {
-		t.Errorf("%v", err)
+		t.Errorf("delete of a pending task: %v, want it refused", err)
 	}
 	if _, err := b.inspect.GetTaskInfo(testQueue, "waits"); err != nil {
-		t.Error(err)
+		t.Errorf("the pending task is gone: %v", err)
 	}
 }
 
@@ -113,7 +113,7 @@ func TestPauseAndResume(t *testing.T) {
 	}
 	b.enqueue("second")
 	if d, err := depths.Read(ctx); err != nil || !d[testQueue].Paused || d[testQueue].Pending != 1 {
-		t.Errorf("%+v, %v", d, err)
+		t.Errorf("depths %+v, %v; want the queue paused with 1 pending", d, err)
 	}
 	for range 2 {
 		if err := admin.Resume(ctx, testQueue); err != nil {

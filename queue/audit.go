@@ -20,8 +20,8 @@ const (
 )
 
 // auditor finds tasks that are stamped ours in Redis and that nobody here holds: a dequeue whose answer was lost, an
-// acknowledgement that never got through. It requeues them. It looks at this process's own tasks only, and so is none of
-// the recovery paths (recovery.go).
+// acknowledgement that never got through. It requeues them. It looks at this process's own tasks only, and so is none
+// of the recovery paths (recovery.go).
 type auditor struct {
 	client    redis.UniversalClient
 	scripts   scripts

@@ -92,8 +92,8 @@ func (b *broker) Eval(ctx context.Context, source string, keys []string, args ..
 	return b.acknowledge(ctx, script, ack, keys, args)
 }
 
-// Subscribe implements redis.UniversalClient, for asynq's cancellations. asynq panics when a subscription ends before it
-// has asked for that, so it is not on the client that may be closed under it.
+// Subscribe implements redis.UniversalClient, for asynq's cancellations. asynq panics when a subscription ends before
+// it has asked for that, so it is not on the client that may be closed under it.
 func (b *broker) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {
 	return b.noRetry.Subscribe(ctx, channels...)
 }

@@ -293,8 +293,8 @@ func (c *Consumer) Progress(taskID string, fraction float64, message string) {
 	}
 }
 
-// asynqLogger brings asynq's own log lines into ours, with their text as the message. What asynq logs in normal running is
-// for debugging.
+// asynqLogger brings asynq's own log lines into ours, with their text as the message. What asynq logs in normal running
+// is for debugging.
 type asynqLogger struct{ log *slog.Logger }
 
 func (l asynqLogger) line(level slog.Level, args []any) {

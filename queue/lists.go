@@ -98,8 +98,8 @@ func (l *listViews) run(ctx context.Context) {
 	}
 }
 
-// copyLists copies one queue's lists, unless another worker does, and returns how long the longer one is; -1 when another
-// does.
+// copyLists copies one queue's lists, unless another worker does, and returns how long the longer one is; -1 when
+// another does.
 func (l *listViews) copyLists(ctx context.Context, queue string) (int64, error) {
 	keys := []string{viewLeaseKey(queue), pendingKey(queue), activeKey(queue), pendingViewKey(queue), activeViewKey(queue)}
 	longTTL := max(l.ttl, listsAtLeast+2*l.interval)

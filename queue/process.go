@@ -16,8 +16,8 @@ import (
 // maxErrorText bounds what is kept of a failed attempt's error, in bytes. asynq stores it inside the task.
 const maxErrorText = 16 << 10
 
-// requeueTimeout bounds how long requeuing a task that did not run is tried while Redis does not answer. A drain waits for
-// it; past it the audit goes on, or the lease ends.
+// requeueTimeout bounds how long requeuing a task that did not run is tried while Redis does not answer. A drain waits
+// for it; past it the audit goes on, or the lease ends.
 const requeueTimeout = 10 * time.Second
 
 // runner is asynq's handler: it runs one attempt and decides what asynq shall do with the task.

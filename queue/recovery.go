@@ -15,8 +15,8 @@ import (
 // The recovery paths
 //
 // A task that its worker cannot finish any more lies in active until one of four paths takes it from there. Which one
-// comes first does not matter. The first three are a [Recoverer]'s, and requeue a task or archive it by recover.lua; the
-// fourth is asynq's.
+// comes first does not matter. The first three are a [Recoverer]'s, and requeue a task or archive it by recover.lua;
+// the fourth is asynq's.
 //
 //	path                 acts                          may take from active                        counts as
 //	1 proven death       the fleet's leader, for each  tasks with that worker's id and nonce in    a crash
@@ -30,27 +30,31 @@ import (
 //	4 asynq's recoverer  each worker's asynq server,   tasks whose lease ended 30 s ago            a failed attempt
 //	                     once a minute
 //
-// A crash leaves the retry count alone and archives the task at max_task_crashes; a failed attempt is retried with asynq's
-// delay while it has retries left.
+// A crash leaves the retry count alone and archives the task at max_task_crashes; a failed attempt is retried with
+// asynq's delay while it has retries left.
 //
 // Four guards keep any two of them apart, and each of them from a worker that is alive after all. The first three stand
 // inside the script that takes the task, so that nothing can happen between the comparison and the change:
 //
-//   - Active: every path takes the task by an LREM from active and does nothing when it was not there. Of two paths that
-//     come at once for the same run, the second finds it gone.
-//   - Owner stamp: recover.lua compares the stamp that its caller has read, worker id, nonce and number of the dequeue. A
-//     task that was taken, requeued and dequeued again meanwhile has another stamp, and is left alone. The same comparison
-//     (guard.lua, result.lua, requeue.lua) refuses the result and the acknowledgement of the run that lost its task.
+//   - Active: every path takes the task by an LREM from active and does nothing when it was not there. Of two paths
+//     that come at once for the same run, the second finds it gone.
+//   - Owner stamp: recover.lua compares the stamp that its caller has read: worker id, nonce and number of the dequeue.
+//     A task that was taken, requeued and dequeued again meanwhile has another stamp, and is left alone. The same
+//     comparison (guard.lua, result.lua, requeue.lua) refuses the result and the acknowledgement of the run that lost
+//     its task.
 //   - Lease: asynq's recoverer carries no stamp of ours, so guard.lua lets it have a task only without a valid lease;
-//     recover.lua compares the lease again when it comes for a lapsed one. A worker that runs the task extends its lease.
+//     recover.lua compares the lease again when it comes for a lapsed one. A worker that runs the task extends its
+//     lease.
 //   - Identity: an id is registered by one process at a time (heartbeat.Writer.Register), so what OfPredecessors finds
-//     under another nonce belongs to a process that is dead or has lost the id. The reaper reads the registry again before
-//     it acts on a proof, and removes a worker from there only after its tasks, so that another leader can go on.
+//     under another nonce belongs to a process that is dead or has lost the id. The reaper reads the registry again
+//     before it acts on a proof, and removes a worker from there only after its tasks, so that another leader can go on.
 //
-// asynq's recoverer leaves the old stamp on a task until the next dequeue. A late acknowledgement of the old run then passes
-// the comparison of the stamp, but not the LREM: asynq's script answers NOT FOUND, which the broker counts as refused.
+// asynq's recoverer leaves the old stamp on a task until the next dequeue. A late acknowledgement of the old run then
+// passes the comparison of the stamp, but not the LREM: asynq's script answers NOT FOUND, which the broker counts as
+// refused.
 //
-// The audit (audit.go) is no recovery: it requeues what carries the stamp of this very process and is held by nothing in it.
+// The audit (audit.go) is no recovery: it requeues what carries the stamp of this very process and is held by nothing
+// in it.
 
 // The reasons of a recovery by a [Recoverer]: of the log line "task recovered" and, by their callers, of metrics.
 const (
@@ -66,9 +70,9 @@ var archivedBecause = map[string]string{
 	RecoveredSuccessor: "its worker process was succeeded by another",
 }
 
-// Recoverer gives the tasks of dead workers to live ones. It does not find out which workers are dead: its caller knows.
-// Every step is guarded per task inside Redis, so any number of recoverers may act at once, and a worker that was taken
-// for dead finds its late acknowledgement refused. It is safe for concurrent use.
+// Recoverer gives the tasks of dead workers to live ones. It does not find out which workers are dead: its caller
+// knows. Every step is guarded per task inside Redis, so any number of recoverers may act at once, and a worker that
+// was taken for dead finds its late acknowledgement refused. It is safe for concurrent use.
 type Recoverer struct {
 	client  redis.UniversalClient
 	scripts scripts
@@ -109,9 +113,9 @@ func (r *Recoverer) OfPredecessors(ctx context.Context, queue, workerID, nonce s
 	})
 }
 
-// Lapsed recovers active tasks whose lease ended at least margin ago, or that have none, unless their worker is alive: one
-// that has a heartbeat is left to its own audit. Tasks that no worker of ours took are left to asynq's recoverer while they
-// have a lease. margin allows for clocks that differ.
+// Lapsed recovers active tasks whose lease ended at least margin ago, or that have none, unless their worker is alive:
+// one that has a heartbeat is left to its own audit. Tasks that no worker of ours took are left to asynq's recoverer
+// while they have a lease. margin allows for clocks that differ.
 func (r *Recoverer) Lapsed(ctx context.Context, queue string, alive func(workerID, nonce string) bool, margin time.Duration) (Recovered, error) {
 	latest := time.Now().Add(-margin).Unix()
 	return r.recover(ctx, queue, RecoveredLapsed, func(o activeTask) (string, bool) {

@@ -16,8 +16,8 @@ import (
 // ten seconds), shorter would ask more often.
 const blockFor = 2 * time.Second
 
-// watcher waits for a list of tasks to have an element: a queue's pending list, or the one for this worker alone. BLMOVE
-// from the tail to the tail of the same list changes nothing and blocks until there is something to move.
+// watcher waits for a list of tasks to have an element: a queue's pending list, or the one for this worker alone.
+// BLMOVE from the tail to the tail of the same list changes nothing and blocks until there is something to move.
 type watcher struct {
 	key      string
 	blocking redis.UniversalClient // closed to end a wait: a context does not interrupt a blocked command

@@ -52,7 +52,7 @@ func TestPing(t *testing.T) {
 		}
 		return nil
 	})
-	if beat := q.beat(w.ID); !free.Is(w.ID, beat["nonce"]) || !slices.Equal(free.Queues, []string{queueName}) {
+	if beat := q.beat(w.ID); free.WorkerID != w.ID || free.Nonce != beat["nonce"] || !slices.Equal(free.Queues, []string{queueName}) {
 		t.Errorf("the ping says %+v, the heartbeat %q", free, beat)
 	}
 
@@ -81,7 +81,8 @@ func TestPing(t *testing.T) {
 		t.Errorf("health check: %+v, %v", out, err)
 	}
 	w.Stop()
-	if _, err := client.Ping(t.Context(), w.Addr()); rpc.KindOf(err) != rpc.KindRefused {
+	var failure *rpc.Failure
+	if _, err := client.Ping(t.Context(), w.Addr()); !errors.As(err, &failure) || failure.Kind != rpc.KindRefused {
 		t.Errorf("after it has ended: %v", err)
 	}
 }

@@ -1,8 +1,8 @@
 -- Writes a whole heartbeat hash with its time to live, unless it is another process's.
 --
 -- KEYS: hash
--- ARGV: nonce of the writer, nonce that may be replaced ("": none), time to live (ms), "1" to leave a hash without a nonce
---       alone; then field, value, …
+-- ARGV: nonce of the writer, nonce that may be replaced ("": none), time to live (ms), "1" to leave a hash without a
+--       nonce alone; then field, value, …
 --
 -- Returns {1} when written, else {0, nonce, host, pid} of the process that has the hash.
 if redis.call("EXISTS", KEYS[1]) == 1 then

@@ -43,8 +43,8 @@ type CheckerOptions struct {
 	Pinger      Pinger
 	PingTimeout time.Duration      // of each worker by itself; default 3 s
 	Self        heartbeat.Identity // of this process: whose processes it can prove to be gone
-	// Confirm is how long a heartbeat that has vanished may be a clean stop in progress. With it, a worker that is newly
-	// found dead is read from the registry a second time before it is called so. 0: the first observation counts.
+	// Confirm is how long a heartbeat that has vanished may be a clean stop in progress. With it, a worker that is
+	// newly found dead is read from the registry a second time before it is called so. 0: the first observation counts.
 	Confirm time.Duration
 	Reaper  Reaper             // gets every worker whose death is proven, right after it was classified; nil: nobody
 	Died    func(cause string) // counts a worker that is newly found dead; may be nil
@@ -164,8 +164,8 @@ func (c *Checker) restore(beats map[string]heartbeat.Beat) {
 type round struct {
 	*Checker
 	read time.Time // when the registry was read
-	// settled says that Redis has answered for so long that every live worker has written its heartbeat since: only then
-	// does a missing heartbeat count as silence.
+	// settled says that Redis has answered for so long that every live worker has written its heartbeat since: only
+	// then does a missing heartbeat count as silence.
 	settled bool
 }
 
@@ -258,8 +258,8 @@ func (r round) observe(ctx context.Context, w heartbeat.Worker) observation {
 	return o
 }
 
-// lost reports whether a worker without a heartbeat has missed two of its intervals: its heartbeat would have lived that
-// long, or it has been missing for that long.
+// lost reports whether a worker without a heartbeat has missed two of its intervals: its heartbeat would have lived
+// that long, or it has been missing for that long.
 func (r round) lost(w heartbeat.Worker) bool {
 	if w.Alive || w.Err != nil || !r.settled || w.Beat.Interval <= 0 {
 		return false
@@ -267,8 +267,8 @@ func (r round) lost(w heartbeat.Worker) bool {
 	return w.Beat.TTL >= 2*w.Beat.Interval || r.missingFor(w.ID) >= 2*w.Beat.Interval
 }
 
-// confirm reads a worker's entry a second time, and without a heartbeat a third time after a moment: a clean stop deletes
-// the heartbeat first and the entry then.
+// confirm reads a worker's entry a second time, and without a heartbeat a third time after a moment: a clean stop
+// deletes the heartbeat first and the entry then.
 func (r round) confirm(ctx context.Context, w heartbeat.Worker) (now heartbeat.Worker, registered bool, err error) {
 	now, registered = w, true
 	if w.Alive {
@@ -289,8 +289,8 @@ func (r round) confirm(ctx context.Context, w heartbeat.Worker) (now heartbeat.W
 	return now, true, nil
 }
 
-// withLastBeat keeps the beat of a worker that has one, and gives the last one seen to a worker that has none at now. The
-// caller holds mu.
+// withLastBeat keeps the beat of a worker that has one, and gives the last one seen to a worker that has none at now.
+// The caller holds mu.
 func (e *entry) withLastBeat(w heartbeat.Worker, now time.Time) heartbeat.Worker {
 	if w.Alive {
 		e.beat, e.missing = w.Beat, time.Time{}

@@ -4,8 +4,8 @@
 // A [Checker] pings every registered worker and classifies each: FREE, BUSY or DEAD, with the cause (classify.go). DEAD
 // means only that the worker is given nothing. Its tasks stay its own until its death is proven: it has written no
 // heartbeat for two of its heartbeat intervals, and its address refuses connections or answers as another process, or
-// its process is gone from this host. Silence alone, a timeout, a 401 or a TLS error prove nothing; then only the end of
-// its heartbeat and of its tasks' leases counts.
+// its process is gone from this host. Silence alone, a timeout, a 401 or a TLS error prove nothing; then only the end
+// of its heartbeat and of its tasks' leases counts.
 //
 // A [Service] takes part in the leader election (election.go): one process of the fleet is the leader, by a lease in
 // Redis. The leader (leader.go) checks the workers in rounds, reaps those that are proven dead (reaper.go: their tasks

@@ -42,8 +42,8 @@ func newElector(lease Lease, name string, interval time.Duration, log *slog.Logg
 	return &elector{lease: lease, name: name, interval: min(interval, renewInterval), log: log}
 }
 
-// run campaigns and calls lead while this process is the leader, again and again until ctx ends. lead gets a context that
-// ends with the lease and must then return. When run returns, lead has, and the lease is released.
+// run campaigns and calls lead while this process is the leader, again and again until ctx ends. lead gets a context
+// that ends with the lease and must then return. When run returns, lead has, and the lease is released.
 func (e *elector) run(ctx context.Context, lead func(context.Context)) {
 	for {
 		since, elected := e.campaign(ctx)

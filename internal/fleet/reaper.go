@@ -29,8 +29,8 @@ func newReaper(opts Options) *reaper {
 	return &reaper{opts: opts, slot: make(chan struct{}, reapsAtOnce), reaping: make(map[string]bool)}
 }
 
-// Reap implements [Reaper]: it begins to reap a worker, unless that is going on already, and returns at once. What fails
-// is tried again in the next round that finds the worker dead.
+// Reap implements [Reaper]: it begins to reap a worker, unless that is going on already, and returns at once. What
+// fails is tried again in the next round that finds the worker dead.
 func (r *reaper) Reap(ctx context.Context, w Worker) {
 	key := w.ID + "|" + w.Beat.Nonce
 	r.mu.Lock()
@@ -58,8 +58,8 @@ func (r *reaper) Reap(ctx context.Context, w Worker) {
 // wait returns when no worker is being reaped any more. Reap must not be called again.
 func (r *reaper) wait() { r.group.Wait() }
 
-// reap recovers the worker's tasks and then, and only then, removes it from the registry: as long as it is there, another
-// leader can begin anew.
+// reap recovers the worker's tasks and then, and only then, removes it from the registry: as long as it is there,
+// another leader can begin anew.
 func (r *reaper) reap(ctx context.Context, w Worker) error {
 	reading, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()

@@ -92,8 +92,8 @@ func New(opts Options) (*Service, error) {
 	return s, nil
 }
 
-// Run takes part in the election, and leads while this process is elected, until ctx ends. When it returns, which is nil,
-// the lease is released and nothing goes on. It needs about three seconds for that when Redis does not answer.
+// Run takes part in the election, and leads while this process is elected, until ctx ends. When it returns, which is
+// nil, the lease is released and nothing goes on. It needs about three seconds for that when Redis does not answer.
 func (s *Service) Run(ctx context.Context) error {
 	s.elector.run(ctx, s.lead)
 	return nil
@@ -107,8 +107,8 @@ func (s *Service) States() map[string]int {
 	return nil
 }
 
-// Workers returns each worker as it was classified last, which may be as old as its Seen tells; nil while another process
-// is the leader.
+// Workers returns each worker as it was classified last, which may be as old as its Seen tells; nil while another
+// process is the leader.
 func (s *Service) Workers() []Worker {
 	if c := s.current.Load(); c != nil {
 		return c.Workers()

@@ -21,8 +21,8 @@ const (
 )
 
 // sweeper looks through the queues for tasks that nobody holds: active ones whose worker has no heartbeat any more and
-// whose lease has lapsed, and tasks that wait for a worker that will not take them. It is the second of the four recovery
-// paths; queue/recovery.go tells what each may touch and what keeps them apart.
+// whose lease has lapsed, and tasks that wait for a worker that will not take them. It is the second of the four
+// recovery paths; queue/recovery.go tells what each may touch and what keeps them apart.
 type sweeper struct {
 	opts    Options
 	checker *Checker
@@ -132,8 +132,8 @@ func takesDirect(s status.Status) bool {
 	return s != status.Degraded && s != status.Draining
 }
 
-// forgetLapsed removes the workers from the registry that have been without a heartbeat for longer than any lease lasts.
-// What they held has been recovered by the sweep before it.
+// forgetLapsed removes the workers from the registry that have been without a heartbeat for longer than any lease
+// lasts. What they held has been recovered by the sweep before it.
 func (s *sweeper) forgetLapsed(ctx context.Context, list []heartbeat.Worker) error {
 	for _, w := range list {
 		if w.Alive || w.Err != nil || s.checker.missingFor(w.ID) < lapsedAfter {

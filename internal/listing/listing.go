@@ -18,8 +18,8 @@ import (
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// Table writes one aligned line per worker. Colour marks the lines that want
-// attention and is the caller's decision: only a terminal shows it.
+// Table writes one aligned line per worker. Colour marks the lines that want attention and is the caller's decision:
+// only a terminal shows it.
 func Table(w io.Writer, workers []fleet.Worker, colour bool) error {
 	var b bytes.Buffer
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -30,8 +30,7 @@ func Table(w io.Writer, workers []fleet.Worker, colour bool) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	// Colouring whole lines afterwards keeps the columns aligned: tabwriter
-	// would count the escape sequences as text.
+	// Colouring whole lines afterwards keeps the columns aligned: tabwriter would count the escape sequences as text.
 	for i, line := range strings.SplitAfter(b.String(), "\n") {
 		if i > 0 && i <= len(workers) && colour {
 			line = paint(workers[i-1], strings.TrimSuffix(line, "\n")) + "\n"
@@ -44,10 +43,10 @@ func Table(w io.Writer, workers []fleet.Worker, colour bool) error {
 }
 
 func row(w fleet.Worker) string {
-	reason := whole(w)
+	reason := reasonOf(w)
 	if !w.Alive {
 		return strings.Join([]string{
-			clean(w.ID), "-", "gone", string(w.State), "-", "-", "-", "-", "-", "-", "-", "-", clean(reason),
+			clean(w.ID), "-", string(status.Gone), string(w.State), "-", "-", "-", "-", "-", "-", "-", "-", clean(reason),
 		}, "\t")
 	}
 	b := w.Beat
@@ -70,8 +69,8 @@ func row(w fleet.Worker) string {
 	return strings.Join(cells, "\t")
 }
 
-// whole is all there is to say about why a worker is not FREE.
-func whole(w fleet.Worker) string {
+// reasonOf is all that is known about why a worker is not FREE, on one line.
+func reasonOf(w fleet.Worker) string {
 	var parts []string
 	add := func(s string) {
 		if s, _, _ = strings.Cut(s, "\n"); s != "" && !slices.Contains(parts, s) {
@@ -106,8 +105,7 @@ func paint(w fleet.Worker, line string) string {
 	return c.Sprint(line)
 }
 
-// clean keeps what another process wrote to Redis from steering the terminal
-// or breaking the columns.
+// clean keeps what another process wrote to Redis from controlling the terminal or breaking the columns.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || r == '\r' {

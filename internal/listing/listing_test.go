@@ -43,7 +43,7 @@ w2                true     running   DEAD           0/0    0          0       0 
 w3                -        gone      DEAD   -       -      -          -       -        -      -         -        no heartbeat since 2026-01-02T03:04:05Z
 `
 	if got := b.String(); got != want[1:] {
-		t.Errorf("got:\n%s\nwant:%s", got, want)
+		t.Errorf("the table is:\n%s\nwant:%s", got, want)
 	}
 }
 
@@ -60,7 +60,7 @@ func TestColourDoesNotChangeTheText(t *testing.T) {
 		stripped = strings.ReplaceAll(stripped, code, "")
 	}
 	if stripped != plain.String() {
-		t.Errorf("got:\n%q\nwant:\n%q", stripped, plain.String())
+		t.Errorf("without its colours the table is:\n%q\nwant:\n%q", stripped, plain.String())
 	}
 }
 
@@ -75,10 +75,10 @@ func TestJSON(t *testing.T) {
 	}
 	if len(got) != 4 || got[0]["healthy"] != true || got[0]["age_seconds"] != 2.0 || got[3]["status"] != "gone" || got[3]["alive"] != false ||
 		got[1]["error"] != "field pid" || got[3]["started"] != nil || got[0]["state"] != "BUSY" || got[2]["state"] != "DEAD" || got[2]["cause"] != "refused" {
-		t.Errorf("%v", got)
+		t.Errorf("the list is %v, want the four workers with their states, causes and errors", got)
 	}
 	b.Reset()
 	if err := JSON(&b, nil); err != nil || b.String() != "[]\n" {
-		t.Errorf("no workers: %q, %v", b.String(), err)
+		t.Errorf("JSON of no workers = %q, %v; want []", b.String(), err)
 	}
 }

@@ -1,5 +1,5 @@
--- Refreshes the plain copies of a queue's pending and active lists, if the caller has the lease for it or nobody has. COPY
--- of a list that is gone leaves the old copy, so it is deleted instead.
+-- Refreshes the plain copies of a queue's pending and active lists, if the caller has the lease for it or nobody has.
+-- COPY of a list that is gone leaves the old copy, so it is deleted instead.
 --
 -- KEYS: lease, pending, active, copy of pending, copy of active
 -- ARGV: worker id, time to live (ms), length from which a list is long, time to live then (ms)

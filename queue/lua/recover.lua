@@ -1,6 +1,6 @@
--- Takes a task from a worker that is dead or has lost it, and puts it at the head of its queue, or into the archive when
--- it has been lost so too often. Retries are not counted: the task did not fail, its worker did. Of the four recovery
--- paths (recovery.go) three end here.
+-- Takes a task from a worker that is dead or has lost it, and puts it at the head of its queue, or into the archive
+-- when it has been lost so too often. Retries are not counted: the task did not fail, its worker did. Of the four
+-- recovery paths (recovery.go) three end here.
 --
 -- KEYS: task, active, lease, pending, archived
 -- ARGV: task id, owner stamp, latest lease (unix s; "" with any), now (unix ns), now (unix s), crashes to archive at
