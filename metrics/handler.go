@@ -21,7 +21,7 @@ func Handler(g prometheus.Gatherer, logger *slog.Logger) http.Handler {
 	return promhttp.HandlerFor(g, promhttp.HandlerOpts{
 		EnableOpenMetrics: true,
 		ErrorHandling:     promhttp.ContinueOnError,
-		ErrorLog:          errorLog{logger.With("component", "metrics")},
+		ErrorLog:          errorLog{logger},
 	})
 }
 

@@ -168,7 +168,7 @@ func TestEveryAlertIsTested(t *testing.T) {
 // recorded name is left whole.
 var metricName = regexp.MustCompile(`[a-z_]*:?(?:runqy|python)_[a-z0-9_]+(?::[a-z0-9_]+|\*)?`)
 
-// known tells whether name, as it stands in an expression or in prose, is exported, or the part of a histogram that is.
+// known reports whether name, as it stands in an expression or in prose, is exported, or the part of a histogram that is.
 func known(names map[string]bool, name string) bool {
 	if prefix, ok := strings.CutSuffix(name, "*"); ok {
 		for n := range names {

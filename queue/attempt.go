@@ -259,7 +259,7 @@ func (as *attempts) active() []*attempt {
 }
 
 // report keeps what the handler of a task says about its progress; a fraction that is no number or negative keeps the
-// one before. ok tells whether the task is with the handler.
+// one before. ok reports whether the task is with the handler.
 func (as *attempts) report(id string, fraction float64, message string) (p progress, ok bool) {
 	as.mu.Lock()
 	defer as.mu.Unlock()

@@ -36,7 +36,7 @@ type leader struct {
 	saved    map[string]fingerprint // what stands in the checkpoint
 }
 
-// fingerprint tells whether a worker's entry in the checkpoint is out of date.
+// fingerprint shows whether a worker's entry in the checkpoint is out of date.
 type fingerprint struct{ nonce, address, queues string }
 
 func newLeader(s *Service) *leader {

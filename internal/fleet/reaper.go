@@ -14,7 +14,7 @@ const (
 )
 
 // reaper takes the tasks of workers whose death is proven, and then removes the workers from the registry. It is the
-// first of the four recovery paths; queue/recovery.go tells what each may touch and what keeps them apart.
+// first of the four recovery paths; queue/recovery.go lists what each may touch and what keeps them apart.
 type reaper struct {
 	opts  Options
 	slot  chan struct{} // one element per worker that is being reaped

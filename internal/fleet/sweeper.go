@@ -22,7 +22,7 @@ const (
 
 // sweeper looks through the queues for tasks that nobody holds: active ones whose worker has no heartbeat any more and
 // whose lease has lapsed, and tasks that wait for a worker that will not take them. It is the second of the four
-// recovery paths; queue/recovery.go tells what each may touch and what keeps them apart.
+// recovery paths; queue/recovery.go lists what each may touch and what keeps them apart.
 type sweeper struct {
 	opts    Options
 	checker *Checker
