@@ -57,7 +57,7 @@ func (f fleetWorkers) Round(ctx context.Context) ([]Worker, error) {
 }
 
 func (f fleetWorkers) Inspect(ctx context.Context, id string) (Worker, bool, error) {
-	w, known, err := f.checker.Look(ctx, id)
+	w, known, err := f.checker.Inspect(ctx, id)
 	return newWorker(w), known, err
 }
 

@@ -12,15 +12,13 @@ import (
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// RegistryKey is the sorted set of worker ids, scored by the unix second at
-// which their heartbeat expires.
+// RegistryKey is the sorted set of worker ids, scored by the unix second at which their heartbeat expires.
 const RegistryKey = "runqy:workers"
 
 // Key returns the key of the heartbeat hash of the worker id.
 func Key(id string) string { return "asynq:workers:" + id }
 
-// Beat is the content of one heartbeat. The comment behind a field is its name
-// in the hash.
+// Beat is the content of one heartbeat. The comment behind a field is its name in the hash.
 type Beat struct {
 	Started      time.Time     // started: when the worker started
 	Healthy      bool          // healthy: "true" or "false"
@@ -51,8 +49,8 @@ type Beat struct {
 // timeLayout has milliseconds, so that two beats of one second differ.
 const timeLayout = "2006-01-02T15:04:05.000Z07:00"
 
-// fields returns the hash as name, value, name, value. Every value is text:
-// left to the client, a bool would become 1 or 0.
+// fields returns the hash as name, value, name, value. Every value is text: left to the client, a bool would become 1
+// or 0.
 func (b Beat) fields() []string {
 	tasks := b.ActiveTasks
 	if tasks == nil {
@@ -95,9 +93,8 @@ func (b Beat) fields() []string {
 	}
 }
 
-// ParseBeat reads a heartbeat hash as HGETALL returns it. Unknown fields are
-// ignored and missing ones left zero, so that versions can be mixed; a field
-// that is there but cannot be read is an error that names it. The Beat holds
+// ParseBeat reads a heartbeat hash as HGETALL returns it. Unknown fields are ignored and missing ones left zero, so
+// that versions can be mixed; a field that is there but cannot be read is an error that names it. The Beat holds
 // whatever could be read even when there is an error.
 func ParseBeat(hash map[string]string) (Beat, error) {
 	p := fieldParser{hash: hash}

@@ -61,7 +61,7 @@ func TestParseBeatRoundTrip(t *testing.T) {
 	want := sampleBeat()
 	got, err := ParseBeat(hashOf(want))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("parse: %v", err)
 	}
 	want.Started = want.Started.UTC()
 	if !reflect.DeepEqual(got, want) {
@@ -72,7 +72,7 @@ func TestParseBeatRoundTrip(t *testing.T) {
 func TestParseBeatToleratesMissingAndUnknownFields(t *testing.T) {
 	b, err := ParseBeat(map[string]string{"healthy": "true", "queue": "default", "colour": "blue"})
 	if err != nil || !b.Healthy || len(b.Queues) != 1 {
-		t.Errorf("got %+v, %v", b, err)
+		t.Errorf("ParseBeat = %+v, %v; want it healthy with one queue", b, err)
 	}
 }
 
@@ -87,7 +87,7 @@ func TestParseBeatNamesEveryFault(t *testing.T) {
 	}
 	b, err := ParseBeat(good)
 	if err == nil {
-		t.Fatal("no error")
+		t.Fatal("ParseBeat of bad fields returned no error")
 	}
 	for name := range bad {
 		if !strings.Contains(err.Error(), "field "+name+":") {

@@ -16,7 +16,7 @@ func mustIdentity(t *testing.T) Identity {
 	t.Helper()
 	id, err := NewIdentity()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("identify this process: %v", err)
 	}
 	return id
 }
@@ -79,18 +79,18 @@ type fakeStore struct {
 	nonce string
 }
 
-func (s fakeStore) write(_ context.Context, r writeRequest) (owner, error) {
+func (s fakeStore) write(_ context.Context, r writeRequest) (*holder, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tries = append(s.tries, time.Now())
 	if s.down {
-		return owner{}, errDown
+		return nil, errDown
 	}
 	s.expire()
 	if n := s.hash["nonce"]; s.hash != nil && n != s.nonce {
-		free, replaceable := n == "" && !r.claim, n != "" && n == r.replace
+		free, replaceable := n == "" && !r.strict, n != "" && n == r.replace
 		if !free && !replaceable {
-			return owner{foreign: true, nonce: n, host: s.hash["host"], pid: s.hash["pid"]}, nil
+			return &holder{nonce: n, host: s.hash["host"], pid: s.hash["pid"]}, nil
 		}
 	}
 	s.hash = make(map[string]string)
@@ -102,7 +102,7 @@ func (s fakeStore) write(_ context.Context, r writeRequest) (owner, error) {
 	if r.register {
 		s.entries++
 	}
-	return owner{}, nil
+	return nil, nil
 }
 
 func (s fakeStore) read(context.Context) (map[string]string, time.Duration, error) {
@@ -137,7 +137,7 @@ func (s fakeStore) remove(ctx context.Context) error {
 	return nil
 }
 
-// newFakeWriter beats on k every 5 s with a TTL of 15 s.
+// newFakeWriter writes to k every 5 s with a TTL of 15 s.
 func newFakeWriter(k *fakeKey, id Identity, source func() Beat) *Writer {
 	if source == nil {
 		source = func() Beat { return Beat{Status: status.Running, State: status.Free, Healthy: true} }

@@ -51,7 +51,7 @@ func TestIdentityIsComplete(t *testing.T) {
 	}
 }
 
-func TestJudge(t *testing.T) {
+func TestLivenessOf(t *testing.T) {
 	self := mustIdentity(t)
 	cmd := exec.Command("sleep", "600")
 	if err := cmd.Start(); err != nil {
@@ -64,28 +64,28 @@ func TestJudge(t *testing.T) {
 		t.Fatalf("read the stat of sleep: %v", err)
 	}
 	other.PIDStart = stat.Starttime
-	if got := judge(self, other); got != livenessAlive {
+	if got := livenessOf(self, other); got != livenessAlive {
 		t.Errorf("running process: %v", got)
 	}
 	recycled := other
 	recycled.PIDStart--
-	if got := judge(self, recycled); got != livenessGone {
+	if got := livenessOf(self, recycled); got != livenessGone {
 		t.Errorf("another process under that pid: %v", got)
 	}
 	elsewhere := other
 	elsewhere.PIDNamespace = "pid:[1]"
-	if got := judge(self, elsewhere); got != livenessUnknown {
+	if got := livenessOf(self, elsewhere); got != livenessUnknown {
 		t.Errorf("another PID namespace: %v", got)
 	}
 	elsewhere = other
 	elsewhere.BootID = "other"
-	if got := judge(self, elsewhere); got != livenessUnknown {
+	if got := livenessOf(self, elsewhere); got != livenessUnknown {
 		t.Errorf("another host: %v", got)
 	}
-	if got := judge(self, Identity{}); got != livenessUnknown {
+	if got := livenessOf(self, Identity{}); got != livenessUnknown {
 		t.Errorf("no identity at all: %v", got)
 	}
-	if got := judge(Identity{}, Identity{PID: 1, PIDStart: 1}); got != livenessUnknown {
+	if got := livenessOf(Identity{}, Identity{PID: 1, PIDStart: 1}); got != livenessUnknown {
 		t.Errorf("two systems without /proc: %v", got)
 	}
 
@@ -93,13 +93,13 @@ func TestJudge(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Not reaped yet, it becomes a zombie: as dead as it gets.
-	for deadline := time.Now().Add(10 * time.Second); judge(self, other) != livenessGone; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); livenessOf(self, other) != livenessGone; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("a zombie still counts as alive")
 		}
 	}
 	_ = cmd.Wait()
-	if got := judge(self, other); got != livenessGone {
+	if got := livenessOf(self, other); got != livenessGone {
 		t.Errorf("reaped process: %v", got)
 	}
 }

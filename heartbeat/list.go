@@ -18,22 +18,21 @@ type Worker struct {
 	Alive bool // its heartbeat exists
 	Beat  Beat // zero unless Alive
 
-	// TTL is what is left of the heartbeat's life, Age what has elapsed of
-	// it since it was last written, both as Redis counts; zero unless Alive.
-	// Age is zero too when the heartbeat does not tell its full TTL.
+	// TTL is what is left of the heartbeat's life, Age what has elapsed of it since it was last written, both as Redis
+	// counts; zero unless Alive. Age is zero too when the heartbeat does not tell its full TTL.
 	TTL, Age time.Duration
 
-	// Expiry is when the heartbeat expires or has expired, on Redis' clock
-	// and to the second, as of its last regular beat.
+	// Expiry is when the heartbeat expires or has expired, on Redis' clock and to the second, as of its last regular
+	// beat.
 	Expiry time.Time
 
-	// Err says what is wrong with the heartbeat: fields that could not be
-	// read (Beat has the others), or a key that is no heartbeat.
+	// Err says what is wrong with the heartbeat: fields that could not be read (Beat has the others), or a key that is
+	// no heartbeat.
 	Err error
 }
 
-// List reads the registry: every worker that beats, and those whose heartbeat
-// has expired within the last hour or so, by the time of expiry.
+// List reads the registry: every worker that has a heartbeat, and those whose heartbeat has expired within the last
+// hour or so, by the time of expiry.
 func List(ctx context.Context, client redis.UniversalClient) ([]Worker, error) {
 	entries, err := client.ZRangeWithScores(ctx, RegistryKey, 0, -1).Result()
 	if err != nil {
@@ -66,8 +65,7 @@ func readChunk(ctx context.Context, client redis.UniversalClient, entries []redi
 		}
 		return nil
 	})
-	// A key of a wrong type spoils its own reply only; anything that is not an
-	// answer of Redis spoils them all.
+	// A key of a wrong type spoils its own reply only; anything that is not an answer of Redis spoils them all.
 	var answer redis.Error
 	if err != nil && !errors.As(err, &answer) {
 		return nil, fmt.Errorf("read the heartbeats: %w", err)

@@ -33,7 +33,7 @@ func newRedisWriter(c redis.UniversalClient, id string, identity Identity, sourc
 	return NewWriter(c, Options{ID: id, Identity: identity, Interval: time.Second, TTL: 3 * time.Second, Logger: quiet(), Source: source})
 }
 
-// eventually polls until ok answers true.
+// eventually polls until ok returns true.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
@@ -60,7 +60,7 @@ func testBeatInRedis(t *testing.T, c redis.UniversalClient) {
 	want := sampleBeat()
 	want.Identity = mustIdentity(t)
 	w := newRedisWriter(c, "worker-abc123", want.Identity, func() Beat { return want })
-	if err := w.Claim(ctx); err != nil {
+	if err := w.Register(ctx); err != nil {
 		t.Fatal(err)
 	}
 	hash, err := c.HGetAll(ctx, "asynq:workers:worker-abc123").Result()
@@ -77,11 +77,11 @@ func testBeatInRedis(t *testing.T, c redis.UniversalClient) {
 	}
 	ttl, err := c.PTTL(ctx, Key("worker-abc123")).Result()
 	if err != nil || ttl <= 0 || ttl > 3*time.Second {
-		t.Errorf("ttl %s, %v", ttl, err)
+		t.Errorf("TTL %s, %v; want up to 3 s", ttl, err)
 	}
 	score, err := c.ZScore(ctx, RegistryKey, "worker-abc123").Result()
 	if now := float64(time.Now().Unix()); err != nil || score < now-60 || score > now+60 {
-		t.Errorf("score %v, %v", score, err)
+		t.Errorf("score %v, %v; want about now", score, err)
 	}
 
 	if live, err := List(ctx, c); err != nil || len(live) != 1 || !live[0].Alive || live[0].Err != nil ||
@@ -96,7 +96,7 @@ func testBeatInRedis(t *testing.T, c redis.UniversalClient) {
 	eventually(t, "a regular beat", func() bool { return w.LastBeat().After(first) })
 	cancel()
 	if err := <-done; err != nil {
-		t.Error(err)
+		t.Errorf("Run: %v", err)
 	}
 	if n, err := c.Exists(t.Context(), Key("worker-abc123")).Result(); n != 0 || err != nil {
 		t.Errorf("the key is still there: %v", err)
@@ -106,7 +106,7 @@ func testBeatInRedis(t *testing.T, c redis.UniversalClient) {
 	}
 }
 
-func TestKickReachesRedis(t *testing.T) {
+func TestWriteNowReachesRedis(t *testing.T) {
 	c := open(t, redistest.Start(t).Addr)
 	ctx, cancel := context.WithCancel(t.Context())
 	healthy := make(chan bool, 1)
@@ -121,11 +121,11 @@ func TestKickReachesRedis(t *testing.T) {
 	eventually(t, "healthy true", func() bool { return c.HGet(ctx, Key("w"), "healthy").Val() == "true" })
 	<-healthy
 	healthy <- false
-	w.Kick()
+	w.WriteNow()
 	eventually(t, "healthy false", func() bool { return c.HGet(ctx, Key("w"), "healthy").Val() == "false" })
 	cancel()
 	if err := <-done; err != nil {
-		t.Error(err)
+		t.Errorf("Run: %v", err)
 	}
 }
 
@@ -133,42 +133,42 @@ func TestGuardInRedis(t *testing.T) {
 	c := open(t, redistest.Start(t).Addr)
 	ctx := t.Context()
 	mine := newRedisStore(c, "w", "mine")
-	put := func(nonce string, r writeRequest) owner {
+	put := func(nonce string, r writeRequest) *holder {
 		t.Helper()
 		r.fields, r.ttl = Beat{Identity: remote(nonce)}.fields(), time.Minute
-		o, err := newRedisStore(c, "w", nonce).write(ctx, r)
+		other, err := newRedisStore(c, "w", nonce).write(ctx, r)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("write as %s: %v", nonce, err)
 		}
-		return o
+		return other
 	}
-	if o := put("theirs", writeRequest{claim: true}); o.foreign {
-		t.Fatalf("a free key: %+v", o)
+	if other := put("theirs", writeRequest{strict: true}); other != nil {
+		t.Fatalf("a free key is taken for %+v's", other)
 	}
-	if o := put("mine", writeRequest{}); o != (owner{foreign: true, nonce: "theirs", host: "elsewhere", pid: "4321"}) {
-		t.Errorf("foreign key: %+v", o)
+	if other := put("mine", writeRequest{}); other == nil || *other != (holder{nonce: "theirs", host: "elsewhere", pid: "4321"}) {
+		t.Errorf("another process's key is taken for %+v's", other)
 	}
-	if o := put("mine", writeRequest{replace: "somebody"}); !o.foreign {
+	if put("mine", writeRequest{replace: "somebody"}) == nil {
 		t.Error("replaced a key of another than the named predecessor")
 	}
 	if err := mine.remove(ctx); err != nil || c.Exists(ctx, Key("w")).Val() != 1 {
-		t.Errorf("removed a foreign key, %v", err)
+		t.Errorf("removed another process's key, %v", err)
 	}
 	c.HSet(ctx, Key("w"), "stale", "field")
-	if o := put("mine", writeRequest{replace: "theirs", register: true}); o.foreign || c.HExists(ctx, Key("w"), "stale").Val() {
+	if put("mine", writeRequest{replace: "theirs", register: true}) != nil || c.HExists(ctx, Key("w"), "stale").Val() {
 		t.Error("the predecessor was not replaced as a whole")
 	}
 	if err := mine.remove(ctx); err != nil || c.Exists(ctx, Key("w")).Val() != 0 {
 		t.Errorf("own key not removed, %v", err)
 	}
 
-	// A hash that nobody owns: not claimed, but no obstacle to the running one.
+	// A hash without a nonce: not taken at the start, but no obstacle to the running one.
 	c.HSet(ctx, Key("w"), "colour", "blue")
-	if o := put("mine", writeRequest{claim: true}); !o.foreign || o.nonce != "" {
-		t.Errorf("claim of an ownerless hash: %+v", o)
+	if other := put("mine", writeRequest{strict: true}); other == nil || other.nonce != "" {
+		t.Errorf("at the start a hash without a nonce is taken for %+v's, want a holder without a nonce", other)
 	}
-	if o := put("mine", writeRequest{}); o.foreign {
-		t.Errorf("beat over an ownerless hash: %+v", o)
+	if other := put("mine", writeRequest{}); other != nil {
+		t.Errorf("later a hash without a nonce is taken for %+v's, want it replaced", other)
 	}
 
 	c.Del(ctx, Key("w"))
@@ -199,7 +199,7 @@ func TestListShowsTheDeadAndTheDamaged(t *testing.T) {
 			c.Expire(ctx, Key("garbled"), time.Minute)
 			got, err := List(ctx, c)
 			if err != nil || len(got) != 4 {
-				t.Fatalf("%v, %v", got, err)
+				t.Fatalf("List = %v, %v; want 4 workers", got, err)
 			}
 			if w := got[0]; w.ID != "dead" || w.Alive || w.Err != nil || w.Expiry.Unix() != past {
 				t.Errorf("dead: %+v", w)
@@ -232,7 +232,7 @@ func TestListReadsMoreThanAChunk(t *testing.T) {
 	}
 	got, err := List(t.Context(), c)
 	if err != nil || len(got) != n {
-		t.Fatalf("%d workers, %v", len(got), err)
+		t.Fatalf("List returned %d workers, %v; want %d", len(got), err, n)
 	}
 	for _, w := range got {
 		if !w.Alive || w.Beat.Host != w.ID {
@@ -247,11 +247,11 @@ func TestRegistryForgetsTheLongLapsed(t *testing.T) {
 	now := time.Now()
 	c.ZAdd(ctx, RegistryKey, redis.Z{Score: float64(now.Add(-keepLapsed - time.Minute).Unix()), Member: "ancient"},
 		redis.Z{Score: float64(now.Add(-keepLapsed + 5*time.Minute).Unix()), Member: "recent"})
-	if err := newRedisWriter(c, "w", mustIdentity(t), nil).Claim(ctx); err != nil {
+	if err := newRedisWriter(c, "w", mustIdentity(t), nil).Register(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.ZRange(ctx, RegistryKey, 0, -1).Val(); strings.Join(got, " ") != "recent w" {
-		t.Errorf("registry %v", got)
+		t.Errorf("the registry has %v, want recent and w", got)
 	}
 }
 
@@ -267,18 +267,18 @@ func TestSuccessorOfAKilledProcessOnThisHost(t *testing.T) {
 	_ = cmd.Wait()
 	// A TTL that the test could not wait for.
 	old := NewWriter(c, Options{ID: "w", Identity: dead, TTL: time.Hour, Interval: time.Minute, Logger: quiet(), Source: func() Beat { return Beat{} }})
-	if err := old.Claim(t.Context()); err != nil {
+	if err := old.Register(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	heir := mustIdentity(t)
-	if heir.BootID == "" {
+	successor := mustIdentity(t)
+	if successor.BootID == "" {
 		t.Skip("this system offers no proof of a process's death")
 	}
-	if err := newRedisWriter(c, "w", heir, nil).Claim(t.Context()); err != nil {
+	if err := newRedisWriter(c, "w", successor, nil).Register(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := c.HGet(t.Context(), Key("w"), "nonce").Val(); got != heir.Nonce {
-		t.Errorf("nonce %s", got)
+	if got := c.HGet(t.Context(), Key("w"), "nonce").Val(); got != successor.Nonce {
+		t.Errorf("nonce %s, want the successor's %s", got, successor.Nonce)
 	}
 	if err := old.Run(t.Context()); !errors.Is(err, ErrTakenOver) {
 		t.Errorf("the old one goes on: %v", err)
@@ -287,10 +287,10 @@ func TestSuccessorOfAKilledProcessOnThisHost(t *testing.T) {
 
 func TestSuccessorWaitsForExpiryInRedis(t *testing.T) {
 	c := open(t, redistest.Start(t).Addr)
-	if err := newRedisWriter(c, "w", remote("gone"), nil).Claim(t.Context()); err != nil {
+	if err := newRedisWriter(c, "w", remote("gone"), nil).Register(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := newRedisWriter(c, "w", mustIdentity(t), nil).Claim(t.Context()); err != nil {
+	if err := newRedisWriter(c, "w", mustIdentity(t), nil).Register(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -311,7 +311,7 @@ func TestRunEndsWhileRedisIsFrozen(t *testing.T) {
 			t.Error("left a frozen server without an error")
 		}
 	case <-time.After(30 * time.Second):
-		t.Fatal("hangs")
+		t.Fatal("Run does not return while Redis is frozen")
 	}
 }
 
@@ -330,6 +330,6 @@ func TestRunComesBackAfterARestartOfRedis(t *testing.T) {
 	})
 	cancel()
 	if err := <-done; err != nil {
-		t.Error(err)
+		t.Errorf("Run: %v", err)
 	}
 }

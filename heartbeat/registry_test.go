@@ -25,35 +25,35 @@ func testGetAndForget(t *testing.T, c redis.UniversalClient) {
 		t.Helper()
 		w, there, err := Get(ctx, c, "w")
 		if err != nil || there != want {
-			t.Fatalf("there %t, %v", there, err)
+			t.Fatalf("Get found it: %t, %v; want %t", there, err, want)
 		}
 		return w
 	}
 	forget := func(w Worker) {
 		t.Helper()
 		if err := Forget(ctx, c, w); err != nil {
-			t.Fatal(err)
+			t.Fatalf("forget: %v", err)
 		}
 	}
-	claim := func(nonce string) {
+	register := func(nonce string) {
 		t.Helper()
-		if err := newRedisWriter(c, "w", Identity{Host: "h", Nonce: nonce}, nil).Claim(ctx); err != nil {
-			t.Fatal(err)
+		if err := newRedisWriter(c, "w", Identity{Host: "h", Nonce: nonce}, nil).Register(ctx); err != nil {
+			t.Fatalf("register as %s: %v", nonce, err)
 		}
 	}
 	get(false)
-	claim("old")
+	register("old")
 	old := get(true)
 	if !old.Alive || old.Beat.Nonce != "old" || old.Err != nil || old.TTL <= 0 {
-		t.Fatalf("%+v", old)
+		t.Fatalf("Get = %+v, want a live worker", old)
 	}
 
 	// A successor has the id by now: nothing of it is touched.
 	c.Del(ctx, Key("w"))
-	claim("new")
+	register("new")
 	forget(old)
 	if w := get(true); !w.Alive || w.Beat.Nonce != "new" {
-		t.Errorf("the successor is %+v", w)
+		t.Errorf("the successor is %+v, want it alive with its own nonce", w)
 	}
 
 	// It has beaten since it was read without a heartbeat: its entry stays.
@@ -61,7 +61,7 @@ func testGetAndForget(t *testing.T, c redis.UniversalClient) {
 	expired.Alive, expired.Beat, expired.Expiry = false, Beat{}, expired.Expiry.Add(-time.Minute)
 	forget(expired)
 	if w := get(true); !w.Alive {
-		t.Errorf("after it has beaten: %+v", w)
+		t.Errorf("after it has beaten: %+v, want it alive", w)
 	}
 
 	forget(get(true))

@@ -11,15 +11,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// keepLapsed is how long the registry remembers a worker whose heartbeat has
-// expired, so that it can be shown as dead rather than vanish.
+// keepLapsed is how long the registry keeps a worker whose heartbeat has expired, so that it can be shown as dead
+// rather than vanish.
 const keepLapsed = time.Hour
 
-// owner is the process that a heartbeat key belongs to; the zero owner is the
-// caller.
-type owner struct {
-	foreign   bool
-	nonce     string
+// holder is another process that a heartbeat key belongs to.
+type holder struct {
+	nonce     string // empty when the hash has none
 	host, pid string
 }
 
@@ -28,77 +26,77 @@ type writeRequest struct {
 	fields   []string
 	ttl      time.Duration
 	replace  string // nonce of a dead predecessor whose hash may be replaced
-	claim    bool   // leave a hash without any nonce alone
-	register bool   // enter the worker into the registry as well
+	strict   bool   // leave a hash without any nonce alone too
+	register bool   // put the worker into the registry as well
 }
 
-// store is what the Writer needs of Redis: the hash of one worker under the
-// nonce of one process.
+// store is what the Writer needs of Redis: the hash of one worker under the nonce of one process.
 type store interface {
-	write(ctx context.Context, r writeRequest) (owner, error)
+	// write returns the other process that has the key, in which case nothing was written; nil when the key is the
+	// caller's.
+	write(ctx context.Context, r writeRequest) (*holder, error)
 	read(ctx context.Context) (hash map[string]string, ttl time.Duration, err error)
 	remove(ctx context.Context) error
 }
 
 var (
-	//go:embed write.lua
+	//go:embed lua/write.lua
 	writeSource string
-	//go:embed remove.lua
+	//go:embed lua/remove.lua
 	removeSource string
-	//go:embed register.lua
-	registerSource string
+	//go:embed lua/registry_add.lua
+	registryAddSource string
 )
 
 type redisStore struct {
-	client                         redis.UniversalClient
-	id, nonce                      string
-	writing, removing, registering *redis.Script
+	client                              redis.UniversalClient
+	id, nonce                           string
+	writeLua, removeLua, registryAddLua *redis.Script
 }
 
 func newRedisStore(client redis.UniversalClient, id, nonce string) *redisStore {
 	return &redisStore{
 		client: client, id: id, nonce: nonce,
-		writing:     redis.NewScript(writeSource),
-		removing:    redis.NewScript(removeSource),
-		registering: redis.NewScript(registerSource),
+		writeLua:       redis.NewScript(writeSource),
+		removeLua:      redis.NewScript(removeSource),
+		registryAddLua: redis.NewScript(registryAddSource),
 	}
 }
 
-func (s *redisStore) write(ctx context.Context, r writeRequest) (owner, error) {
-	claim := "0"
-	if r.claim {
-		claim = "1"
+func (s *redisStore) write(ctx context.Context, r writeRequest) (*holder, error) {
+	strict := "0"
+	if r.strict {
+		strict = "1"
 	}
 	args := make([]any, 0, 4+len(r.fields))
-	args = append(args, s.nonce, r.replace, strconv.FormatInt(r.ttl.Milliseconds(), 10), claim)
+	args = append(args, s.nonce, r.replace, strconv.FormatInt(r.ttl.Milliseconds(), 10), strict)
 	for _, f := range r.fields {
 		args = append(args, f)
 	}
-	reply, err := s.writing.Run(ctx, s.client, []string{Key(s.id)}, args...).Slice()
+	reply, err := s.writeLua.Run(ctx, s.client, []string{Key(s.id)}, args...).Slice()
 	if err != nil {
-		return owner{}, fmt.Errorf("write %s: %w", Key(s.id), err)
+		return nil, fmt.Errorf("write %s: %w", Key(s.id), err)
 	}
 	if len(reply) == 4 {
-		o := owner{foreign: true}
-		o.nonce, _ = reply[1].(string)
-		o.host, _ = reply[2].(string)
-		o.pid, _ = reply[3].(string)
-		return o, nil
+		other := &holder{}
+		other.nonce, _ = reply[1].(string)
+		other.host, _ = reply[2].(string)
+		other.pid, _ = reply[3].(string)
+		return other, nil
 	}
 	if !r.register {
-		return owner{}, nil
+		return nil, nil
 	}
 	// A command of its own: on a cluster the registry lives in another slot.
-	err = s.registering.Run(ctx, s.client, []string{RegistryKey}, s.id,
+	err = s.registryAddLua.Run(ctx, s.client, []string{RegistryKey}, s.id,
 		int64(math.Ceil(r.ttl.Seconds())), int64(keepLapsed.Seconds())).Err()
 	if err != nil {
-		return owner{}, fmt.Errorf("write %s: %w", RegistryKey, err)
+		return nil, fmt.Errorf("write %s: %w", RegistryKey, err)
 	}
-	return owner{}, nil
+	return nil, nil
 }
 
-// read answers a nil hash when there is none, and a negative ttl when the key
-// has none.
+// read returns a nil hash when there is none, and a negative ttl when the key has none.
 func (s *redisStore) read(ctx context.Context) (map[string]string, time.Duration, error) {
 	var hash *redis.MapStringStringCmd
 	var ttl *redis.DurationCmd
@@ -117,7 +115,7 @@ func (s *redisStore) read(ctx context.Context) (map[string]string, time.Duration
 }
 
 func (s *redisStore) remove(ctx context.Context) error {
-	gone, err := s.removing.Run(ctx, s.client, []string{Key(s.id)}, s.nonce).Int()
+	gone, err := s.removeLua.Run(ctx, s.client, []string{Key(s.id)}, s.nonce).Int()
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", Key(s.id), err)
 	}

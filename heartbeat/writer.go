@@ -9,19 +9,20 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/internal/wakeup"
 )
 
-// ErrTakenOver is returned, wrapped, by [Writer.Run] when the heartbeat key
-// belongs to another process: this one was silent for longer than the TTL and
-// a successor took its id. It must stop working.
+// ErrTakenOver is returned, wrapped, by [Writer.Run] when the heartbeat key belongs to another process: this one was
+// silent for longer than the TTL and a successor took its id. It must stop working.
 var ErrTakenOver = errors.New("another process has taken over this worker id")
 
 const (
-	// A kick waits this long for others to join it, and writes are at least
-	// minGap apart; together they stay below the promised 100 ms.
-	kickDelay  = 20 * time.Millisecond
-	touchDelay = 100 * time.Millisecond
-	minGap     = 50 * time.Millisecond
+	// A request to write waits this long for others to join it, and writes are at least minGap apart; for WriteNow both
+	// together stay below the promised 100 ms.
+	nowDelay  = 20 * time.Millisecond
+	soonDelay = 100 * time.Millisecond
+	minGap    = 50 * time.Millisecond
 
 	// A single exchange with Redis gets between minOp and maxOp.
 	minOp = 500 * time.Millisecond
@@ -41,29 +42,27 @@ type Options struct {
 	Identity Identity      // of this process, from NewIdentity; the nonce is required
 	Logger   *slog.Logger  // default: slog.Default()
 
-	// Source returns what to write. It is called for every write, from the
-	// goroutine of Claim or Run, and must not block. Identity, LastBeat,
-	// Interval and TTL are filled in by the Writer, and Started when it is zero.
+	// Source returns what to write. It is called for every write, from the goroutine of Register or Run, and must not
+	// block. Identity, LastBeat, Interval and TTL are filled in by the Writer, and Started when it is zero.
 	Source func() Beat
 }
 
-// Writer writes the heartbeat of one worker: first [Writer.Claim], then
-// [Writer.Run]. The other methods may be called from any goroutine at any time.
+// Writer writes the heartbeat of one worker: first [Writer.Register], then [Writer.Run]. The other methods may be
+// called from any goroutine at any time.
 type Writer struct {
 	opts    Options
 	store   store
 	started time.Time
-	kick    chan struct{} // capacity 1: a kick that finds it full joins the waiting one
-	touch   chan struct{} // likewise
+	now     wakeup.Signal // of WriteNow
+	soon    wakeup.Signal // of WriteSoon
 
 	mu   sync.Mutex // guards last
 	last time.Time
 }
 
-// NewWriter returns a Writer that has not written anything yet. The client
-// should have ContextTimeoutEnabled: only then is an exchange with a server
-// that never answers cut short (3 s at most) rather than left to the client's
-// own timeouts and retries.
+// NewWriter returns a Writer that has not written anything yet. The client should have ContextTimeoutEnabled: only then
+// is an exchange with a server that never answers cut short (3 s at most) rather than left to the client's own timeouts
+// and retries.
 func NewWriter(client redis.UniversalClient, opts Options) *Writer {
 	return newWriter(newRedisStore(client, opts.ID, opts.Identity.Nonce), opts)
 }
@@ -78,45 +77,29 @@ func newWriter(s store, opts Options) *Writer {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
-	return &Writer{
-		opts:    opts,
-		store:   s,
-		started: time.Now(),
-		kick:    make(chan struct{}, 1),
-		touch:   make(chan struct{}, 1),
-	}
+	opts.Logger = opts.Logger.With("component", "heartbeat")
+	return &Writer{opts: opts, store: s, started: time.Now(), now: wakeup.New(), soon: wakeup.New()}
 }
 
-// Kick has the heartbeat written within 100 ms: health has changed. It never
-// blocks; kicks in quick succession share a write.
-func (w *Writer) Kick() { signal(w.kick) }
+// WriteNow has the heartbeat written within 100 ms: health has changed. It never blocks; calls in quick succession
+// share a write.
+func (w *Writer) WriteNow() { w.now.Wake() }
 
-// Touch has the heartbeat written in about 100 ms: a task has started or
-// ended. It never blocks, and any number of touches costs ten writes a second
-// at most.
-func (w *Writer) Touch() { signal(w.touch) }
+// WriteSoon has the heartbeat written in about 100 ms: a task has started or ended. It never blocks, and any number of
+// calls costs ten writes a second at most.
+func (w *Writer) WriteSoon() { w.soon.Wake() }
 
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // one is waiting already and will tell everything
-	}
-}
-
-// LastBeat returns when the heartbeat was last written with success, on this
-// machine's clock; zero when it never was.
+// LastBeat returns when the heartbeat was last written with success, on this machine's clock; zero when it never was.
 func (w *Writer) LastBeat() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.last
 }
 
-// Run writes the heartbeat until ctx ends; then it deletes the key, if that is
-// still its own, and returns nil or why that failed, within about five seconds
-// even when Redis is frozen. While Redis cannot be written to it goes on
-// trying, at least once a second, and logs when that begins and ends. It
-// returns an error wrapping [ErrTakenOver] as soon as it finds that another
-// process owns the key.
+// Run writes the heartbeat until ctx ends; then it deletes the key, if that is still its own, and returns nil or why
+// that failed, within about five seconds even when Redis is frozen. While Redis cannot be written to it goes on trying,
+// at least once a second, and logs when that begins and ends. It returns an error wrapping [ErrTakenOver] as soon as it
+// finds that another process has the key.
 func (w *Writer) Run(ctx context.Context) error {
 	var (
 		failing  bool
@@ -128,8 +111,7 @@ func (w *Writer) Run(ctx context.Context) error {
 			if earliest := lastTry.Add(minGap); at.Before(earliest) {
 				at = earliest
 			}
-			// While Redis is down the retry is near enough, and will tell
-			// everything.
+			// While Redis is down the retry is near enough, and will write everything.
 			if !failing && at.Before(due) {
 				due = at
 				timer.Reset(time.Until(due))
@@ -140,12 +122,12 @@ func (w *Writer) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return w.leave(ctx)
-		case <-w.kick:
-			schedule(time.Now().Add(kickDelay))
+			return w.unregister(ctx)
+		case <-w.now.C():
+			schedule(time.Now().Add(nowDelay))
 			continue
-		case <-w.touch:
-			schedule(time.Now().Add(touchDelay))
+		case <-w.soon.C():
+			schedule(time.Now().Add(soonDelay))
 			continue
 		case <-timer.C:
 		}
@@ -154,21 +136,21 @@ func (w *Writer) Run(ctx context.Context) error {
 		}
 		lastTry = time.Now()
 		regular := !lastTry.Before(beatAt)
-		owner, err := w.write(ctx, writeRequest{register: regular})
+		other, err := w.write(ctx, writeRequest{register: regular})
 		now := time.Now()
 		switch {
 		case err != nil:
 			if !failing && ctx.Err() == nil {
-				w.opts.Logger.Warn("heartbeat cannot be written, trying on", "err", err, "ttl", w.opts.TTL)
+				w.opts.Logger.Warn("heartbeat write failed", "error", err, "ttl", w.opts.TTL)
 				failing = true
 			}
 			due = now.Add(min(w.opts.Interval, maxRetryDelay))
 			beatAt = due // what is missing in the registry is made good too
-		case owner.foreign:
-			return fmt.Errorf("worker id %q: %w (host %s, pid %s)", w.opts.ID, ErrTakenOver, owner.host, owner.pid)
+		case other != nil:
+			return fmt.Errorf("worker id %q: %w (host %s, pid %s)", w.opts.ID, ErrTakenOver, other.host, other.pid)
 		default:
 			if failing {
-				w.opts.Logger.Info("heartbeat is written again")
+				w.opts.Logger.Info("heartbeat write resumed")
 				failing = false
 			}
 			if regular {
@@ -180,9 +162,9 @@ func (w *Writer) Run(ctx context.Context) error {
 	}
 }
 
-// write writes one beat. The caller fills in what is special about it. It is not given up when ctx ends: Redis might
-// carry it out later, after the deletion that follows.
-func (w *Writer) write(ctx context.Context, r writeRequest) (owner, error) {
+// write writes one heartbeat, or returns the other process that has the key. The caller fills in what is special about
+// it. It is not given up when ctx ends: Redis might carry it out later, after the deletion that follows.
+func (w *Writer) write(ctx context.Context, r writeRequest) (*holder, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.opTimeout())
 	defer cancel()
 	now := time.Now()
@@ -194,13 +176,13 @@ func (w *Writer) write(ctx context.Context, r writeRequest) (owner, error) {
 		beat.Started = w.started
 	}
 	r.fields, r.ttl = beat.fields(), w.opts.TTL
-	o, err := w.store.write(ctx, r)
-	if err == nil && !o.foreign {
+	other, err := w.store.write(ctx, r)
+	if err == nil && other == nil {
 		w.mu.Lock()
 		w.last = now
 		w.mu.Unlock()
 	}
-	return o, err
+	return other, err
 }
 
 // opTimeout is how long one exchange with Redis may take.
@@ -208,8 +190,8 @@ func (w *Writer) opTimeout() time.Duration {
 	return min(max(w.opts.Interval, minOp), maxOp)
 }
 
-// leave deletes the key after ctx has ended.
-func (w *Writer) leave(ctx context.Context) error {
+// unregister deletes the key and the registry's entry after ctx has ended.
+func (w *Writer) unregister(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
 	defer cancel()
 	if err := w.store.remove(ctx); err != nil {

@@ -41,14 +41,14 @@ func TestRunBeatsEveryIntervalAndLeaves(t *testing.T) {
 		}
 		for i, at := range got {
 			if want := begin.Add(time.Duration(i) * 5 * time.Second); !at.Equal(want) {
-				t.Errorf("write %d after %s", i, at.Sub(begin))
+				t.Errorf("write %d came after %s, want %s", i, at.Sub(begin), want.Sub(begin))
 			}
 		}
 		if !w.LastBeat().Equal(got[4]) || k.entries != 5 {
-			t.Errorf("last beat %v, %d registrations", w.LastBeat(), k.entries)
+			t.Errorf("last beat %v, %d registrations; want %v, 5", w.LastBeat(), k.entries, got[4])
 		}
 		if k.get("nonce") != "n1" || k.get("ttl_seconds") != "15.000" || k.get("started") == "" {
-			t.Errorf("hash %v", k.hash)
+			t.Errorf("hash %v, want nonce n1, a TTL of 15 s and the start", k.hash)
 		}
 		if err := stop(); err != nil || k.get("nonce") != "" || k.removals != 1 {
 			t.Errorf("after the stop: %v, hash %v", err, k.hash)
@@ -56,7 +56,7 @@ func TestRunBeatsEveryIntervalAndLeaves(t *testing.T) {
 	})
 }
 
-func TestKickWritesWithin100MillisecondsAndCoalesces(t *testing.T) {
+func TestWriteNowWritesWithin100MillisecondsAndCoalesces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var k fakeKey
 		var healthy atomic.Bool
@@ -66,42 +66,42 @@ func TestKickWritesWithin100MillisecondsAndCoalesces(t *testing.T) {
 		time.Sleep(time.Second)
 		healthy.Store(true)
 		for range 10 {
-			w.Kick()
+			w.WriteNow()
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(90 * time.Millisecond)
 		synctest.Wait()
 		if n := len(k.written()); n != 2 || k.get("healthy") != "true" {
-			t.Fatalf("%d writes, healthy %s", n, k.get("healthy"))
+			t.Fatalf("%d writes, healthy %s; want 2, true", n, k.get("healthy"))
 		}
-		// A kick right behind a write is not lost, and not late either.
+		// A call right behind a write is not lost, and not late either.
 		healthy.Store(false)
-		w.Kick()
+		w.WriteNow()
 		time.Sleep(21 * time.Millisecond)
 		healthy.Store(true)
-		w.Kick()
+		w.WriteNow()
 		time.Sleep(100 * time.Millisecond)
 		synctest.Wait()
 		if k.get("healthy") != "true" {
-			t.Error("the second kick was lost")
+			t.Error("the second call of WriteNow was lost")
 		}
 		// The regular rhythm is not disturbed.
 		before := len(k.written())
 		time.Sleep(4 * time.Second)
 		synctest.Wait()
 		if n := len(k.written()) - before; n != 1 {
-			t.Errorf("%d regular writes", n)
+			t.Errorf("%d regular writes, want 1", n)
 		}
 	})
 }
 
 func TestWritesAreCapped(t *testing.T) {
 	for name, c := range map[string]struct {
-		poke func(*Writer)
-		most int
+		request func(*Writer)
+		most    int
 	}{
-		"kick":  {(*Writer).Kick, 21},
-		"touch": {(*Writer).Touch, 11},
+		"WriteNow":  {(*Writer).WriteNow, 21},
+		"WriteSoon": {(*Writer).WriteSoon, 11},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -112,12 +112,12 @@ func TestWritesAreCapped(t *testing.T) {
 				time.Sleep(time.Second)
 				before := len(k.written())
 				for range 1000 {
-					c.poke(w)
+					c.request(w)
 					time.Sleep(time.Millisecond)
 				}
 				synctest.Wait()
 				if n := len(k.written()) - before; n > c.most || n < c.most/2 {
-					t.Errorf("%d writes in a second", n)
+					t.Errorf("%d writes in a second, want %d at most and half of that at least", n, c.most)
 				}
 			})
 		})
@@ -134,17 +134,17 @@ func TestRunSurvivesAnOutage(t *testing.T) {
 		time.Sleep(time.Second)
 		last := w.LastBeat()
 		k.setDown(true)
-		w.Kick()
-		for range 100 { // kicks do not hammer a server that is down
+		w.WriteNow()
+		for range 100 { // these do not hammer a server that is down
 			time.Sleep(200 * time.Millisecond)
-			w.Kick()
+			w.WriteNow()
 		}
 		synctest.Wait()
 		if !w.LastBeat().Equal(last) {
 			t.Error("LastBeat moves during the outage")
 		}
 		if n := len(k.tries); n < 15 || n > 30 {
-			t.Errorf("%d tries in 20 s of outage", n)
+			t.Errorf("%d tries in 20 s of outage, want 15 to 30", n)
 		}
 		if k.get("nonce") != "" {
 			t.Error("the fake key has not expired")
@@ -156,13 +156,13 @@ func TestRunSurvivesAnOutage(t *testing.T) {
 			t.Error("the heartbeat is not back")
 		}
 		if err := stop(); err != nil {
-			t.Error(err)
+			t.Errorf("Run: %v", err)
 		}
-		if n := strings.Count(log.String(), "cannot be written"); n != 1 {
-			t.Errorf("logged %d times:\n%s", n, log.String())
+		if n := strings.Count(log.String(), "heartbeat write failed"); n != 1 {
+			t.Errorf("the failure is logged %d times, want once:\n%s", n, log.String())
 		}
-		if n := strings.Count(log.String(), "written again"); n != 1 {
-			t.Errorf("recovery logged %d times", n)
+		if n := strings.Count(log.String(), "heartbeat write resumed"); n != 1 {
+			t.Errorf("the end of the failure is logged %d times, want once", n)
 		}
 	})
 }
@@ -173,7 +173,7 @@ func TestRunReportsWhatItCannotLeaveBehind(t *testing.T) {
 		stop := startWriter(t, newFakeWriter(&k, remote("n1"), nil))
 		k.setDown(true)
 		if err := stop(); !errors.Is(err, errDown) {
-			t.Errorf("got %v", err)
+			t.Errorf("Run = %v, want %v", err, errDown)
 		}
 	})
 }
@@ -186,10 +186,10 @@ func TestRunEndsWhenTakenOver(t *testing.T) {
 		go func() { done <- w.Run(t.Context()) }()
 		time.Sleep(time.Second)
 		k.set(Beat{Identity: remote("n2")}, 15*time.Second)
-		w.Kick()
+		w.WriteNow()
 		err := <-done
 		if !errors.Is(err, ErrTakenOver) || !strings.Contains(err.Error(), "elsewhere") || !strings.Contains(err.Error(), "4321") {
-			t.Errorf("got %v", err)
+			t.Errorf("Run = %v, want ErrTakenOver with the host and pid of the successor", err)
 		}
 		if k.get("nonce") != "n2" || k.removals != 0 {
 			t.Error("the successor's key was touched")

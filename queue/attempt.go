@@ -24,7 +24,7 @@ type attempt struct {
 	failed   bool            // it came back with an error
 	gone     chan struct{}   // closed when the handler came back or never will be called
 	acking   bool            // asynq has sent its one acknowledgement
-	settled  bool            // given back by us: asynq's acknowledgement is answered without asking Redis
+	settled  bool            // requeued by us: asynq's acknowledgement is answered without asking Redis
 	progress progress        // what the handler has reported last
 }
 
@@ -78,7 +78,7 @@ func (as *attempts) answered(number uint64, a *attempt) {
 }
 
 // start marks the oldest run of this task that has not started as started. It returns nil when there is none: the
-// run waited so long that it was dropped and given back.
+// run waited so long that it was dropped and requeued.
 func (as *attempts) start(ctx context.Context, key string, now time.Time) *attempt {
 	as.mu.Lock()
 	defer as.mu.Unlock()
@@ -134,7 +134,7 @@ func (as *attempts) release(a *attempt, now time.Time) {
 	<-as.slots
 }
 
-// settle marks that the run's task was given back, so that asynq's acknowledgement has nothing left to do.
+// settle marks that the run's task was requeued, so that asynq's acknowledgement has nothing left to do.
 func (as *attempts) settle(a *attempt) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
@@ -193,21 +193,21 @@ func (as *attempts) drop(a *attempt) {
 // prune drops runs that asynq will never acknowledge (it drops an acknowledgement when it believes the lease lost)
 // and runs whose handler it has not called for so long that it may never. It returns how many, and those of them whose
 // handler ran for nothing: what it returned was never acknowledged.
-func (as *attempts) prune(now time.Time, patience time.Duration) (n int, unacknowledged []*attempt) {
+func (as *attempts) prune(now time.Time, grace time.Duration) (n int, unacknowledged []*attempt) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	for _, list := range as.byKey {
 		for _, a := range slices.Clone(list) {
-			never := a.started.IsZero() && !a.acking && now.Sub(a.taken) > patience
-			mute := !a.returned.IsZero() && !a.acking && now.Sub(a.returned) > patience
+			never := a.started.IsZero() && !a.acking && now.Sub(a.taken) > grace
+			unheard := !a.returned.IsZero() && !a.acking && now.Sub(a.returned) > grace
 			if never {
 				as.release(a, now)
 			}
-			if never || mute {
+			if never || unheard {
 				as.drop(a)
 				n++
 			}
-			if mute && !a.settled {
+			if unheard && !a.settled {
 				unacknowledged = append(unacknowledged, a)
 			}
 		}
@@ -215,7 +215,7 @@ func (as *attempts) prune(now time.Time, patience time.Duration) (n int, unackno
 	return n, unacknowledged
 }
 
-// holds tells whether an owner stamp of this process names a run that is held, or a dequeue still under way.
+// holds reports whether an owner stamp of this process names a run that is held, or a dequeue still under way.
 func (as *attempts) holds(key, owner string) bool {
 	as.mu.Lock()
 	defer as.mu.Unlock()
@@ -232,7 +232,7 @@ func (as *attempts) holds(key, owner string) bool {
 	return asked
 }
 
-// inFlight tells whether a run of this task is held.
+// inFlight reports whether a run of this task is held.
 func (as *attempts) inFlight(key string) bool {
 	as.mu.Lock()
 	defer as.mu.Unlock()
@@ -259,7 +259,7 @@ func (as *attempts) active() []*attempt {
 }
 
 // report keeps what the handler of a task says about its progress; a fraction that is no number or negative keeps the
-// one before. ok tells whether the task is with the handler.
+// one before. ok reports whether the task is with the handler.
 func (as *attempts) report(id string, fraction float64, message string) (p progress, ok bool) {
 	as.mu.Lock()
 	defer as.mu.Unlock()

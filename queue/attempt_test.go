@@ -50,7 +50,7 @@ func TestAcknowledgementUnderAnEndedContextIsNobodys(t *testing.T) {
 	end()
 	b := &broker{attempts: as}
 	if err := b.acknowledge(ended, nil, acknowledgement{queue: "q", id: "t1", out: outcomeDone}, nil, nil).Err(); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v", err)
+		t.Errorf("an acknowledgement after its context: %v, want %v", err, context.Canceled)
 	}
 	if a, settled := as.acknowledging(run.key, outcomeDone, time.Now()); a != run || settled {
 		t.Errorf("the run's own acknowledgement finds %v, settled %v", a, settled)

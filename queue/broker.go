@@ -11,20 +11,23 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/internal/backoff"
+	"github.com/runqy/runqy-worker/internal/timer"
 )
 
 // broker is the Redis client that asynq's server is given. Only scripts are looked at, by the shape of their keys:
 // the dequeue is replaced, acknowledgements are guarded, everything else passes through.
 type broker struct {
 	redis.UniversalClient
-	// once runs what must not be sent twice without our knowing: its client does not retry by itself.
-	once     redis.UniversalClient
+	// noRetry runs what must not be sent twice without our knowing: its client does not retry by itself.
+	noRetry  redis.UniversalClient
 	dequeuer *dequeuer
 	attempts *attempts
 	// acknowledged is told of every acknowledgement that Redis carried out for a run of ours.
 	acknowledged func(a *attempt, out outcome, stored *message)
 	fenced       func(queue, taskID string, out outcome)
-	suspect      func() // something may be stamped ours that nobody holds
+	requestAudit func() // something may be stamped ours that nobody holds
 
 	mu      sync.Mutex               // guards guarded
 	guarded map[string]*redis.Script // by the digest of asynq's own source; as many as asynq has such scripts
@@ -42,8 +45,6 @@ const (
 )
 
 const (
-	resendFirst   = 5 * time.Millisecond
-	resendMost    = time.Second
 	resendFor     = 30 * time.Second // where the caller has no deadline: as long as asynq's leases
 	fencedReply   = "FENCED"
 	notFoundReply = "NOT FOUND"
@@ -91,10 +92,10 @@ func (b *broker) Eval(ctx context.Context, source string, keys []string, args ..
 	return b.acknowledge(ctx, script, ack, keys, args)
 }
 
-// Subscribe implements redis.UniversalClient, for asynq's cancellations. asynq panics when a subscription ends before it
-// has asked for that, so it is not on the client that may be closed under it.
+// Subscribe implements redis.UniversalClient, for asynq's cancellations. asynq panics when a subscription ends before
+// it has asked for that, so it is not on the client that may be closed under it.
 func (b *broker) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {
-	return b.once.Subscribe(ctx, channels...)
+	return b.noRetry.Subscribe(ctx, channels...)
 }
 
 // dequeueOf recognises asynq's dequeue script by its second key.
@@ -171,12 +172,12 @@ func (b *broker) acknowledge(ctx context.Context, script *redis.Script, ack ackn
 	}
 	args = append(args[:len(args):len(args)], owner, now.Unix(), ack.taskIndex, ack.lease)
 	cmd, tries := resend(ctx, func(ctx context.Context) *redis.Cmd {
-		return script.Run(ctx, b.once, keys, args...)
+		return script.Run(ctx, b.noRetry, keys, args...)
 	})
 	reply, err := cmd.Text()
 	switch {
 	case err != nil && !isReply(err):
-		b.suspect()
+		b.requestAudit()
 		return cmd
 	case reply == fencedReply, a != nil && err != nil && strings.Contains(err.Error(), notFoundReply):
 		// After a try whose answer was lost, this is what the first one's success looks like.
@@ -217,20 +218,19 @@ func resend(ctx context.Context, run func(context.Context) *redis.Cmd) (*redis.C
 		ctx, cancel = context.WithTimeout(ctx, resendFor)
 		defer cancel()
 	}
-	delay := resendFirst
+	delays := backoff.Policy{First: 5 * time.Millisecond, Max: time.Second}
 	for try := 1; ; try++ {
 		cmd := run(ctx)
 		if err := cmd.Err(); err == nil || isReply(err) {
 			return cmd, try
 		}
-		if pause(ctx.Done(), delay); ctx.Err() != nil {
+		if err := timer.Sleep(ctx, delays.Delay(try)); err != nil {
 			return cmd, try
 		}
-		delay = min(2*delay, resendMost)
 	}
 }
 
-// isReply tells whether an error is Redis' final word on a command, rather than a failure to get one.
+// isReply reports whether an error is Redis' final word on a command, rather than a failure to get one.
 func isReply(err error) bool {
 	if errors.Is(err, redis.Nil) {
 		return true
@@ -239,12 +239,12 @@ func isReply(err error) bool {
 	if !errors.As(err, &reply) {
 		return false
 	}
-	for _, passing := range []string{
+	for _, temporary := range []string{
 		"MOVED", "ASK", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "OOM", "MISCONF",
 		"max number of clients",
 	} {
 		// Redis 6 wraps what a script ran into.
-		if redis.HasErrorPrefix(err, passing) || strings.Contains(err.Error(), " -"+passing+" ") {
+		if redis.HasErrorPrefix(err, temporary) || strings.Contains(err.Error(), " -"+temporary+" ") {
 			return false
 		}
 	}

@@ -12,20 +12,22 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/internal/wakeup"
 )
 
-// Clients are the connections a consumer works with. The caller closes Client and Once after Run has returned;
+// Clients are the connections a consumer works with. The caller closes Client and NoRetry after Run has returned;
 // Blocking is closed by Run, since nothing else interrupts a blocked command, and Client too when Redis does not answer
 // at the end.
 type Clients struct {
 	Client   redis.UniversalClient // for all that may be sent twice
-	Once     redis.UniversalClient // opened with SendOnce: for what may not
-	Blocking redis.UniversalClient // opened with SendOnce, at least two connections per queue
+	NoRetry  redis.UniversalClient // opened with [NoRetry]: for what may not
+	Blocking redis.UniversalClient // opened with [NoRetry], at least two connections per queue
 }
 
-// SendOnce prepares the options of a client that sends no command twice by itself. A cluster client would, under the
-// name of a redirect, so it follows none: it learns where the slot is now, and whoever sent the command sends it again.
-func SendOnce(o *redis.UniversalOptions) { o.MaxRetries, o.MaxRedirects = -1, -1 }
+// NoRetry prepares the options of a client that sends no command twice by itself. A cluster client would, under the
+// name of a redirect, so it follows none: it learns where the slot is now, and the caller sends the command again.
+func NoRetry(o *redis.UniversalOptions) { o.MaxRetries, o.MaxRedirects = -1, -1 }
 
 // Options say what a consumer consumes and how.
 type Options struct {
@@ -98,7 +100,7 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 	}
 	queues := slices.Sorted(maps.Keys(opts.Queues))
 	c := &Consumer{
-		opts: opts, clients: clients, handler: handler, log: opts.Logger,
+		opts: opts, clients: clients, handler: handler, log: opts.Logger.With("component", "queue"),
 		attempts: newAttempts(opts.WorkerID, opts.Nonce, opts.Concurrency),
 		stopping: make(chan struct{}),
 	}
@@ -106,22 +108,22 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 	if opts.Views {
 		c.views = newTaskViews(clients.Client, scripts.view, opts.ResultTTL, opts.WorkerID, c.log)
 		if opts.Cluster {
-			c.log.Info("on Redis Cluster there are no plain copies of the queues' lists: asynq:<queue>:pending and :active do not exist")
+			c.log.Info("list views unavailable", "reason", "on Redis Cluster asynq:<queue>:pending and :active do not exist")
 		} else {
 			c.lists = &listViews{
 				client: clients.Client, scripts: scripts, queues: queues, worker: opts.WorkerID,
 				interval: opts.BeatInterval, ttl: opts.BeatTTL, viewTTL: opts.ResultTTL, log: c.log,
-				changed: make(chan struct{}, 1),
+				changed: wakeup.New(),
 			}
 			c.views.lists = c.lists
 		}
 	}
 	c.auditor = &auditor{
 		client: clients.Client, scripts: scripts, attempts: c.attempts, views: c.views, queues: queues,
-		interval: opts.BeatInterval, log: c.log, nudge: make(chan struct{}, 1),
+		interval: opts.BeatInterval, log: c.log, requested: wakeup.New(),
 		fenced: func(queue, taskID string) { c.fenced(queue, taskID, outcomeDropped) },
 	}
-	ready := make(chan struct{}, 1)
+	ready := wakeup.New()
 	watchers := make(map[string][]*watcher, len(queues))
 	for _, q := range queues {
 		for _, key := range []string{pendingKey(q), directKey(q, opts.WorkerID)} {
@@ -130,8 +132,8 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 		c.watchers = append(c.watchers, watchers[q]...)
 	}
 	d := &dequeuer{
-		client: clients.Once, scripts: scripts, attempts: c.attempts, gate: gate, log: c.log, stopping: c.stopping,
-		limit: opts.WaitLimit, suspect: c.auditor.suspect, watchers: watchers, ready: ready,
+		client: clients.NoRetry, scripts: scripts, attempts: c.attempts, gate: gate, log: c.log, stopping: c.stopping,
+		limit: opts.WaitLimit, requestAudit: c.auditor.request, watchers: watchers, ready: ready,
 		worker: opts.WorkerID,
 	}
 	if d.limit == 0 {
@@ -141,14 +143,14 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 		d.strict = ByPriority(opts.Queues)
 	}
 	c.broker = &broker{
-		UniversalClient: clients.Client, once: clients.Once, dequeuer: d, attempts: c.attempts,
-		acknowledged: c.views.acknowledged, fenced: c.fenced, suspect: c.auditor.suspect,
+		UniversalClient: clients.Client, noRetry: clients.NoRetry, dequeuer: d, attempts: c.attempts,
+		acknowledged: c.views.acknowledged, fenced: c.fenced, requestAudit: c.auditor.request,
 		guarded: make(map[string]*redis.Script),
 	}
 	c.runner = &runner{
-		client: clients.Once, scripts: scripts, attempts: c.attempts, handler: handler, views: c.views,
-		results:  &results{client: clients.Once, scripts: scripts, ttl: opts.ResultTTL, cluster: opts.Cluster},
-		observer: opts.Observer, log: c.log, maxCrashes: opts.MaxTaskCrashes, suspect: c.auditor.suspect,
+		client: clients.NoRetry, scripts: scripts, attempts: c.attempts, handler: handler, views: c.views,
+		results:  &results{client: clients.NoRetry, scripts: scripts, ttl: opts.ResultTTL, cluster: opts.Cluster},
+		observer: opts.Observer, log: c.log, maxCrashes: opts.MaxTaskCrashes, requestAudit: c.auditor.request,
 	}
 	return c, nil
 }
@@ -193,7 +195,7 @@ func (c *Consumer) Run(ctx context.Context, abort func()) error {
 		DelayedTaskCheckInterval: forwardEvery,
 		RetryDelayFunc:           retryDelay,
 		ShutdownTimeout:          quitAfter,
-		Logger:                   engineLog{c.log},
+		Logger:                   asynqLogger{c.opts.Logger.With("component", "asynq")},
 		ErrorHandler:             asynq.ErrorHandlerFunc(c.logFailure),
 	})
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -235,20 +237,20 @@ func (c *Consumer) Run(ctx context.Context, abort func()) error {
 }
 
 // drain waits for the tasks in flight, and past the shutdown timeout has them aborted and waits for that. All slots
-// are free when it returns: nobody takes any more.
+// are taken when it returns, so no task can begin any more.
 func (c *Consumer) drain(abort func()) {
 	if n := c.attempts.busy(); n > 0 {
-		c.log.Info("draining: waiting for the tasks in flight", "tasks", n, "at_most", c.opts.ShutdownTimeout)
+		c.log.Info("drain started", "tasks", n, "timeout", c.opts.ShutdownTimeout)
 	}
-	timer := time.NewTimer(c.opts.ShutdownTimeout)
-	defer timer.Stop()
+	timeout := time.NewTimer(c.opts.ShutdownTimeout)
+	defer timeout.Stop()
 	for range c.opts.Concurrency {
 		select {
 		case c.attempts.slots <- struct{}{}:
 			continue
-		case <-timer.C:
+		case <-timeout.C:
 		}
-		c.log.Warn("the shutdown timeout is over: tasks in flight are aborted and go back to pending", "tasks", len(c.attempts.active()))
+		c.log.Warn("drain timed out", "tasks", len(c.attempts.active()))
 		abort()
 		c.attempts.slots <- struct{}{}
 	}
@@ -256,7 +258,7 @@ func (c *Consumer) drain(abort func()) {
 
 func (c *Consumer) fenced(queue, taskID string, out outcome) {
 	c.opts.Observer.fenced(queue)
-	c.log.Warn("refused a late acknowledgement: the task is no longer ours", "queue", queue, "task_id", taskID, "outcome", string(out))
+	c.log.Warn("late acknowledgement refused", "queue", queue, "task_id", taskID, "outcome", string(out))
 }
 
 func (c *Consumer) logFailure(ctx context.Context, t *asynq.Task, err error) {
@@ -291,15 +293,16 @@ func (c *Consumer) Progress(taskID string, fraction float64, message string) {
 	}
 }
 
-// engineLog brings asynq's own log lines into ours. What it says in normal running is for people who debug it.
-type engineLog struct{ log *slog.Logger }
+// asynqLogger brings asynq's own log lines into ours, with their text as the message. What asynq logs in normal running
+// is for debugging.
+type asynqLogger struct{ log *slog.Logger }
 
-func (l engineLog) line(level slog.Level, args []any) {
-	l.log.Log(context.Background(), level, "asynq", "says", fmt.Sprint(args...))
+func (l asynqLogger) line(level slog.Level, args []any) {
+	l.log.Log(context.Background(), level, fmt.Sprint(args...))
 }
 
-func (l engineLog) Debug(args ...any) { l.line(slog.LevelDebug, args) }
-func (l engineLog) Info(args ...any)  { l.line(slog.LevelDebug, args) }
-func (l engineLog) Warn(args ...any)  { l.line(slog.LevelWarn, args) }
-func (l engineLog) Error(args ...any) { l.line(slog.LevelError, args) }
-func (l engineLog) Fatal(args ...any) { l.line(slog.LevelError, args) }
+func (l asynqLogger) Debug(args ...any) { l.line(slog.LevelDebug, args) }
+func (l asynqLogger) Info(args ...any)  { l.line(slog.LevelDebug, args) }
+func (l asynqLogger) Warn(args ...any)  { l.line(slog.LevelWarn, args) }
+func (l asynqLogger) Error(args ...any) { l.line(slog.LevelError, args) }
+func (l asynqLogger) Fatal(args ...any) { l.line(slog.LevelError, args) }

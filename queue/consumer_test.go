@@ -111,7 +111,7 @@ func newBench(t *testing.T) *bench {
 // start runs a consumer with the bench's options until stop.
 func (b *bench) start(h handlerFunc) {
 	b.t.Helper()
-	clients := queue.Clients{Client: b.open(), Once: b.open(queue.SendOnce), Blocking: b.open(queue.SendOnce)}
+	clients := queue.Clients{Client: b.open(), NoRetry: b.open(queue.NoRetry), Blocking: b.open(queue.NoRetry)}
 	var err error
 	b.consumer, err = queue.NewConsumer(clients, h, b.gate, b.opts)
 	if err != nil {
@@ -131,7 +131,7 @@ func (b *bench) start(h handlerFunc) {
 			b.t.Error("Run does not return")
 		}
 		_ = clients.Client.Close()
-		_ = clients.Once.Close()
+		_ = clients.NoRetry.Close()
 	})
 	b.t.Cleanup(b.stop)
 }
@@ -220,11 +220,11 @@ func TestTaskRunsAndLeavesItsResult(t *testing.T) {
 	task := <-seen
 	if task.Type != "echo" || task.Queue != testQueue || task.MaxRetry != 7 || task.Timeout != time.Minute ||
 		string(task.Payload) != `{"n":"t1"}` || time.Until(task.Deadline) > time.Minute || task.Enqueued.IsZero() {
-		t.Errorf("the handler saw %+v", task)
+		t.Errorf("the handler saw %+v, want the task as it was enqueued, with a deadline", task)
 	}
 	ctx := t.Context()
 	if got := b.redis.Get(ctx, "asynq:result:t1").Val(); got != `{"ok":true}` {
-		t.Errorf("result %q", got)
+		t.Errorf("result %q, want {\"ok\":true}", got)
 	}
 	if ttl := b.redis.TTL(ctx, "asynq:result:t1").Val(); ttl <= 0 || ttl > time.Hour {
 		t.Errorf("the result lives for %v", ttl)
@@ -284,16 +284,16 @@ func TestFailuresRetryArchiveAndSayWhen(t *testing.T) {
 	}
 	b.enqueue("last", asynq.MaxRetry(0))
 	if info := b.eventuallyState("plain", "retry"); info.LastErr != "boom \uFFFD" || info.Retried != 1 {
-		t.Errorf("plain: %q retried %d", info.LastErr, info.Retried)
+		t.Errorf("plain: error %q, retried %d; want boom, 1", info.LastErr, info.Retried)
 	}
 	if info := b.eventuallyState("permanent", "archived"); info.LastErr != "never again" {
-		t.Errorf("permanent: %q", info.LastErr)
+		t.Errorf("permanent: error %q, want never again", info.LastErr)
 	}
 	if info := b.eventuallyState("later", "retry"); time.Until(info.NextProcessAt) < 89*time.Minute {
-		t.Errorf("later: next at %v", info.NextProcessAt)
+		t.Errorf("later: the next attempt is at %v, want 90 minutes from now", info.NextProcessAt)
 	}
 	if info := b.eventuallyState("long", "retry"); len(info.LastErr) > 16<<10 {
-		t.Errorf("long: an error of %d bytes was kept", len(info.LastErr))
+		t.Errorf("long: an error of %d bytes was kept, want 16 KiB at most", len(info.LastErr))
 	}
 	b.eventually(func() string {
 		if view := b.redis.HGetAll(t.Context(), "asynq:t:permanent").Val(); view["state"] != "archived" || view["error"] != "never again" {
@@ -309,7 +309,7 @@ func TestPanicIsAFailure(t *testing.T) {
 	b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) { panic("a bug") })
 	b.enqueue("panics", asynq.MaxRetry(3))
 	if info := b.eventuallyState("panics", "retry"); !strings.Contains(info.LastErr, "a bug") {
-		t.Errorf("error %q", info.LastErr)
+		t.Errorf("the error of a panic is %q, want its text", info.LastErr)
 	}
 }
 
@@ -323,7 +323,7 @@ func TestCrashesAreCountedAndThePoisonIsArchived(t *testing.T) {
 		b.waitFinished("!poison")
 		info := b.eventuallyState("poison", "retry")
 		if info.LastErr != "exit code 139" || info.Retried != n {
-			t.Errorf("crash %d: %q retried %d", n, info.LastErr, info.Retried)
+			t.Errorf("after crash %d: error %q, retried %d; want exit code 139, %d", n, info.LastErr, info.Retried, n)
 		}
 		if err := b.inspect.RunTask(testQueue, "poison"); err != nil {
 			t.Fatal(err)
@@ -375,7 +375,7 @@ func TestUntouchedTaskGoesBackAsItWas(t *testing.T) {
 	}
 	b.eventuallyState("back", "")
 	if len(b.fenced) != 0 {
-		t.Error("giving a task back counted as fenced")
+		t.Error("requeuing a task counted as fenced")
 	}
 }
 
@@ -470,7 +470,7 @@ func TestTimeoutHoldsTheSlotUntilTheHandlerIsBack(t *testing.T) {
 		t.Errorf("asynq keeps %q", info.LastErr)
 	}
 	if got := b.consumer.Active(); len(got) != 1 || got[0].ID != "slow" {
-		t.Errorf("active: %v", got)
+		t.Errorf("active tasks %v, want slow alone", got)
 	}
 	if n := b.redis.LLen(t.Context(), "asynq:{"+testQueue+"}:pending").Val(); n != 1 {
 		t.Errorf("%d pending: the next task was taken although no slot was free", n)
@@ -609,7 +609,7 @@ func TestDrainLetsTasksFinish(t *testing.T) {
 	b.eventuallyState("d2", "pending")
 }
 
-func TestDrainPastItsTimeoutGivesBack(t *testing.T) {
+func TestDrainPastItsTimeoutRequeues(t *testing.T) {
 	b := newBench(t)
 	b.opts.ShutdownTimeout = 50 * time.Millisecond
 	aborted := make(chan struct{})

@@ -4,22 +4,20 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/internal/backoff"
+	"github.com/runqy/runqy-worker/internal/wakeup"
 )
 
 const (
 	leaseFor   = 30 * time.Second // asynq's rdb.LeaseDuration
 	pausedPoll = time.Second      // how often a paused queue is asked whether it still is
-	lostFirst  = 5 * time.Millisecond
-	lostMost   = 500 * time.Millisecond
-	errorFirst = 50 * time.Millisecond
-	errorMost  = 2 * time.Second
-	mostGhosts = 100 // ids without a task that one call drops before it comes up for air
+	mostGhosts = 100              // ids without a task that one call drops before it comes up for air
 )
 
 // dequeuer answers asynq's dequeue calls. asynq has one goroutine that makes them, queue after queue in the order of
@@ -32,11 +30,12 @@ type dequeuer struct {
 	log      *slog.Logger
 	stopping <-chan struct{} // closed when no task may be taken any more
 	limit    time.Duration   // longest wait inside one call
-	suspect  func()          // something may be stamped ours that nobody holds
 	worker   string
 	watchers map[string][]*watcher // by queue: of its pending list and of that for this worker
-	ready    <-chan struct{}       // from the watchers
+	ready    wakeup.Signal         // from the watchers
 	strict   []string              // the queues in order, under strict priority
+
+	requestAudit func() // something may be stamped ours that nobody holds
 
 	swept  []string // the queues of the present sweep that had nothing, in asynq's order
 	paused []string // those of them that are paused
@@ -85,7 +84,7 @@ func (d *dequeuer) dequeue(ctx context.Context, queue string) *redis.Cmd {
 	<-d.attempts.slots
 	if got == poppedError {
 		d.endSweep()
-		d.pause(jitter(errorFirst, errorMost, d.errors))
+		pause(d.stopping, errorDelays().Delay(d.errors+1))
 	}
 	return nilCmd(ctx)
 }
@@ -110,7 +109,7 @@ func (d *dequeuer) waitAndTry(ctx context.Context, until time.Time) (*redis.Cmd,
 		}
 		// One push wakes every idle worker of the queue, and one of them gets it.
 		d.losses++
-		d.pause(jitter(lostFirst, lostMost, d.losses))
+		pause(d.stopping, lossDelays().Delay(d.losses+1))
 	}
 	return nil, poppedNothing
 }
@@ -160,7 +159,7 @@ func (d *dequeuer) wait(until time.Time) bool {
 	if limit <= 0 || !d.gate.Open() || isDone(d.stopping) {
 		return false
 	}
-	d.forgetSignals()
+	d.ready.Clear() // of an earlier wait; an element that is still there is signalled again
 	for queue, watchers := range d.watchers {
 		if slices.Contains(d.paused, queue) { // one that holds tasks would never block
 			continue
@@ -173,7 +172,7 @@ func (d *dequeuer) wait(until time.Time) bool {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
-	case <-d.ready:
+	case <-d.ready.C():
 		return true
 	case <-timer.C:
 		d.losses = 0
@@ -181,17 +180,6 @@ func (d *dequeuer) wait(until time.Time) bool {
 	case <-d.stopping:
 	}
 	return false
-}
-
-// forgetSignals drops what an earlier wait no longer took. An element that is still there is signalled again.
-func (d *dequeuer) forgetSignals() {
-	for {
-		select {
-		case <-d.ready:
-		default:
-			return
-		}
-	}
 }
 
 // try asks Redis once for a task of the queue. On poppedTask the caller's slot belongs to the attempt.
@@ -224,7 +212,7 @@ func (d *dequeuer) try(ctx context.Context, queue string) (*redis.Cmd, popped) {
 			a, err := newAttempt(queue, owner, number, fields, now)
 			d.attempts.answered(number, a)
 			if err != nil {
-				d.bury(ctx, queue, fields[1], owner, err)
+				d.archiveUnreadable(ctx, queue, fields[1], owner, err)
 				continue
 			}
 			d.losses = 0
@@ -233,7 +221,7 @@ func (d *dequeuer) try(ctx context.Context, queue string) (*redis.Cmd, popped) {
 			return cmd, poppedTask
 		case kind == "ghost" && len(fields) == 2:
 			d.attempts.answered(number, nil)
-			d.log.Warn("dropped a pending id whose task is gone", "queue", queue, "task_id", fields[1])
+			d.log.Warn("pending id without task dropped", "queue", queue, "task_id", fields[1])
 		case kind == "paused":
 			d.attempts.answered(number, nil)
 			return nil, poppedPaused
@@ -245,7 +233,7 @@ func (d *dequeuer) try(ctx context.Context, queue string) (*redis.Cmd, popped) {
 	return nil, poppedNothing
 }
 
-// twin tells whether a task of another queue with the same id is in flight here. asynq keeps a server's leases by id
+// twin reports whether a task of another queue with the same id is in flight here. asynq keeps a server's leases by id
 // alone: of two such tasks at once it would let one's lapse, and both would run again.
 func (d *dequeuer) twin(queue, id string) bool {
 	for other := range d.watchers {
@@ -256,44 +244,42 @@ func (d *dequeuer) twin(queue, id string) bool {
 	return false
 }
 
-// postpone gives a task back for later, behind all others.
+// postpone requeues a task for later, behind all others.
 func (d *dequeuer) postpone(ctx context.Context, queue, id, owner string) {
-	ctx, cancel := context.WithTimeout(ctx, giveBackFor)
+	ctx, cancel := context.WithTimeout(ctx, requeueTimeout)
 	defer cancel()
-	if _, err := giveBack(ctx, d.client, d.scripts.giveback, queue, id, owner, atTheEnd); err != nil {
-		d.suspect()
-		d.log.Warn("cannot give a task back yet; it is tried again", "queue", queue, "task_id", id, "error", err)
+	if _, err := requeue(ctx, d.client, d.scripts.requeue, queue, id, owner, atTheEnd); err != nil {
+		d.requestAudit()
+		d.log.Warn("task requeue failed", "queue", queue, "task_id", id, "error", err)
 	}
 }
 
-// bury archives a task that asynq could not read either. It would drop it and leave it in active for ever.
-func (d *dequeuer) bury(ctx context.Context, queue, id, owner string, cause error) {
+// archiveUnreadable archives a task that asynq could not read either. It would drop it and leave it in active for ever.
+func (d *dequeuer) archiveUnreadable(ctx context.Context, queue, id, owner string, cause error) {
 	keys := []string{taskKey(queue, id), activeKey(queue), leaseKey(queue), archivedKey(queue)}
-	if err := d.scripts.bury.Run(ctx, d.client, keys, id, owner, time.Now().Unix()).Err(); err != nil {
-		d.suspect()
-		d.log.Error("cannot archive an unreadable task; it is tried again", "queue", queue, "task_id", id, "error", err)
+	if err := d.scripts.archiveUnreadable.Run(ctx, d.client, keys, id, owner, time.Now().Unix()).Err(); err != nil {
+		d.requestAudit()
+		d.log.Error("unreadable task not archived", "queue", queue, "task_id", id, "error", err)
 		return
 	}
-	d.log.Error("archived a task whose stored message cannot be read", "queue", queue, "task_id", id, "error", cause)
+	d.log.Error("unreadable task archived", "queue", queue, "task_id", id, "error", cause)
 }
 
-// failed notes that Redis did not answer a dequeue: the task it may have popped is found by the audit.
+// failed records that Redis did not answer a dequeue: the task it may have popped is found by the audit.
 func (d *dequeuer) failed(queue string, err error) {
-	d.suspect()
+	d.requestAudit()
 	if d.errors == 0 {
-		d.log.Warn("Redis does not answer the dequeue; no task is taken until it does", "queue", queue, "error", err)
+		d.log.Warn("dequeue failed", "queue", queue, "error", err)
 	}
 	d.errors++
 }
 
 func (d *dequeuer) answered(queue string) {
 	if d.errors > 0 {
-		d.log.Info("Redis answers the dequeue again", "queue", queue, "errors", d.errors)
+		d.log.Info("dequeue resumed", "queue", queue, "failures", d.errors)
 		d.errors = 0
 	}
 }
-
-func (d *dequeuer) pause(delay time.Duration) { pause(d.stopping, delay) }
 
 // newAttempt turns the dequeue script's answer into an attempt, or says why the message cannot be read.
 func newAttempt(queue, owner string, number uint64, fields []string, now time.Time) (*attempt, error) {
@@ -342,10 +328,14 @@ func texts(reply []any) ([]string, error) {
 	return out, nil
 }
 
-// jitter returns a random pause up to first·2^n, at most most, and at least half of that.
-func jitter(first, most time.Duration, n int) time.Duration {
-	d := min(first<<min(n, 16), most)
-	return d/2 + rand.N(d/2+1)
+// lossDelays are the waits after races for a task that another worker has won.
+func lossDelays() backoff.Policy {
+	return backoff.Policy{First: 5 * time.Millisecond, Max: 500 * time.Millisecond, Jitter: 0.5}
+}
+
+// errorDelays are the waits after dequeues that Redis has not answered.
+func errorDelays() backoff.Policy {
+	return backoff.Policy{First: 50 * time.Millisecond, Max: 2 * time.Second, Jitter: 0.5}
 }
 
 // pause waits for d or until done is closed.

@@ -39,8 +39,8 @@ func (d *Directs) Assign(ctx context.Context, queue, taskID, workerID string) er
 	return nil
 }
 
-// Return gives what waits for workers that are not usable back to the shared list of the queue, and returns how many
-// tasks that were.
+// Return moves what waits for workers that are not usable to the head of the shared list of the queue, and returns how
+// many tasks that were.
 func (d *Directs) Return(ctx context.Context, queue string, usable func(workerID string) bool) (int, error) {
 	workers, err := d.client.SMembers(ctx, directsKey(queue)).Result()
 	if err != nil {

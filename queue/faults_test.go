@@ -63,8 +63,8 @@ func TestLateOutcomesAreFenced(t *testing.T) {
 	}
 }
 
-// A run whose lease ended may have been moved to retry by asynq's recoverer, which knows no owners. Its result comes too
-// late: the task will run again.
+// A run whose lease ended may have been moved to retry by asynq's recoverer, which knows no owners. Its result comes
+// too late: the task will run again.
 func TestResultOfALostRunIsNotKept(t *testing.T) {
 	b := newBench(t)
 	entered, release := b.startHeld(`"late"`, nil)
@@ -115,7 +115,7 @@ func TestRecovererIsGuardedByTheLease(t *testing.T) {
 	b.gate.set(false)
 	b.start(echo) // the recoverer runs at once
 	if info := b.eventuallyState("lapsed", "retry"); info.Retried != 1 {
-		t.Errorf("retried %d", info.Retried)
+		t.Errorf("the lapsed task was retried %d times, want 1", info.Retried)
 	}
 	b.eventuallyState("valid", "active")
 }
@@ -287,7 +287,7 @@ func TestUnreadableAndGhostTasksDoNotStopTheQueue(t *testing.T) {
 	}
 }
 
-func TestPlainListsShowTheTruth(t *testing.T) {
+func TestPlainListsMatchTheQueue(t *testing.T) {
 	b := newBench(t)
 	release := make(chan struct{})
 	b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) {
@@ -371,10 +371,10 @@ func TestDepths(t *testing.T) {
 	}
 	d := got[testQueue]
 	if d.Pending != 1 || d.Scheduled != 1 || !d.Paused || d.Latency < time.Minute || d.Latency > 2*time.Minute {
-		t.Errorf("depth %+v", d)
+		t.Errorf("depth %+v, want 1 pending for a minute, 1 scheduled, paused", d)
 	}
 	if got["unused"] != (status.Depth{}) {
-		t.Errorf("a queue nobody has used reads %+v", got["unused"])
+		t.Errorf("a queue nobody has used reads %+v, want zeros", got["unused"])
 	}
 	b.redis.Set(ctx, "asynq:{unused}:retry", "not a set", 0)
 	if got, err = depths.Read(ctx); err != nil || got["unused"].Err == nil || got[testQueue].Err != nil {

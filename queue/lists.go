@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/internal/timer"
+	"github.com/runqy/runqy-worker/internal/wakeup"
 )
 
 const (
@@ -36,27 +39,23 @@ type listViews struct {
 	ttl      time.Duration // of the heartbeat
 	viewTTL  time.Duration // of the readable hashes
 	log      *slog.Logger
-	changed  chan struct{} // holds at most one token: this worker has taken, ended or given back a task
+	changed  wakeup.Signal // this worker has taken, ended or requeued a task
 }
 
 // listView is what is remembered of one queue from one refresh to the next.
 type listView struct {
 	due    time.Time
-	length int64           // of the longer list; -1 when it is another worker's turn, or nothing is known
+	length int64           // of the longer list; -1 when another worker copies them, or nothing is known
 	known  map[string]bool // the pending tasks that have their readable hash
 }
 
-// eager tells whether the copies are kept fresh between beats.
+// eager reports whether the copies are kept fresh between beats.
 func (v *listView) eager() bool { return v.length >= 0 && v.length <= listsEager }
 
-// touch has the copies refreshed soon. It never blocks. A nil *listViews does nothing.
-func (l *listViews) touch() {
-	if l == nil {
-		return
-	}
-	select {
-	case l.changed <- struct{}{}:
-	default:
+// refreshSoon has the copies refreshed soon. It never blocks. A nil *listViews does nothing.
+func (l *listViews) refreshSoon() {
+	if l != nil {
+		l.changed.Wake()
 	}
 }
 
@@ -80,11 +79,11 @@ func (l *listViews) run(ctx context.Context) {
 				v.length, err = l.copyLists(ctx, queue)
 			}
 			if err != nil && ctx.Err() == nil {
-				l.log.Debug("cannot refresh the views of a queue; it is tried again", "queue", queue, "error", err)
+				l.log.Debug("list view refresh failed", "queue", queue, "error", err)
 			}
 		}
 		if change {
-			pause(ctx.Done(), listsPause)
+			_ = timer.Sleep(ctx, listsPause) // ctx is asked below
 		}
 		beat, change = false, false
 		select {
@@ -93,14 +92,14 @@ func (l *listViews) run(ctx context.Context) {
 		case <-beats.C:
 			beat = true
 		case <-looks.C:
-		case <-l.changed:
+		case <-l.changed.C():
 			change = true
 		}
 	}
 }
 
-// copyLists copies one queue's lists, if it is this worker's turn, and returns how long the longer one is; -1 when it is
-// another's turn.
+// copyLists copies one queue's lists, unless another worker does, and returns how long the longer one is; -1 when
+// another does.
 func (l *listViews) copyLists(ctx context.Context, queue string) (int64, error) {
 	keys := []string{viewLeaseKey(queue), pendingKey(queue), activeKey(queue), pendingViewKey(queue), activeViewKey(queue)}
 	longTTL := max(l.ttl, listsAtLeast+2*l.interval)
@@ -118,7 +117,7 @@ func (l *listViews) copyLists(ctx context.Context, queue string) (int64, error) 
 	return max(lengths[0], lengths[1]), nil
 }
 
-// refresh does all that a beat asks for, and notes when the queue is due again.
+// refresh does all that a beat asks for, and sets when the queue is due again.
 func (l *listViews) refresh(ctx context.Context, queue string, v *listView) error {
 	begun := time.Now()
 	length, err := l.copyLists(ctx, queue)

@@ -16,9 +16,9 @@ import (
 // maxErrorText bounds what is kept of a failed attempt's error, in bytes. asynq stores it inside the task.
 const maxErrorText = 16 << 10
 
-// giveBackFor bounds how long a task that did not run is offered to a Redis that does not answer. A drain waits for
-// it; past it the audit goes on, or the lease ends.
-const giveBackFor = 10 * time.Second
+// requeueTimeout bounds how long requeuing a task that did not run is tried while Redis does not answer. A drain waits
+// for it; past it the audit goes on, or the lease ends.
+const requeueTimeout = 10 * time.Second
 
 // runner is asynq's handler: it runs one attempt and decides what asynq shall do with the task.
 type runner struct {
@@ -31,7 +31,8 @@ type runner struct {
 	observer   Observer
 	log        *slog.Logger
 	maxCrashes int
-	suspect    func()
+
+	requestAudit func() // something may be stamped ours that nobody holds
 }
 
 // ProcessTask implements asynq.Handler.
@@ -40,7 +41,7 @@ func (r *runner) ProcessTask(ctx context.Context, t *asynq.Task) error {
 	queue, _ := asynq.GetQueueName(ctx)
 	a := r.attempts.start(ctx, taskKey(queue, id), time.Now())
 	if a == nil {
-		return fmt.Errorf("task %s of queue %s waited so long to start that it was given back", id, queue)
+		return fmt.Errorf("task %s of queue %s waited so long to start that it was requeued", id, queue)
 	}
 	failed := true // as it is when the handler panics, which asynq catches
 	defer func() { r.attempts.finish(a, time.Now(), failed) }()
@@ -62,7 +63,7 @@ func (r *runner) run(ctx context.Context, a *attempt) error {
 	result, err := r.handler.Process(ctx, a.task)
 	took := time.Since(started)
 	if errors.Is(err, ErrUntouched) && ctx.Err() == nil {
-		return r.giveBack(ctx, a)
+		return r.requeue(ctx, a)
 	}
 	if ctx.Err() != nil {
 		// asynq has acknowledged this run already, as failed, whatever the handler made of it.
@@ -73,25 +74,26 @@ func (r *runner) run(ctx context.Context, a *attempt) error {
 		err = r.results.keep(ctx, a, result)
 	}
 	r.observer.finished(a.task, took, err != nil)
-	return r.verdict(ctx, a, err)
+	return r.asynqError(ctx, a, err)
 }
 
-// giveBack returns a task that did not run. asynq is told of success, and its acknowledgement goes nowhere.
-func (r *runner) giveBack(ctx context.Context, a *attempt) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackFor)
+// requeue puts a task that did not run back into its queue. asynq is told of success, and its acknowledgement goes
+// nowhere.
+func (r *runner) requeue(ctx context.Context, a *attempt) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requeueTimeout)
 	defer cancel()
-	given, err := giveBack(ctx, r.client, r.scripts.giveback, a.task.Queue, a.task.ID, a.owner, atTheHead)
+	requeued, err := requeue(ctx, r.client, r.scripts.requeue, a.task.Queue, a.task.ID, a.owner, atTheHead)
 	r.attempts.settle(a)
 	switch {
 	case err != nil:
-		r.suspect()
-		r.log.Warn("cannot give a task back yet; it is tried again", "queue", a.task.Queue, "task_id", a.task.ID, "error", err)
-	case !given:
+		r.requestAudit()
+		r.log.Warn("task requeue failed", "queue", a.task.Queue, "task_id", a.task.ID, "error", err)
+	case !requeued:
 		r.observer.fenced(a.task.Queue)
-		r.log.Warn("a task that did not run is no longer ours to give back", "queue", a.task.Queue, "task_id", a.task.ID)
+		r.log.Warn("late requeue refused", "queue", a.task.Queue, "task_id", a.task.ID)
 	default:
-		r.views.givenBack(a.task)
-		r.log.Info("gave a task back: it is pending again, as it was", "queue", a.task.Queue, "task_id", a.task.ID)
+		r.views.requeued(a.task)
+		r.log.Info("task requeued", "queue", a.task.Queue, "task_id", a.task.ID, "reason", "not run")
 	}
 	return nil
 }
@@ -102,21 +104,21 @@ const (
 	atTheEnd  = "LPUSH"
 )
 
-// giveBack moves one task from active to an end of pending, if it still carries the owner stamp.
-func giveBack(ctx context.Context, client redis.UniversalClient, script *redis.Script, queue, id, owner, where string) (bool, error) {
+// requeue moves one task from active to an end of pending, if it still carries the owner stamp.
+func requeue(ctx context.Context, client redis.UniversalClient, script *redis.Script, queue, id, owner, where string) (bool, error) {
 	keys := []string{taskKey(queue, id), activeKey(queue), leaseKey(queue), pendingKey(queue)}
 	cmd, tries := resend(ctx, func(ctx context.Context) *redis.Cmd {
 		return script.Run(ctx, client, keys, id, owner, time.Now().UnixNano(), where)
 	})
 	n, err := cmd.Int()
 	if err != nil {
-		return false, fmt.Errorf("give task %s of queue %s back: %w", id, queue, err)
+		return false, fmt.Errorf("requeue task %s of queue %s: %w", id, queue, err)
 	}
 	return n == 1 || tries > 1, nil // after a lost answer, the stamp is gone because the first try went through
 }
 
-// verdict turns the handler's error into the one that makes asynq do the right thing.
-func (r *runner) verdict(ctx context.Context, a *attempt, err error) error {
+// asynqError turns the handler's error into the one that makes asynq do the right thing.
+func (r *runner) asynqError(ctx context.Context, a *attempt, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -127,7 +129,7 @@ func (r *runner) verdict(ctx context.Context, a *attempt, err error) error {
 	)
 	switch {
 	case errors.As(err, &crash):
-		return r.charge(ctx, a, crash)
+		return r.countCrash(ctx, a, crash)
 	case errors.As(err, &retry):
 		return &RetryError{Delay: retry.Delay, Message: errorText(retry.Message)}
 	case errors.As(err, &permanent):
@@ -136,14 +138,14 @@ func (r *runner) verdict(ctx context.Context, a *attempt, err error) error {
 	return errors.New(errorText(err.Error()))
 }
 
-// charge counts a crash against the task and archives it when it has caused too many.
-func (r *runner) charge(ctx context.Context, a *attempt, crash *CrashError) error {
+// countCrash counts a crash against the task and archives it when it has caused too many.
+func (r *runner) countCrash(ctx context.Context, a *attempt, crash *CrashError) error {
 	cmd, _ := resend(ctx, func(ctx context.Context) *redis.Cmd {
 		return r.scripts.crash.Run(ctx, r.client, []string{a.key}, a.owner)
 	})
 	crashes, err := cmd.Int()
 	if err != nil {
-		r.log.Warn("cannot count a crash against its task", "queue", a.task.Queue, "task_id", a.task.ID, "error", err)
+		r.log.Warn("crash not counted", "queue", a.task.Queue, "task_id", a.task.ID, "error", err)
 	}
 	text := errorText(crash.Error())
 	r.views.crashed(a.task, crashes)

@@ -9,8 +9,8 @@ import (
 //go:embed lua/dequeue.lua
 var dequeueLua string
 
-//go:embed lua/giveback.lua
-var givebackLua string
+//go:embed lua/requeue.lua
+var requeueLua string
 
 //go:embed lua/guard.lua
 var guardLua string
@@ -36,8 +36,8 @@ var assignLua string
 //go:embed lua/return_direct.lua
 var returnDirectLua string
 
-//go:embed lua/bury.lua
-var buryLua string
+//go:embed lua/archive_unreadable.lua
+var archiveUnreadableLua string
 
 //go:embed lua/lists.lua
 var listsLua string
@@ -50,21 +50,22 @@ var viewLua string
 
 // scripts are the Lua scripts of ours, hashed once per consumer.
 type scripts struct {
-	dequeue, giveback, result, crash, audit, bury *redis.Script
-	lists, upcoming, view                         *redis.Script
-	active, recover, assign, returnDirect         *redis.Script
+	dequeue, requeue, result, crash, audit, archiveUnreadable *redis.Script
+	lists, upcoming, view                                     *redis.Script
+	active, recover, assign, returnDirect                     *redis.Script
 }
 
 func newScripts() scripts {
 	return scripts{
-		dequeue:  redis.NewScript(dequeueLua),
-		giveback: redis.NewScript(givebackLua),
-		result:   redis.NewScript(resultLua),
-		crash:    redis.NewScript(crashLua),
-		audit:    redis.NewScript(auditLua),
-		bury:     redis.NewScript(buryLua),
-		active:   redis.NewScript(activeLua),
-		recover:  redis.NewScript(recoverLua),
+		dequeue: redis.NewScript(dequeueLua),
+		requeue: redis.NewScript(requeueLua),
+		result:  redis.NewScript(resultLua),
+		crash:   redis.NewScript(crashLua),
+		audit:   redis.NewScript(auditLua),
+		active:  redis.NewScript(activeLua),
+		recover: redis.NewScript(recoverLua),
+
+		archiveUnreadable: redis.NewScript(archiveUnreadableLua),
 
 		assign:       redis.NewScript(assignLua),
 		returnDirect: redis.NewScript(returnDirectLua),

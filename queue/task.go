@@ -35,7 +35,7 @@ type Handler interface {
 	Process(ctx context.Context, t *Task) (json.RawMessage, error)
 }
 
-// Gate tells whether new tasks may be taken. Closed, nothing is asked of Redis. Changed returns a channel that is
+// Gate reports whether new tasks may be taken. Closed, nothing is asked of Redis. Changed returns a channel that is
 // closed at the next change; it has to be taken before Open is asked.
 type Gate interface {
 	Open() bool

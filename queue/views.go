@@ -13,6 +13,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/internal/timer"
+	"github.com/runqy/runqy-worker/internal/wakeup"
 )
 
 const (
@@ -31,9 +34,9 @@ type taskViews struct {
 	ttl    time.Duration
 	worker string
 	log    *slog.Logger
-	wake   chan struct{} // holds at most one token
+	wake   wakeup.Signal // something waits
 	lists  *listViews    // follow what is written here; nil when there are none
-	moving chan struct{} // holds at most one token: some task has made progress
+	moving wakeup.Signal // some task has made progress
 
 	mu      sync.Mutex // guards the rest
 	waiting map[string]map[string]string
@@ -45,8 +48,8 @@ type taskViews struct {
 func newTaskViews(client redis.UniversalClient, script *redis.Script, ttl time.Duration, worker string, log *slog.Logger) *taskViews {
 	return &taskViews{
 		client: client, script: script, ttl: ttl, worker: worker, log: log,
-		wake: make(chan struct{}, 1), waiting: make(map[string]map[string]string),
-		moving: make(chan struct{}, 1), progress: make(map[string]progress),
+		wake: wakeup.New(), waiting: make(map[string]map[string]string),
+		moving: wakeup.New(), progress: make(map[string]progress),
 	}
 }
 
@@ -74,10 +77,7 @@ func (v *taskViews) progressed(id string, p progress) {
 		v.progress[id] = p
 	}
 	v.mu.Unlock()
-	select {
-	case v.moving <- struct{}{}:
-	default:
-	}
+	v.moving.Wake()
 }
 
 // takeProgress returns the fields of progress that is not yet among what waits, and forgets it.
@@ -100,7 +100,7 @@ func (v *taskViews) queueProgress() {
 	}
 	clear(v.progress)
 	v.mu.Unlock()
-	v.nudge()
+	v.wake.Wake()
 }
 
 func (p progress) fields() map[string]string {
@@ -139,7 +139,7 @@ func (v *taskViews) crashed(t *Task, crashes int) {
 	v.put(t.ID, map[string]string{"crashes": strconv.Itoa(crashes)})
 }
 
-func (v *taskViews) givenBack(t *Task) {
+func (v *taskViews) requeued(t *Task) {
 	if v == nil {
 		return
 	}
@@ -154,7 +154,7 @@ func (v *taskViews) put(id string, fields map[string]string) {
 	v.mu.Lock()
 	v.merge(id, fields)
 	v.mu.Unlock()
-	v.nudge()
+	v.wake.Wake()
 }
 
 // merge puts fields among what waits. The caller holds mu.
@@ -168,32 +168,25 @@ func (v *taskViews) merge(id string, fields map[string]string) {
 	}
 }
 
-func (v *taskViews) nudge() {
-	select {
-	case v.wake <- struct{}{}:
-	default:
-	}
-}
-
 // run writes what waits until ctx is over, and then once more.
 func (v *taskViews) run(ctx context.Context) {
-	moving := v.moving // nil until progress may be written again
+	moving := v.moving.C() // nil until progress may be written again
 	rest := time.NewTimer(time.Hour)
 	rest.Stop()
 	defer rest.Stop()
 	for {
 		select {
-		case <-v.wake:
+		case <-v.wake.C():
 			if !v.flush(ctx) {
-				pause(ctx.Done(), time.Second)
+				_ = timer.Sleep(ctx, time.Second) // the loop asks ctx
 			}
-			v.lists.touch()
+			v.lists.refreshSoon()
 		case <-moving:
 			moving = nil
 			rest.Reset(viewProgressEvery)
 			v.queueProgress()
 		case <-rest.C:
-			moving = v.moving
+			moving = v.moving.C()
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 			defer cancel()
@@ -210,7 +203,7 @@ func (v *taskViews) flush(ctx context.Context) bool {
 	v.waiting, v.skipped = make(map[string]map[string]string), 0
 	v.mu.Unlock()
 	if skipped > 0 {
-		v.log.Warn("task views were skipped: Redis was too slow for them", "tasks", skipped)
+		v.log.Warn("task views skipped", "tasks", skipped)
 	}
 	for len(batch) > 0 {
 		ids := make([]string, 0, viewBatch)
@@ -231,7 +224,7 @@ func (v *taskViews) flush(ctx context.Context) bool {
 			return nil
 		})
 		if err != nil {
-			v.log.Debug("cannot write task views; they are tried again", "tasks", len(batch), "error", err)
+			v.log.Debug("task view write failed", "tasks", len(batch), "error", err)
 			v.restore(batch)
 			return false
 		}
@@ -254,7 +247,7 @@ func (v *taskViews) restore(batch map[string]map[string]string) {
 		}
 		v.waiting[id] = fields
 	}
-	v.nudge()
+	v.wake.Wake()
 }
 
 // PayloadText shows the beginning of a payload, 4 KiB at most: as it is when it is text, else in base64.

@@ -11,10 +11,11 @@ import (
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/status"
+	"github.com/runqy/runqy-worker/internal/timer"
 )
 
 // maxPings bounds how many pings are under way at once, so that a very large fleet does not use up the process's file
-// descriptors. Below it every worker is asked at the same time.
+// descriptors. Below it every worker is pinged at the same time.
 const maxPings = 4096
 
 // readTimeout bounds one reading of the registry.
@@ -24,28 +25,34 @@ const readTimeout = 10 * time.Second
 type Registry interface {
 	List(ctx context.Context) ([]heartbeat.Worker, error)
 	Get(ctx context.Context, id string) (heartbeat.Worker, bool, error)
-	// Forget strikes a dead worker off, unless it has beaten since it was read.
+	// Forget removes a dead worker, unless it has written a heartbeat since it was read.
 	Forget(ctx context.Context, w heartbeat.Worker) error
 }
 
-// CheckerOptions say whom a [Checker] asks, and who is told.
+// Reaper takes care of a worker whose death is proven.
+type Reaper interface {
+	// Reap begins with it and returns at once. It is called for the same worker in every round in which its death is
+	// proven, from many goroutines at once.
+	Reap(ctx context.Context, w Worker)
+}
+
+// CheckerOptions are what a [Checker] works with. All but Registry may be left out.
 type CheckerOptions struct {
 	Registry Registry
-	// Pinger asks the workers that have an address; nil: all are judged by their heartbeats alone.
+	// Pinger pings the workers that have an address; nil: all are classified by their heartbeats alone.
 	Pinger      Pinger
 	PingTimeout time.Duration      // of each worker by itself; default 3 s
 	Self        heartbeat.Identity // of this process: whose processes it can prove to be gone
-	// Confirm is how long a heartbeat that has vanished may be a clean stop in progress. With it, a worker newly found
-	// dead is read from the registry a second time before it is called so. 0: the first look counts.
+	// Confirm is how long a heartbeat that has vanished may be a clean stop in progress. With it, a worker that is
+	// newly found dead is read from the registry a second time before it is called so. 0: the first observation counts.
 	Confirm time.Duration
-	Logger  *slog.Logger // default: none
-
-	Died   func(cause string)            // a worker was found dead; may be nil
-	Judged func(context.Context, Worker) // each judgement, from the goroutine that made it; may be nil
+	Reaper  Reaper             // gets every worker whose death is proven, right after it was classified; nil: nobody
+	Died    func(cause string) // counts a worker that is newly found dead; may be nil
+	Logger  *slog.Logger       // default: none
 }
 
-// Checker judges the registered workers and remembers them from one round to the next. Its methods may be called from
-// any goroutine.
+// Checker classifies the registered workers, and keeps the last result of each from one round to the next. Its methods
+// may be called from any goroutine.
 type Checker struct {
 	opts CheckerOptions
 	slot chan struct{} // one element per ping under way
@@ -54,17 +61,17 @@ type Checker struct {
 	workers map[string]*entry
 }
 
-// entry is what is remembered of one worker.
+// entry is what the Checker keeps of one worker.
 type entry struct {
-	beat    heartbeat.Beat // the last one seen
-	missing time.Time      // since when it has no heartbeat; zero while it has
-	busy    bool           // it is being asked
-	old     bool           // an earlier checker knew it
-	judged  bool
-	last    Worker // the last judgement
+	beat       heartbeat.Beat // the last one seen
+	missing    time.Time      // since when it has no heartbeat; zero while it has
+	checking   bool           // a round checks it now
+	inherited  bool           // from the checkpoint of an earlier leader
+	classified bool
+	last       Worker // as it was classified last
 }
 
-// NewChecker returns a Checker that knows nobody yet.
+// NewChecker returns a Checker that knows no worker yet.
 func NewChecker(opts CheckerOptions) *Checker {
 	if opts.PingTimeout <= 0 {
 		opts.PingTimeout = 3 * time.Second
@@ -75,38 +82,40 @@ func NewChecker(opts CheckerOptions) *Checker {
 	return &Checker{opts: opts, slot: make(chan struct{}, maxPings), workers: make(map[string]*entry)}
 }
 
-// Round reads the registry, asks every worker at the same time and returns the judgements by id when the last one is
-// made. It takes little longer than the ping timeout. An error means that the registry could not be read, or ctx ended.
+// Round reads the registry, pings every worker at the same time and returns the workers by id when the last one is
+// classified. It blocks for little longer than the ping timeout. An error means that the registry could not be read, or
+// that ctx ended.
 func (c *Checker) Round(ctx context.Context) ([]Worker, error) {
 	list, err := c.list(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var asking sync.WaitGroup
-	c.begin(ctx, list, true, &asking)
-	asking.Wait()
+	var checks sync.WaitGroup
+	round{Checker: c, read: time.Now(), settled: true}.start(ctx, list, &checks)
+	checks.Wait()
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("ask the workers: %w", err)
 	}
 	return c.Workers(), nil
 }
 
-// Look judges one worker afresh, by its entry in the registry and a ping, without remembering the result.
-func (c *Checker) Look(ctx context.Context, id string) (Worker, bool, error) {
+// Inspect classifies one worker by its entry in the registry and a ping, without keeping the result. It blocks for at
+// most the ping timeout after the registry has answered. False means that the worker is not registered.
+func (c *Checker) Inspect(ctx context.Context, id string) (Worker, bool, error) {
 	w, known, err := c.opts.Registry.Get(ctx, id)
 	if err != nil || !known {
 		return Worker{}, false, err
 	}
-	return judge(c.look(ctx, w, false)), true, nil
+	return classify(round{Checker: c}.observe(ctx, w)), true, nil
 }
 
-// Workers returns the last judgement of each worker, by id.
+// Workers returns each worker as it was classified last, by id.
 func (c *Checker) Workers() []Worker {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := make([]Worker, 0, len(c.workers))
 	for _, e := range c.workers {
-		if e.judged {
+		if e.classified {
 			out = append(out, e.last)
 		}
 	}
@@ -120,7 +129,7 @@ func (c *Checker) Counts() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, e := range c.workers {
-		if e.judged {
+		if e.classified {
 			counts[string(e.last.State)]++
 		}
 	}
@@ -133,87 +142,156 @@ func (c *Checker) list(ctx context.Context) ([]heartbeat.Worker, error) {
 	return c.opts.Registry.List(ctx)
 }
 
-// remember gives the Checker the last beats of workers that it has not seen itself.
-func (c *Checker) remember(beats map[string]heartbeat.Beat) {
+func (c *Checker) get(ctx context.Context, id string) (heartbeat.Worker, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return c.opts.Registry.Get(ctx, id)
+}
+
+// restore gives the Checker the last beats of workers that it has not seen itself.
+func (c *Checker) restore(beats map[string]heartbeat.Beat) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, beat := range beats {
 		if c.workers[id] == nil {
-			c.workers[id] = &entry{beat: beat, old: true}
+			c.workers[id] = &entry{beat: beat, inherited: true}
 		}
 	}
 }
 
-// begin asks every worker of the list that is not still being asked; the goroutines are asking's. calm says that Redis
-// has been well for so long that every live worker has beaten: only then does a missing heartbeat count as silence.
-func (c *Checker) begin(ctx context.Context, list []heartbeat.Worker, calm bool, asking *sync.WaitGroup) {
-	now := time.Now()
-	c.forgetOthers(list)
+// round is one pass over the registry. Each worker in it is observed, classified, recorded and, if its death is proven,
+// given to the reaper, in a goroutine of its own: a worker that is slow to answer delays no other.
+type round struct {
+	*Checker
+	read time.Time // when the registry was read
+	// settled says that Redis has answered for so long that every live worker has written its heartbeat since: only
+	// then does a missing heartbeat count as silence.
+	settled bool
+}
+
+// start begins to check every worker of the list that no earlier round is still checking; the goroutines are checks'.
+func (r round) start(ctx context.Context, list []heartbeat.Worker, checks *sync.WaitGroup) {
+	r.dropUnregistered(list)
 	for _, w := range list {
-		if w.Err != nil && !w.Alive && c.knows(w.ID) {
+		if w.Err != nil && !w.Alive && r.knows(w.ID) {
 			continue // Redis could not tell: what was known stands
 		}
-		w, ok := c.enter(w, now)
+		w, ok := r.begin(w)
 		if !ok {
 			continue
 		}
-		asking.Go(func() {
-			defer c.leave(w.ID)
+		checks.Go(func() {
+			defer r.end(w.ID)
 			select {
-			case c.slot <- struct{}{}:
-				defer func() { <-c.slot }()
+			case r.slot <- struct{}{}:
+				defer func() { <-r.slot }()
 			case <-ctx.Done():
 				return
 			}
-			c.ask(ctx, w, now, calm)
+			r.check(ctx, w)
 		})
 	}
 }
 
-// forgetOthers drops everybody who is not registered any more.
-func (c *Checker) forgetOthers(list []heartbeat.Worker) {
-	registered := make(map[string]bool, len(list))
-	for _, w := range list {
-		registered[w.ID] = true
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for id, e := range c.workers {
-		if registered[id] || e.busy {
-			continue
-		}
-		delete(c.workers, id)
-		if e.judged && e.last.State != status.Dead {
-			c.opts.Logger.Info("a worker has left the fleet", "worker", id)
-		}
-	}
-}
-
-func (c *Checker) knows(id string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.workers[id] != nil
-}
-
-// enter notes what the registry says of a worker and marks it as being asked, which is refused when it is already. The
-// result has the last beat that was seen.
-func (c *Checker) enter(w heartbeat.Worker, now time.Time) (heartbeat.Worker, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e := c.workers[w.ID]
+// begin marks a worker as being checked, and reports false when it is already. The result has the last beat that was
+// seen.
+func (r round) begin(w heartbeat.Worker) (heartbeat.Worker, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.workers[w.ID]
 	if e == nil {
 		e = &entry{}
-		c.workers[w.ID] = e
+		r.workers[w.ID] = e
 	}
-	if e.busy {
+	if e.checking {
 		return w, false
 	}
-	e.busy = true
-	return e.note(w, now), true
+	e.checking = true
+	return e.withLastBeat(w, r.read), true
 }
 
-// note takes over a worker's beat, or adds the remembered one to a worker that has none. The caller holds mu.
-func (e *entry) note(w heartbeat.Worker, now time.Time) heartbeat.Worker {
+func (r round) end(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.workers[id]; e != nil {
+		e.checking = false
+	}
+}
+
+// check observes one worker, classifies it and records the result. A proven death goes on to the reaper.
+func (r round) check(ctx context.Context, w heartbeat.Worker) {
+	read := r.read
+	result := classify(r.observe(ctx, w))
+	if result.State == status.Dead && r.opts.Confirm > 0 && !r.isDead(w.ID) {
+		now := time.Now()
+		confirmed, registered, err := r.confirm(ctx, w)
+		switch {
+		case err != nil: // Redis does not answer; the next round tells more
+		case !registered:
+			r.drop(w.ID)
+			return
+		case confirmed.Alive && (confirmed.Beat.Nonce != w.Beat.Nonce || !w.Alive || confirmed.Beat.Status != w.Beat.Status):
+			// It has been replaced, come back or begun to stop since it was read.
+			result, read = classify(r.observe(ctx, confirmed)), now
+		}
+	}
+	if ctx.Err() != nil {
+		return // an interrupted ping says nothing about the worker
+	}
+	result.Seen = read
+	r.record(result)
+	if result.Proven && r.opts.Reaper != nil {
+		r.opts.Reaper.Reap(ctx, result)
+	}
+}
+
+// observe gathers what there is to know about a worker.
+func (r round) observe(ctx context.Context, w heartbeat.Worker) observation {
+	o := observation{worker: w, silent: silent(w) || r.lost(w), gone: heartbeat.Gone(r.opts.Self, w.Beat.Identity)}
+	if o.gone || r.opts.Pinger == nil || w.Beat.Address == "" {
+		return o
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.opts.PingTimeout)
+	defer cancel()
+	o.pinged = true
+	o.pong, o.err = r.opts.Pinger.Ping(ctx, w.Beat.Address)
+	return o
+}
+
+// lost reports whether a worker without a heartbeat has missed two of its intervals: its heartbeat would have lived
+// that long, or it has been missing for that long.
+func (r round) lost(w heartbeat.Worker) bool {
+	if w.Alive || w.Err != nil || !r.settled || w.Beat.Interval <= 0 {
+		return false
+	}
+	return w.Beat.TTL >= 2*w.Beat.Interval || r.missingFor(w.ID) >= 2*w.Beat.Interval
+}
+
+// confirm reads a worker's entry a second time, and without a heartbeat a third time after a moment: a clean stop
+// deletes the heartbeat first and the entry then.
+func (r round) confirm(ctx context.Context, w heartbeat.Worker) (now heartbeat.Worker, registered bool, err error) {
+	now, registered = w, true
+	if w.Alive {
+		now, registered, err = r.get(ctx, w.ID)
+	}
+	if err == nil && registered && !now.Alive {
+		_ = timer.Sleep(ctx, r.opts.Confirm) // when ctx ends, so does the reading that follows
+		now, registered, err = r.get(ctx, w.ID)
+	}
+	if err != nil || !registered {
+		return w, registered, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.workers[w.ID]; e != nil {
+		now = e.withLastBeat(now, time.Now())
+	}
+	return now, true, nil
+}
+
+// withLastBeat keeps the beat of a worker that has one, and gives the last one seen to a worker that has none at now.
+// The caller holds mu.
+func (e *entry) withLastBeat(w heartbeat.Worker, now time.Time) heartbeat.Worker {
 	if w.Alive {
 		e.beat, e.missing = w.Beat, time.Time{}
 		return w
@@ -225,60 +303,17 @@ func (e *entry) note(w heartbeat.Worker, now time.Time) heartbeat.Worker {
 	return w
 }
 
-func (c *Checker) leave(id string) {
+func (c *Checker) knows(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.workers[id]; e != nil {
-		e.busy = false
-	}
+	return c.workers[id] != nil
 }
 
-// ask pings one worker, whose entry was read at seen, and judges it.
-func (c *Checker) ask(ctx context.Context, w heartbeat.Worker, seen time.Time, calm bool) {
-	verdict := judge(c.look(ctx, w, calm))
-	if verdict.State == status.Dead && c.opts.Confirm > 0 && !c.isDead(w.ID) {
-		now := time.Now()
-		again, there, err := c.again(ctx, w)
-		switch {
-		case err != nil: // Redis does not answer; the next round tells more
-		case !there:
-			c.drop(w.ID)
-			return
-		case again.Alive && (again.Beat.Nonce != w.Beat.Nonce || !w.Alive || again.Beat.Status != w.Beat.Status):
-			// It has been replaced, come back or begun to stop since it was read.
-			verdict, seen = judge(c.look(ctx, again, calm)), now
-		}
-	}
-	if ctx.Err() != nil {
-		return // an interrupted ping says nothing about the worker
-	}
-	verdict.Seen = seen
-	c.record(verdict)
-	if c.opts.Judged != nil {
-		c.opts.Judged(ctx, verdict)
-	}
-}
-
-// look gathers what there is to know about a worker.
-func (c *Checker) look(ctx context.Context, w heartbeat.Worker, calm bool) sighting {
-	s := sighting{worker: w, silent: silent(w) || c.lost(w, calm), gone: heartbeat.Gone(c.opts.Self, w.Beat.Identity)}
-	if s.gone || c.opts.Pinger == nil || w.Beat.Address == "" {
-		return s
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.opts.PingTimeout)
-	defer cancel()
-	s.asked = true
-	s.pong, s.err = c.opts.Pinger.Ping(ctx, w.Beat.Address)
-	return s
-}
-
-// lost tells whether a worker without a heartbeat has missed two of its intervals: its heartbeat would have lived that
-// long, or it has been missing for that long.
-func (c *Checker) lost(w heartbeat.Worker, calm bool) bool {
-	if w.Alive || w.Err != nil || !calm || w.Beat.Interval <= 0 {
-		return false
-	}
-	return w.Beat.TTL >= 2*w.Beat.Interval || c.missingFor(w.ID) >= 2*w.Beat.Interval
+func (c *Checker) isDead(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.workers[id]
+	return e != nil && e.classified && e.last.State == status.Dead
 }
 
 // missingFor returns for how long this Checker has seen no heartbeat of a worker; 0 while it has one.
@@ -291,53 +326,39 @@ func (c *Checker) missingFor(id string) time.Duration {
 	return 0
 }
 
-func (c *Checker) isDead(id string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e := c.workers[id]
-	return e != nil && e.judged && e.last.State == status.Dead
-}
-
-// again reads a worker's entry a second time, and without a heartbeat a third time after a moment: a clean stop deletes
-// the heartbeat first and the entry then.
-func (c *Checker) again(ctx context.Context, w heartbeat.Worker) (again heartbeat.Worker, there bool, err error) {
-	again, there = w, true
-	if w.Alive {
-		again, there, err = c.read(ctx, w.ID)
-	}
-	if err == nil && there && !again.Alive {
-		sleep(ctx, c.opts.Confirm)
-		again, there, err = c.read(ctx, w.ID)
-	}
-	if err != nil || !there {
-		return w, there, err
+// dropUnregistered drops every worker that is not registered any more.
+func (c *Checker) dropUnregistered(list []heartbeat.Worker) {
+	registered := make(map[string]bool, len(list))
+	for _, w := range list {
+		registered[w.ID] = true
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.workers[w.ID]; e != nil {
-		again = e.note(again, time.Now())
+	for id, e := range c.workers {
+		if !registered[id] && !e.checking {
+			c.dropLocked(id, e)
+		}
 	}
-	return again, true, nil
 }
 
-func (c *Checker) read(ctx context.Context, id string) (heartbeat.Worker, bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	return c.opts.Registry.Get(ctx, id)
-}
-
-// drop forgets a worker that has left in the meantime.
+// drop drops a worker that has left since the registry was read.
 func (c *Checker) drop(id string) {
 	c.mu.Lock()
-	e := c.workers[id]
-	delete(c.workers, id)
-	c.mu.Unlock()
-	if e != nil && e.judged && e.last.State != status.Dead {
-		c.opts.Logger.Info("a worker has left the fleet", "worker", id)
+	defer c.mu.Unlock()
+	if e := c.workers[id]; e != nil {
+		c.dropLocked(id, e)
 	}
 }
 
-// record keeps a judgement, and tells when it differs in kind from the one before.
+// dropLocked is drop for a caller that holds mu.
+func (c *Checker) dropLocked(id string, e *entry) {
+	delete(c.workers, id)
+	if e.classified && e.last.State != status.Dead {
+		c.opts.Logger.Info("worker left", "worker_id", id)
+	}
+}
+
+// record keeps how a worker was classified, and logs when that differs in kind from the time before.
 func (c *Checker) record(w Worker) {
 	c.mu.Lock()
 	e := c.workers[w.ID]
@@ -345,23 +366,23 @@ func (c *Checker) record(w Worker) {
 		c.mu.Unlock()
 		return
 	}
-	before, known, old := e.last, e.judged, e.old
-	e.last, e.judged = w, true
+	before, known, inherited := e.last, e.classified, e.inherited
+	e.last, e.classified = w, true
 	c.mu.Unlock()
 
-	log := c.opts.Logger.With("worker", w.ID, "host", w.Beat.Host, "address", w.Beat.Address)
+	log := c.opts.Logger.With("worker_id", w.ID, "host", w.Beat.Host, "address", w.Beat.Address)
 	died := w.State == status.Dead && (!known || before.State != status.Dead)
 	switch {
 	case died:
-		log.Warn("a worker is DEAD", "cause", w.Cause, "reason", w.Reason, "proven", w.Proven)
+		log.Warn("worker dead", "cause", w.Cause, "reason", w.Reason, "proven", w.Proven)
 	case w.State == status.Dead && known && (before.Cause != w.Cause || before.Proven != w.Proven):
-		log.Info("a worker is still DEAD", "cause", w.Cause, "reason", w.Reason, "proven", w.Proven)
+		log.Info("worker dead still", "cause", w.Cause, "reason", w.Reason, "proven", w.Proven)
 	case w.State != status.Dead && known && before.State == status.Dead:
-		log.Info("a worker is back", "state", w.State, "reason", w.Reason)
-	case !known && !old && w.State != status.Dead:
-		log.Info("a worker has joined the fleet", "state", w.State, "reason", w.Reason)
+		log.Info("worker back", "state", w.State, "reason", w.Reason)
+	case !known && !inherited && w.State != status.Dead:
+		log.Info("worker joined", "state", w.State, "reason", w.Reason)
 	case known && before.State != w.State:
-		log.Debug("a worker has changed", "state", w.State, "reason", w.Reason)
+		log.Debug("worker state changed", "state", w.State, "reason", w.Reason)
 	}
 	if died && c.opts.Died != nil {
 		c.opts.Died(w.Cause)

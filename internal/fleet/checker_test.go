@@ -25,10 +25,10 @@ func TestThousandWorkersAreAskedAtOnce(t *testing.T) {
 		began := time.Now()
 		workers, err := c.Round(t.Context())
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("a round: %v", err)
 		}
 		if took := time.Since(began); took > time.Second {
-			t.Errorf("a round took %s", took)
+			t.Errorf("a round took %s, want a second at most", took)
 		}
 		for _, w := range workers {
 			if !w.Seen.Equal(began) {
@@ -36,13 +36,14 @@ func TestThousandWorkersAreAskedAtOnce(t *testing.T) {
 			}
 		}
 		if n := c.Counts()["FREE"]; n != 1000 || len(workers) != 1000 {
-			t.Errorf("%d free of %d", n, len(workers))
+			t.Errorf("%d free of %d, want 1000 of 1000", n, len(workers))
 		}
 	})
 }
 
-// Who answers at once is known at once, and again in the next round, while others take all the time they have.
-func TestSlowWorkersDelayNobody(t *testing.T) {
+// A worker that answers at once is classified at once, and again in the next round, while others take all the time they
+// have.
+func TestSlowWorkersDelayNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.add("quick")
@@ -55,16 +56,16 @@ func TestSlowWorkersDelayNobody(t *testing.T) {
 		defer stopToo()
 		time.Sleep(time.Second)
 		if workers := s.Workers(); len(workers) != 1 || workers[0].ID != "quick" || workers[0].State != status.Free {
-			t.Errorf("after a second: %v", workers)
+			t.Errorf("after a second: %v, want quick alone, FREE", workers)
 		}
 		time.Sleep(2100 * time.Millisecond)
 		if slow := find(t, s.Workers(), "slow"); slow.State != status.Dead || slow.Cause != CauseTimeout || slow.Proven {
-			t.Errorf("after the ping timeout: %s %s", slow.State, slow.Cause)
+			t.Errorf("after the ping timeout slow is %s, cause %q, proven %t; want DEAD, cause %q, not proven", slow.State, slow.Cause, slow.Proven, CauseTimeout)
 		}
 	})
 }
 
-func TestChangesAreToldOnce(t *testing.T) {
+func TestChangesAreLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, book := newWorld(), &logBook{}
 		died := map[string]int{}
@@ -77,10 +78,10 @@ func TestChangesAreToldOnce(t *testing.T) {
 			for range times {
 				workers, err := c.Round(t.Context())
 				if err != nil {
-					t.Fatal(err)
+					t.Fatalf("a round: %v", err)
 				}
 				if len(workers) != 1 || workers[0].State != want {
-					t.Fatalf("%v, want %s", workers, want)
+					t.Fatalf("a round found %v, want one worker that is %s", workers, want)
 				}
 			}
 		}
@@ -99,11 +100,11 @@ func TestChangesAreToldOnce(t *testing.T) {
 			want  int
 			words []string
 		}{
-			{1, []string{"has joined"}},
-			{1, []string{"a worker is DEAD", "cause=refused"}},
-			{1, []string{"still DEAD", "cause=timeout"}},
-			{1, []string{"is back"}},
-			{1, []string{"a worker is DEAD", "cause=unauthorised"}},
+			{1, []string{"worker joined"}},
+			{1, []string{`msg="worker dead"`, "cause=refused"}},
+			{1, []string{"worker dead still", "cause=timeout"}},
+			{1, []string{"worker back"}},
+			{1, []string{`msg="worker dead"`, "cause=unauthorised"}},
 			{5, nil},
 		} {
 			if n := book.count(test.words...); n != test.want {
@@ -111,7 +112,7 @@ func TestChangesAreToldOnce(t *testing.T) {
 			}
 		}
 		if died["refused"] != 1 || died["unauthorised"] != 1 || len(died) != 2 {
-			t.Errorf("counted: %v", died)
+			t.Errorf("counted deaths %v, want one refused and one unauthorised", died)
 		}
 	})
 }
@@ -119,8 +120,8 @@ func TestChangesAreToldOnce(t *testing.T) {
 // A clean stop closes the port, deletes the heartbeat and leaves the registry, in any order and not all at once.
 func TestCleanStopsAreNoDeaths(t *testing.T) {
 	for name, stopping := range map[string]func(w *world){
-		"left before it was asked": func(w *world) { w.remove("w") },
-		"heartbeat deleted first":  func(w *world) { w.mu.Lock(); w.beats["w"] = time.Time{}; w.mu.Unlock() },
+		"left before it was pinged": func(w *world) { w.remove("w") },
+		"heartbeat deleted first":   func(w *world) { w.mu.Lock(); w.beats["w"] = time.Time{}; w.mu.Unlock() },
 		"restarted in between": func(w *world) {
 			w.change("w", func(b *heartbeat.Beat) { b.Nonce = "new" })
 			w.answer("w", answer{pong: rpc.Pong{WorkerID: "w", Nonce: "new", State: status.Free}})
@@ -140,10 +141,10 @@ func TestCleanStopsAreNoDeaths(t *testing.T) {
 					defer leaving.Stop()
 				}
 				if _, err := c.Round(t.Context()); err != nil {
-					t.Fatal(err)
+					t.Fatalf("a round: %v", err)
 				}
 				if n := c.Counts()["DEAD"]; died != 0 || n != 0 {
-					t.Errorf("%d deaths, %d DEAD", died, n)
+					t.Errorf("a clean stop counts as %d deaths and %d DEAD workers, want none", died, n)
 				}
 			})
 		})
@@ -173,22 +174,22 @@ func TestWithoutAPingerHeartbeatsDecide(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.add("well")
-		w.add("ill")
+		w.add("unhealthy")
 		w.add("silent")
-		w.change("ill", func(b *heartbeat.Beat) { b.State = status.Busy; b.Reason.Summary = "degraded" })
+		w.change("unhealthy", func(b *heartbeat.Beat) { b.State = status.Busy; b.Reason.Summary = "degraded" })
 		time.Sleep(11 * time.Second)
-		w.beat("well", "ill")
+		w.beat("well", "unhealthy")
 		workers, err := NewChecker(CheckerOptions{Registry: w}).Round(t.Context())
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("a round: %v", err)
 		}
-		for id, want := range map[string]status.State{"well": status.Free, "ill": status.Busy, "silent": status.Dead} {
+		for id, want := range map[string]status.State{"well": status.Free, "unhealthy": status.Busy, "silent": status.Dead} {
 			if got := find(t, workers, id); got.State != want || got.Proven {
-				t.Errorf("%s is %s (%s)", id, got.State, got.Reason)
+				t.Errorf("%s is %s (%s), proven %t; want %s, not proven", id, got.State, got.Reason, got.Proven, want)
 			}
 		}
-		if r := find(t, workers, "ill").Reason; r != "degraded" {
-			t.Errorf("reason %q", r)
+		if r := find(t, workers, "unhealthy").Reason; r != "degraded" {
+			t.Errorf("reason %q, want that of the heartbeat", r)
 		}
 	})
 }
@@ -197,13 +198,13 @@ func TestRoundSaysWhenItCannotTell(t *testing.T) {
 	w := newWorld()
 	w.setRedis(errors.New("down"))
 	if _, err := NewChecker(CheckerOptions{Registry: w}).Round(t.Context()); err == nil {
-		t.Error("no error without Redis")
+		t.Error("a round without Redis returned no error")
 	}
 	w.setRedis(nil)
 	w.add("w")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := NewChecker(CheckerOptions{Registry: w, Pinger: w}).Round(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v after a cancelled round", err)
+		t.Errorf("a cancelled round returned %v, want %v", err, context.Canceled)
 	}
 }

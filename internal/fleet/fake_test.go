@@ -18,26 +18,27 @@ import (
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/rpc"
 	"github.com/runqy/runqy-worker/internal/status"
+	"github.com/runqy/runqy-worker/internal/timer"
 	"github.com/runqy/runqy-worker/queue"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// world is a fleet without processes: a registry, a role, addresses that answer, and who recovered what. Time is the
+// world is a fleet without processes: a registry, a lease, addresses that answer, and what was recovered. Time is the
 // test's.
 type world struct {
-	mu        sync.Mutex // guards everything below
-	beats     map[string]time.Time
-	workers   map[string]heartbeat.Worker
-	answers   map[string]answer // by address
-	redis     error             // what Redis answers; nil: it is well
-	forgetErr error
-	recoverFn func(queue string) error
-	holder    string
-	heldUntil time.Time
-	memory    Remembered
-	events    []string // recoveries and removals, in order
-	usable    map[string]bool
+	mu         sync.Mutex // guards everything below
+	beats      map[string]time.Time
+	workers    map[string]heartbeat.Worker
+	answers    map[string]answer // by address
+	redis      error             // what Redis answers; nil: it is well
+	forgetErr  error
+	recoverFn  func(queue string) error
+	leader     string
+	heldUntil  time.Time
+	checkpoint Checkpoint
+	events     []string // recoveries and removals, in order
+	usable     map[string]bool
 }
 
 type answer struct {
@@ -49,7 +50,7 @@ type answer struct {
 func newWorld() *world {
 	return &world{
 		beats: make(map[string]time.Time), workers: make(map[string]heartbeat.Worker), answers: make(map[string]answer),
-		memory: Remembered{Beats: make(map[string]heartbeat.Beat)}, usable: make(map[string]bool),
+		checkpoint: Checkpoint{Beats: make(map[string]heartbeat.Beat)}, usable: make(map[string]bool),
 	}
 }
 
@@ -101,7 +102,7 @@ func (w *world) beating(ids ...string) (stop func()) {
 	group.Go(func() {
 		for ctx.Err() == nil {
 			w.beat(ids...)
-			sleep(ctx, beatEvery)
+			_ = timer.Sleep(ctx, beatEvery)
 		}
 	})
 	return func() { cancel(); group.Wait() }
@@ -169,8 +170,7 @@ func (w *world) Ping(ctx context.Context, address string) (rpc.Pong, error) {
 	if !ok {
 		return rpc.Pong{}, failed(rpc.KindRefused)
 	}
-	sleep(ctx, a.after)
-	if ctx.Err() != nil {
+	if timer.Sleep(ctx, a.after) != nil {
 		return rpc.Pong{}, failed(rpc.KindTimeout)
 	}
 	return a.pong, a.err
@@ -220,36 +220,36 @@ func (w *world) Acquire(_ context.Context, name string, lease time.Duration) (bo
 	if w.redis != nil {
 		return false, 0, w.redis
 	}
-	if left := time.Until(w.heldUntil); left > 0 && w.holder != name {
+	if left := time.Until(w.heldUntil); left > 0 && w.leader != name {
 		return false, left, nil
 	}
-	w.holder, w.heldUntil = name, time.Now().Add(lease)
+	w.leader, w.heldUntil = name, time.Now().Add(lease)
 	return true, 0, nil
 }
 
 func (w *world) Release(_ context.Context, name string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.holder == name {
+	if w.leader == name {
 		w.heldUntil = time.Time{}
 	}
 	return nil
 }
 
-func (w *world) Recall(context.Context) (Remembered, error) {
+func (w *world) LoadCheckpoint(context.Context) (Checkpoint, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return Remembered{Beats: maps.Clone(w.memory.Beats), Queues: slices.Clone(w.memory.Queues)}, w.redis
+	return Checkpoint{Beats: maps.Clone(w.checkpoint.Beats), Queues: slices.Clone(w.checkpoint.Queues)}, w.redis
 }
 
-func (w *world) Note(_ context.Context, beats map[string]heartbeat.Beat, gone, queues []string) error {
+func (w *world) SaveCheckpoint(_ context.Context, beats map[string]heartbeat.Beat, gone, queues []string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	maps.Copy(w.memory.Beats, beats)
+	maps.Copy(w.checkpoint.Beats, beats)
 	for _, id := range gone {
-		delete(w.memory.Beats, id)
+		delete(w.checkpoint.Beats, id)
 	}
-	w.memory.Queues = queues
+	w.checkpoint.Queues = queues
 	return w.redis
 }
 
@@ -293,13 +293,16 @@ func (w *world) service(t *testing.T, name string, book *logBook, observer Obser
 	t.Helper()
 	s, err := New(Options{
 		ID: name, Self: heartbeat.Identity{Nonce: "x"}, Interval: 5 * time.Second, PingTimeout: 3 * time.Second,
-		Registry: w, Lease: w, Memory: w, Pinger: w, Recoverer: w, Directs: w, Observer: observer, Logger: book.logger(),
+		Registry: w, Lease: w, Checkpoints: w, Pinger: w, Recoverer: w, Directs: w, Observer: observer, Logger: book.logger(),
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("make a service: %v", err)
 	}
 	return s
 }
+
+// leading reports whether a service's process is the leader now.
+func (s *Service) leading() bool { return s.elector.leading.Load() }
 
 // start runs a service until stop is called.
 func start(s *Service) (stop func()) {

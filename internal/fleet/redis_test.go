@@ -46,8 +46,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// enrol writes a worker's heartbeat, which is never renewed.
-func enrol(t *testing.T, c redis.UniversalClient, id, address string, interval, ttl time.Duration) {
+// register writes a worker's heartbeat, which is never renewed.
+func register(t *testing.T, c redis.UniversalClient, id, address string, interval, ttl time.Duration) {
 	t.Helper()
 	w := heartbeat.NewWriter(c, heartbeat.Options{
 		ID: id, Interval: interval, TTL: ttl, Identity: heartbeat.Identity{Nonce: "n-" + id, Host: "elsewhere"}, Logger: slog.New(slog.DiscardHandler),
@@ -55,8 +55,8 @@ func enrol(t *testing.T, c redis.UniversalClient, id, address string, interval, 
 			return heartbeat.Beat{Status: status.Running, State: status.Free, Healthy: true, Queues: []string{"q"}, Address: address}
 		},
 	})
-	if err := w.Claim(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := w.Register(t.Context()); err != nil {
+		t.Fatalf("register worker %s: %v", id, err)
 	}
 }
 
@@ -76,7 +76,7 @@ func serveWorkers(t *testing.T) *fakeWorkers {
 		mux, ok := f.mux[r.Host]
 		f.mu.Unlock()
 		if !ok {
-			http.Error(w, "nobody is here", http.StatusUnauthorized)
+			http.Error(w, "no worker is here", http.StatusUnauthorized)
 			return
 		}
 		mux.ServeHTTP(w, r)
@@ -93,12 +93,12 @@ func serveWorkers(t *testing.T) *fakeWorkers {
 	return f
 }
 
-// address returns the n-th address, at which a worker answers once it has been hired.
+// address returns the n-th address, at which a worker answers once it is served.
 func (f *fakeWorkers) address(n int) string {
 	return net.JoinHostPort(fmt.Sprintf("127.1.%d.%d", n/200, n%200+1), f.port)
 }
 
-func (f *fakeWorkers) hire(address string, p rpc.Pong) {
+func (f *fakeWorkers) serve(address string, p rpc.Pong) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	mux := http.NewServeMux()
@@ -124,7 +124,7 @@ func TestThousandWorkersOnRedis(t *testing.T) {
 	s := redistest.Start(t)
 	client := open(t, s)
 	fake := serveWorkers(t)
-	enrolAll(t, client, fake, workers)
+	registerAll(t, client, fake, workers)
 	c := NewChecker(CheckerOptions{Registry: NewStore(client), Pinger: newPinger(t), PingTimeout: 30 * time.Second})
 	for round := range 3 {
 		commands, cpu, began := commandsOf(t, client), cpuTime(t), time.Now()
@@ -135,20 +135,20 @@ func TestThousandWorkersOnRedis(t *testing.T) {
 		t.Logf("round %d: %s, CPU %s (both sides of the connections), %d Redis commands",
 			round, time.Since(began).Round(time.Millisecond), cpuTime(t)-cpu, commandsOf(t, client)-commands-1)
 		if n := c.Counts()["FREE"]; n != workers || len(list) != workers {
-			t.Fatalf("%d free of %d; %s: %s", n, len(list), list[0].State, list[0].Reason)
+			t.Fatalf("%d free of %d, want all of %d; the first is %s: %s", n, len(list), workers, list[0].State, list[0].Reason)
 		}
 	}
 }
 
-func enrolAll(t *testing.T, client *redis.Client, fake *fakeWorkers, n int) {
+func registerAll(t *testing.T, client *redis.Client, fake *fakeWorkers, n int) {
 	t.Helper()
 	expiry := float64(time.Now().Add(time.Hour).Unix())
 	_, err := client.Pipelined(t.Context(), func(p redis.Pipeliner) error {
 		for i := range n {
 			id, address := fmt.Sprintf("w%04d", i), fake.address(i)
-			fake.hire(address, rpc.Pong{WorkerID: id, Nonce: "n", State: status.Free})
+			fake.serve(address, rpc.Pong{WorkerID: id, Nonce: "n", State: status.Free})
 			p.HSet(t.Context(), heartbeat.Key(id), "nonce", "n", "address", address, "status", "running", "state", "FREE", "queue", "q",
-				"interval_seconds", "600", "ttl_seconds", "3600") // nobody beats again, so none may count as silent meanwhile
+				"interval_seconds", "600", "ttl_seconds", "3600") // no worker beats again, and none may count as silent meanwhile
 			p.Expire(t.Context(), heartbeat.Key(id), time.Hour)
 			p.ZAdd(t.Context(), heartbeat.RegistryKey, redis.Z{Score: expiry, Member: id})
 		}
@@ -190,25 +190,25 @@ func TestStatesOnRedis(t *testing.T) {
 	client := open(t, s)
 	fake := serveWorkers(t)
 	closed := net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
-	fake.hire(fake.address(1), rpc.Pong{WorkerID: "free", Nonce: "n-free", State: status.Free})
-	fake.hire(fake.address(2), rpc.Pong{WorkerID: "busy", Nonce: "n-busy", State: status.Busy, Reason: "full"})
-	fake.hire(fake.address(3), rpc.Pong{WorkerID: "robbed", Nonce: "another", State: status.Free})
+	fake.serve(fake.address(1), rpc.Pong{WorkerID: "free", Nonce: "n-free", State: status.Free})
+	fake.serve(fake.address(2), rpc.Pong{WorkerID: "busy", Nonce: "n-busy", State: status.Busy, Reason: "full"})
+	fake.serve(fake.address(3), rpc.Pong{WorkerID: "replaced", Nonce: "another", State: status.Free})
 	for id, address := range map[string]string{
-		"free": fake.address(1), "busy": fake.address(2), "robbed": fake.address(3), "locked": fake.address(4),
+		"free": fake.address(1), "busy": fake.address(2), "replaced": fake.address(3), "locked": fake.address(4),
 		"closed": closed, "silent": "", "nonsense": "no address",
 	} {
-		enrol(t, client, id, address, time.Minute, time.Hour)
+		register(t, client, id, address, time.Minute, time.Hour)
 	}
 	workers, err := NewChecker(CheckerOptions{Registry: NewStore(client), Pinger: newPinger(t), PingTimeout: 30 * time.Second}).Round(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for id, want := range map[string]string{
-		"free": "FREE ", "busy": "BUSY ", "robbed": "DEAD wrong_identity", "locked": "DEAD unauthorised", "closed": "DEAD refused",
+		"free": "FREE ", "busy": "BUSY ", "replaced": "DEAD wrong_identity", "locked": "DEAD unauthorised", "closed": "DEAD refused",
 		"silent": "FREE ", "nonsense": "DEAD error",
 	} {
 		if w := find(t, workers, id); string(w.State)+" "+w.Cause != want || w.Proven {
-			t.Errorf("%s: %s %s (%s), want %s", id, w.State, w.Cause, w.Reason, want)
+			t.Errorf("%s is %s %s (%s), proven %t; want %s, not proven", id, w.State, w.Cause, w.Reason, w.Proven, want)
 		}
 	}
 }
@@ -243,7 +243,7 @@ func onRedis(t *testing.T, client *redis.Client, name string, book *logBook, cha
 	store := NewStore(client)
 	opts := Options{
 		ID: name, Self: heartbeat.Identity{Nonce: "x-" + name}, Interval: 100 * time.Millisecond, PingTimeout: 30 * time.Second,
-		Registry: store, Lease: store, Memory: store, Pinger: newPinger(t),
+		Registry: store, Lease: store, Checkpoints: store, Pinger: newPinger(t),
 		Recoverer: queue.NewRecoverer(client, queue.RecovererOptions{MaxTaskCrashes: 3, Logger: book.logger()}),
 		Directs:   queue.NewDirects(client), Logger: book.logger(),
 	}
@@ -276,10 +276,10 @@ func TestDeadWorkersOnRedis(t *testing.T) {
 	client := open(t, redistest.Start(t))
 	fake, book := serveWorkers(t), &logBook{}
 	closed := net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
-	fake.hire(fake.address(1), rpc.Pong{WorkerID: "well", Nonce: "n-well", State: status.Free})
-	enrol(t, client, "well", fake.address(1), time.Minute, time.Hour)
-	enrol(t, client, "unreachable", closed, time.Minute, time.Hour) // beats, as far as anybody can tell
-	enrol(t, client, "dead", closed, 50*time.Millisecond, time.Hour)
+	fake.serve(fake.address(1), rpc.Pong{WorkerID: "well", Nonce: "n-well", State: status.Free})
+	register(t, client, "well", fake.address(1), time.Minute, time.Hour)
+	register(t, client, "unreachable", closed, time.Minute, time.Hour) // beats, as far as anybody can tell
+	register(t, client, "dead", closed, 50*time.Millisecond, time.Hour)
 	for _, id := range []string{"well", "unreachable", "dead"} {
 		hold(t, client, id, 3)
 	}
@@ -293,37 +293,37 @@ func TestDeadWorkersOnRedis(t *testing.T) {
 	eventually(t, "the dead worker is removed", func() bool {
 		return errors.Is(client.ZScore(t.Context(), heartbeat.RegistryKey, "dead").Err(), redis.Nil)
 	})
-	eventually(t, "its memory is gone", func() bool {
-		return maps.Equal(rosterOf(t, client), map[string]string{"well": "n-well", "unreachable": "n-unreachable"})
+	eventually(t, "it is gone from the checkpoint", func() bool {
+		return maps.Equal(checkpointOf(t, client), map[string]string{"well": "n-well", "unreachable": "n-unreachable"})
 	})
 	stop()
-	if n := client.Exists(t.Context(), heartbeat.Key("dead"), RoleKey).Val(); n != 0 {
-		t.Error("its heartbeat or the role is left")
+	if n := client.Exists(t.Context(), heartbeat.Key("dead"), LeaderKey).Val(); n != 0 {
+		t.Errorf("%d keys of its heartbeat and the lease are left, want none", n)
 	}
 	if pending, active, all := where(t, client); pending != 3 || active != 6 || all != 9 {
-		t.Errorf("%d pending, %d active, %d tasks", pending, active, all)
+		t.Errorf("%d pending, %d active, %d tasks; want 3, 6, 9", pending, active, all)
 	}
 	for i := range 3 {
 		task := client.HGetAll(t.Context(), fmt.Sprintf("asynq:{q}:t:dead-%d", i)).Val()
 		if task["state"] != "pending" || task["crashes"] != "1" || task["owner"] != "" || task["pending_since"] == "" {
-			t.Errorf("task %d: %v", i, task)
+			t.Errorf("task %d is %v, want it pending without an owner, crashes 1", i, task)
 		}
 	}
 	mu.Lock()
 	defer mu.Unlock()
 	if recovered[RecoveredDead] != 3 || died[CauseRefused] != 2 || len(died) != 1 {
-		t.Errorf("recovered %v, died %v", recovered, died)
+		t.Errorf("recovered %v, died %v; want 3 %s, 2 %s and nothing else", recovered, died, RecoveredDead, CauseRefused)
 	}
 	if queues, err := NewStore(client).Queues(t.Context()); err != nil || !slices.Equal(queues, []string{"q"}) {
-		t.Errorf("queues %q, %v", queues, err)
+		t.Errorf("queues %q, %v; want q", queues, err)
 	}
 }
 
-func rosterOf(t *testing.T, client *redis.Client) map[string]string {
+func checkpointOf(t *testing.T, client *redis.Client) map[string]string {
 	t.Helper()
 	out := make(map[string]string)
-	for id, text := range client.HGetAll(t.Context(), rosterKey).Val() {
-		var e rosterEntry
+	for id, text := range client.HGetAll(t.Context(), checkpointKey).Val() {
+		var e checkpointEntry
 		if err := json.Unmarshal([]byte(text), &e); err != nil {
 			t.Fatal(err)
 		}
@@ -332,38 +332,38 @@ func rosterOf(t *testing.T, client *redis.Client) map[string]string {
 	return out
 }
 
-// Two checkers act at once, on the same queues: each task is recovered once.
-func TestTwoHoldersOnRedis(t *testing.T) {
+// Two leaders act at once, on the same queues: each task is recovered once.
+func TestTwoLeadersOnRedis(t *testing.T) {
 	client := open(t, redistest.Start(t))
 	closed := net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
 	const dead, tasks = 5, 20
 	for i := range dead {
 		id := fmt.Sprintf("dead%d", i)
-		enrol(t, client, id, closed, 50*time.Millisecond, time.Hour)
+		register(t, client, id, closed, 50*time.Millisecond, time.Hour)
 		hold(t, client, id, tasks)
 	}
 	var mu sync.Mutex // guards recovered
 	recovered := 0
 	count := func(o *Options) {
-		o.Lease = always{} // both are sure to have the role
+		o.Lease = always{} // both are sure to be elected
 		o.Observer.Recovered = func(_, _ string, n int) { mu.Lock(); defer mu.Unlock(); recovered += n }
 	}
 	one, two := onRedis(t, client, "one", &logBook{}, count), onRedis(t, client, "two", &logBook{}, count)
 	stopOne, stopTwo := start(one), start(two)
-	eventually(t, "everybody is removed", func() bool { return client.ZCard(t.Context(), heartbeat.RegistryKey).Val() == 0 })
+	eventually(t, "every worker is removed", func() bool { return client.ZCard(t.Context(), heartbeat.RegistryKey).Val() == 0 })
 	stopOne()
 	stopTwo()
 	if pending, active, all := where(t, client); pending != dead*tasks || active != 0 || all != dead*tasks {
-		t.Errorf("%d pending, %d active, %d tasks", pending, active, all)
+		t.Errorf("%d pending, %d active, %d tasks; want %d pending and no other", pending, active, all, dead*tasks)
 	}
 	mu.Lock()
 	defer mu.Unlock()
 	if recovered != dead*tasks {
-		t.Errorf("%d recoveries of %d tasks", recovered, dead*tasks)
+		t.Errorf("%d recoveries, want one of each of %d tasks", recovered, dead*tasks)
 	}
 	for _, key := range client.Keys(t.Context(), "asynq:{q}:t:*").Val() {
 		if crashes := client.HGet(t.Context(), key, "crashes").Val(); crashes != "1" {
-			t.Errorf("%s: crashes %s", key, crashes)
+			t.Errorf("%s has crashes %s, want 1", key, crashes)
 		}
 	}
 }
@@ -375,27 +375,27 @@ func (always) Acquire(context.Context, string, time.Duration) (bool, time.Durati
 }
 func (always) Release(context.Context, string) error { return nil }
 
-// The holder dies in the middle of a recovery, without a word: the next one finishes it.
-func TestTheHolderDiesWhileItRecovers(t *testing.T) {
+// The leader is killed in the middle of a recovery: the next one finishes it.
+func TestTheLeaderDiesWhileItRecovers(t *testing.T) {
 	client := open(t, redistest.Start(t))
 	closed := net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
-	enrol(t, client, "dead", closed, 50*time.Millisecond, time.Hour)
+	register(t, client, "dead", closed, 50*time.Millisecond, time.Hour)
 	client.HSet(t.Context(), heartbeat.Key("dead"), "queue", "p,q")
 	hold(t, client, "dead", 5)
 	dying := &dyingRecoverer{reached: make(chan struct{})}
 	first := onRedis(t, client, "first", &logBook{}, func(o *Options) {
-		o.Lease = deaf{NewStore(client)}
+		o.Lease = unreleased{NewStore(client)}
 		dying.Recoverer = o.Recoverer
 		o.Recoverer = dying
 	})
 	stopFirst := start(first)
 	<-dying.reached
 	stopFirst()
-	if holder := client.Get(t.Context(), RoleKey).Val(); holder != "first|x-first" {
-		t.Fatalf("the role is %q's", holder)
+	if leader := client.Get(t.Context(), LeaderKey).Val(); leader != "first|x-first" {
+		t.Fatalf("the lease is %q's, want first|x-first's", leader)
 	}
 	if _, active, _ := where(t, client); active != 5 {
-		t.Fatalf("%d active", active)
+		t.Fatalf("%d active after the leader died, want 5", active)
 	}
 	second := onRedis(t, client, "second", &logBook{}, nil)
 	defer start(second)()
@@ -403,15 +403,15 @@ func TestTheHolderDiesWhileItRecovers(t *testing.T) {
 		pending, _, _ := where(t, client)
 		return pending == 5 && client.ZCard(t.Context(), heartbeat.RegistryKey).Val() == 0
 	})
-	if !second.Leading() {
-		t.Error("the second one has not got the role")
+	if !second.leading() {
+		t.Error("the second one does not lead")
 	}
 }
 
-// deaf is a lease that is not released: its holder was killed.
-type deaf struct{ *Store }
+// unreleased is a lease that is not released: its leader was killed.
+type unreleased struct{ *Store }
 
-func (deaf) Release(context.Context, string) error { return nil }
+func (unreleased) Release(context.Context, string) error { return nil }
 
 // dyingRecoverer recovers the first queue and then hangs until its process dies.
 type dyingRecoverer struct {
@@ -429,7 +429,7 @@ func (d *dyingRecoverer) OfProcess(ctx context.Context, q, id, nonce string) (qu
 	return queue.Recovered{}, ctx.Err()
 }
 
-func TestRoleOnRedis(t *testing.T) {
+func TestLeaseOnRedis(t *testing.T) {
 	client := open(t, redistest.Start(t))
 	s := NewStore(client)
 	ctx := t.Context()
@@ -437,14 +437,14 @@ func TestRoleOnRedis(t *testing.T) {
 		t.Helper()
 		held, left, err := s.Acquire(ctx, name, time.Minute)
 		if err != nil || held != want {
-			t.Fatalf("%s: held %t, %v", name, held, err)
+			t.Fatalf("Acquire for %s = %t, %v; want %t", name, held, err, want)
 		}
 		return left
 	}
 	ask("a|1", true)
 	ask("a|1", true)
 	if left := ask("b|2", false); left <= 0 || left > time.Minute {
-		t.Errorf("left %s", left)
+		t.Errorf("left %s of the lease, want up to a minute", left)
 	}
 	if err := s.Release(ctx, "b|2"); err != nil {
 		t.Fatal(err)
@@ -454,14 +454,14 @@ func TestRoleOnRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask("b|2", true)
-	client.Set(ctx, RoleKey, "by hand", 0)
+	client.Set(ctx, LeaderKey, "by hand", 0)
 	ask("a|1", false)
-	if ttl := client.PTTL(ctx, RoleKey).Val(); ttl <= 0 || ttl > time.Minute {
-		t.Errorf("a role that was set by hand ends in %s", ttl)
+	if ttl := client.PTTL(ctx, LeaderKey).Val(); ttl <= 0 || ttl > time.Minute {
+		t.Errorf("a lease that was set by hand ends in %s, want up to a minute", ttl)
 	}
 }
 
-func TestMemoryOnRedis(t *testing.T) {
+func TestCheckpointOnRedis(t *testing.T) {
 	client := open(t, redistest.Start(t))
 	s := NewStore(client)
 	ctx := t.Context()
@@ -469,22 +469,22 @@ func TestMemoryOnRedis(t *testing.T) {
 		Address: "h:1", Queues: []string{"a", "b"}, Interval: 1500 * time.Millisecond, TTL: 4 * time.Second,
 		Identity: heartbeat.Identity{Host: "h", PID: 7, Nonce: "n", BootID: "b", PIDNamespace: "p", PIDStart: 1 << 60},
 	}
-	if err := s.Note(ctx, map[string]heartbeat.Beat{"w": beat, "v": {}}, nil, []string{"b", "a"}); err != nil {
+	if err := s.SaveCheckpoint(ctx, map[string]heartbeat.Beat{"w": beat, "v": {}}, nil, []string{"b", "a"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Note(ctx, nil, []string{"v"}, nil); err != nil {
+	if err := s.SaveCheckpoint(ctx, nil, []string{"v"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	client.HSet(ctx, rosterKey, "broken", "{")
+	client.HSet(ctx, checkpointKey, "broken", "{")
 	client.ZAdd(ctx, queuesKey, redis.Z{Score: float64(time.Now().Add(-8 * 24 * time.Hour).Unix()), Member: "old"})
-	if err := s.Note(ctx, nil, nil, nil); err != nil {
+	if err := s.SaveCheckpoint(ctx, nil, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	r, err := s.Recall(ctx)
+	c, err := s.LoadCheckpoint(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(r.Beats["w"]); got != fmt.Sprint(beat) || len(r.Beats) != 1 || !slices.Equal(r.Queues, []string{"a", "b"}) {
-		t.Errorf("%v", r)
+	if got := fmt.Sprint(c.Beats["w"]); got != fmt.Sprint(beat) || len(c.Beats) != 1 || !slices.Equal(c.Queues, []string{"a", "b"}) {
+		t.Errorf("loaded %v, want worker w as it was saved and queues a and b", c)
 	}
 }

@@ -13,9 +13,9 @@ import (
 
 // Reasons of a recovery; they are label values of metrics.
 const (
-	RecoveredDead      = "dead"      // the worker's death was proven
-	RecoveredLapsed    = "lapsed"    // its heartbeat and the task's lease ended
-	RecoveredSuccessor = "successor" // a worker took its id over
+	RecoveredDead      = queue.RecoveredDead
+	RecoveredLapsed    = queue.RecoveredLapsed
+	RecoveredSuccessor = queue.RecoveredSuccessor
 )
 
 // RecoveryReasons lists every reason of a recovery.
@@ -23,7 +23,7 @@ func RecoveryReasons() []string {
 	return []string{RecoveredDead, RecoveredLapsed, RecoveredSuccessor}
 }
 
-// Recoverer gives a dead worker's tasks to live ones; queue.Recoverer is the real one.
+// Recoverer gives a dead worker's tasks back to their queues; queue.Recoverer is the real one.
 type Recoverer interface {
 	OfProcess(ctx context.Context, queue, workerID, nonce string) (queue.Recovered, error)
 	Lapsed(ctx context.Context, queue string, alive func(workerID, nonce string) bool, margin time.Duration) (queue.Recovered, error)
@@ -32,12 +32,6 @@ type Recoverer interface {
 // Directs gives tasks that wait for one worker back to all; queue.Directs is the real one.
 type Directs interface {
 	Return(ctx context.Context, queue string, usable func(workerID string) bool) (int, error)
-}
-
-// Memory passes what one holder of the role knows on to the next; [Store] is the real one.
-type Memory interface {
-	Recall(ctx context.Context) (Remembered, error)
-	Note(ctx context.Context, beats map[string]heartbeat.Beat, gone, queues []string) error
 }
 
 // Observer is told what happens; its functions may be nil. They are called from several goroutines at once.
@@ -49,38 +43,38 @@ type Observer struct {
 
 // Options are what a [Service] works with. All but Pinger, Queues and Observer are required.
 type Options struct {
-	ID          string             // of this process, in the lease of the role
+	ID          string             // of this process, in the lease of the leader
 	Self        heartbeat.Identity // of this process
 	Interval    time.Duration      // between two rounds
 	PingTimeout time.Duration
 	Queues      []string // swept even if no worker serves them
 
-	Registry  Registry
-	Lease     Lease
-	Memory    Memory
-	Pinger    Pinger // nil: workers are judged by their heartbeats alone
-	Recoverer Recoverer
-	Directs   Directs
-	Observer  Observer
-	Logger    *slog.Logger
+	Registry    Registry
+	Lease       Lease
+	Checkpoints CheckpointStore
+	Pinger      Pinger // nil: workers are classified by their heartbeats alone
+	Recoverer   Recoverer
+	Directs     Directs
+	Observer    Observer
+	Logger      *slog.Logger
 }
 
-// Service takes part in the role of the fleet's checker. Run it once; the other methods may be called from any
-// goroutine.
+// Service takes part in the election of the leader, and does the leader's work while this process is it. Run it once;
+// the other methods may be called from any goroutine.
 type Service struct {
 	opts    Options
-	role    *role
-	current atomic.Pointer[Checker] // nil while the role is somebody else's
+	elector *elector
+	current atomic.Pointer[Checker] // nil while another process is the leader
 }
 
-// New returns a Service that has not asked for the role yet.
+// New returns a Service that does not take part in the election before Run.
 func New(opts Options) (*Service, error) {
 	switch {
 	case opts.ID == "" || opts.Self.Nonce == "":
-		return nil, errors.New("fleet: the process has no id or nonce to hold the role with")
+		return nil, errors.New("fleet: the process has no id or nonce to be elected with")
 	case opts.Interval <= 0:
 		return nil, errors.New("fleet: the interval between two rounds is not more than 0")
-	case opts.Registry == nil || opts.Lease == nil || opts.Memory == nil || opts.Recoverer == nil || opts.Directs == nil || opts.Logger == nil:
+	case opts.Registry == nil || opts.Lease == nil || opts.Checkpoints == nil || opts.Recoverer == nil || opts.Directs == nil || opts.Logger == nil:
 		return nil, errors.New("fleet: a required part is missing in Options")
 	}
 	if opts.Observer.Died == nil {
@@ -92,22 +86,20 @@ func New(opts Options) (*Service, error) {
 	if opts.Observer.Queues == nil {
 		opts.Observer.Queues = func([]string) {}
 	}
+	opts.Logger = opts.Logger.With("component", "fleet")
 	s := &Service{opts: opts}
-	s.role = newRole(opts.Lease, opts.ID+"|"+opts.Self.Nonce, opts.Interval, opts.Logger)
+	s.elector = newElector(opts.Lease, opts.ID+"|"+opts.Self.Nonce, opts.Interval, opts.Logger)
 	return s, nil
 }
 
-// Run waits for the role and does its work while it is held, until ctx ends. When it returns, which is nil, the role
-// is free and nothing goes on.
+// Run takes part in the election, and leads while this process is elected, until ctx ends. When it returns, which is
+// nil, the lease is released and nothing goes on. It needs about three seconds for that when Redis does not answer.
 func (s *Service) Run(ctx context.Context) error {
-	s.role.run(ctx, s.lead)
+	s.elector.run(ctx, s.lead)
 	return nil
 }
 
-// Leading tells whether this process is the checker now.
-func (s *Service) Leading() bool { return s.role.held.Load() }
-
-// States counts the workers by state; nil while another process is the checker.
+// States counts the workers by state; nil while another process is the leader.
 func (s *Service) States() map[string]int {
 	if c := s.current.Load(); c != nil {
 		return c.Counts()
@@ -115,8 +107,8 @@ func (s *Service) States() map[string]int {
 	return nil
 }
 
-// Workers returns the last judgement of each worker, which may be as old as its Seen tells; nil while another process is
-// the checker.
+// Workers returns each worker as it was classified last, which may be as old as its Seen tells; nil while another
+// process is the leader.
 func (s *Service) Workers() []Worker {
 	if c := s.current.Load(); c != nil {
 		return c.Workers()

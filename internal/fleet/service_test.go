@@ -34,38 +34,39 @@ func TestProvenDeathRecoversTheTasksAndThenRemovesTheWorker(t *testing.T) {
 		w.die("dead")
 		time.Sleep(9 * time.Second)
 		if events := w.happened(); len(events) != 0 {
-			t.Errorf("nine seconds after the last beat: %q", events)
+			t.Errorf("nine seconds after the last beat: events %q, want none", events)
 		}
 		time.Sleep(7 * time.Second)
 		first := []string{"recover a of dead n-dead", "recover b of dead n-dead"}
 		if events := w.happened(); len(events) < 2 || !slices.Equal(events[:2], first) || slices.Contains(events, "forget dead") {
-			t.Errorf("while it cannot be removed: %q", events)
+			t.Errorf("while it cannot be removed: events %q, want the recovery of a and b and no removal", events)
 		}
 		w.mu.Lock()
 		w.forgetErr = nil
 		w.mu.Unlock()
 		time.Sleep(5 * time.Second)
 		if events := w.happened(); events[len(events)-1] != "forget dead" {
-			t.Errorf("at last: %q", events)
+			t.Errorf("at last: events %q, want the removal as the last one", events)
 		}
-		if died != 1 || recovered < 6 || book.count("a worker is DEAD") != 1 || book.count("a dead worker was removed") != 1 {
-			t.Errorf("died %d, recovered %d", died, recovered)
+		if died != 1 || recovered < 6 || book.count(`msg="worker dead"`) != 1 || book.count("dead worker reaped") != 1 {
+			t.Errorf("died %d (want 1), recovered %d (want 6 or more), logged as dead %d times and as reaped %d times (want 1 each)",
+				died, recovered, book.count(`msg="worker dead"`), book.count("dead worker reaped"))
 		}
 		time.Sleep(time.Minute)
 		if got := s.States(); got["FREE"] != 1 || got["DEAD"] != 0 {
-			t.Errorf("states %v", got)
+			t.Errorf("states %v, want one FREE and none DEAD", got)
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if _, there := w.memory.Beats["dead"]; there || w.memory.Beats["well"].Nonce != "n-well" {
-			t.Errorf("remembered: %v", w.memory.Beats)
+		if _, there := w.checkpoint.Beats["dead"]; there || w.checkpoint.Beats["well"].Nonce != "n-well" {
+			t.Errorf("the checkpoint has %v, want the living worker only", w.checkpoint.Beats)
 		}
 	})
 }
 
 // What does not prove a death: an answer of 401, TLS that does not come about, a timeout; and a heartbeat that goes on,
 // whatever the address does.
-func TestUnreachableWorkersAreNotRobbed(t *testing.T) {
+func TestUnreachableWorkersKeepTheirTasks(t *testing.T) {
 	for _, kind := range []rpc.Kind{rpc.KindUnauthorised, rpc.KindTLS, rpc.KindTimeout, rpc.KindOther, rpc.KindRefused} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
@@ -77,10 +78,10 @@ func TestUnreachableWorkersAreNotRobbed(t *testing.T) {
 			defer start(s)()
 			time.Sleep(2 * time.Minute)
 			if got := find(t, s.Workers(), "w"); got.State != status.Dead || got.Cause != string(kind) {
-				t.Errorf("%s: %s %s", kind, got.State, got.Cause)
+				t.Errorf("%s: the worker is %s, cause %q; want DEAD, cause %q", kind, got.State, got.Cause, kind)
 			}
 			if events := w.happened(); len(events) != 0 {
-				t.Errorf("%s: %q", kind, events)
+				t.Errorf("%s: events %q, want none", kind, events)
 			}
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -101,27 +102,27 @@ func TestSilenceWaitsForTheLeases(t *testing.T) {
 		defer start(s)()
 		time.Sleep(14 * time.Second)
 		if events := w.happened(); len(events) != 0 {
-			t.Errorf("while its heartbeat lives: %q", events)
+			t.Errorf("while its heartbeat lives: events %q, want none", events)
 		}
 		time.Sleep(12 * time.Second)
 		if events := w.happened(); !slices.Equal(events, []string{"lapsed q of w"}) {
-			t.Errorf("after its heartbeat: %q", events)
+			t.Errorf("after its heartbeat: events %q, want the recovery of what lapsed", events)
 		}
 		if got := find(t, s.Workers(), "w"); got.Cause != CauseHeartbeatExpired || got.Proven {
-			t.Errorf("%s %s proven %t", got.State, got.Cause, got.Proven)
+			t.Errorf("the worker is %s, cause %q, proven %t; want cause %q, not proven", got.State, got.Cause, got.Proven, CauseHeartbeatExpired)
 		}
 		time.Sleep(45 * time.Second)
 		if events := w.happened(); !slices.Equal(events, []string{"lapsed q of w", "forget w"}) {
-			t.Errorf("at last: %q", events)
+			t.Errorf("at last: events %q, want the recovery and then the removal", events)
 		}
-		if n := book.count("a worker is DEAD"); n != 1 {
-			t.Errorf("told %d times", n)
+		if n := book.count(`msg="worker dead"`); n != 1 {
+			t.Errorf("its death is logged %d times, want once", n)
 		}
 	})
 }
 
-// Redis stood still for a minute: every heartbeat and every lease has run out, and nobody is dead.
-func TestAfterAnOutageOfRedisNobodyIsRobbed(t *testing.T) {
+// Redis stood still for a minute: every heartbeat and every lease has run out, and no worker is dead.
+func TestAfterAnOutageOfRedisWorkersKeepTheirTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, book := newWorld(), &logBook{}
 		ids := []string{"a", "b"}
@@ -142,15 +143,15 @@ func TestAfterAnOutageOfRedisNobodyIsRobbed(t *testing.T) {
 		defer stopBeats()
 		time.Sleep(time.Minute)
 		if events := w.happened(); len(events) != 0 {
-			t.Errorf("%q", events)
+			t.Errorf("events %q, want none", events)
 		}
 		if got := s.States(); got["FREE"] != 1 {
-			t.Errorf("states %v", got)
+			t.Errorf("states %v, want one FREE", got)
 		}
 	})
 }
 
-func TestTheRolePassesOn(t *testing.T) {
+func TestLeadershipPassesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.add("w")
@@ -162,26 +163,26 @@ func TestTheRolePassesOn(t *testing.T) {
 		stopSecond := start(second)
 		defer stopSecond()
 		time.Sleep(time.Minute)
-		if !first.Leading() || second.Leading() || second.States() != nil {
-			t.Fatal("the first one does not lead alone")
+		if !first.leading() || second.leading() || second.States() != nil {
+			t.Fatalf("first leads: %t, second leads: %t; want only the first to", first.leading(), second.leading())
 		}
-		stopFirst() // cleanly: the role is free at once
+		stopFirst() // cleanly: the lease is released at once
 		w.mu.Lock()
 		free := w.heldUntil.IsZero()
 		w.mu.Unlock()
-		if !free || first.Leading() || first.States() != nil {
-			t.Error("the role was not given up")
+		if !free || first.leading() || first.States() != nil {
+			t.Error("after a clean stop the first one still leads, or its lease goes on")
 		}
 		time.Sleep(15 * time.Second)
-		if !second.Leading() || second.States()["FREE"] != 1 {
-			t.Error("the second one has not taken over within 15 s")
+		if !second.leading() || second.States()["FREE"] != 1 {
+			t.Errorf("within 15 s: second leads %t, its states %v; want it to lead and see one FREE worker", second.leading(), second.States())
 		}
 	})
 }
 
-// The holder and a worker die together, on another host: the next holder knows from the memory who that worker was, and
-// its tasks run again 20 s after.
-func TestTheNextHolderBuriesWhoDiedWithTheLast(t *testing.T) {
+// The leader and a worker die together, on another host: the next leader knows from the checkpoint which process that
+// worker was, and its tasks run again 20 s after.
+func TestTheNextLeaderReapsAWorkerThatDiedWithTheLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, book := newWorld(), &logBook{}
 		w.add("w")
@@ -191,20 +192,20 @@ func TestTheNextHolderBuriesWhoDiedWithTheLast(t *testing.T) {
 		stopBeats()
 		stopFirst()
 		w.mu.Lock()
-		w.holder, w.heldUntil = "first|x", time.Now().Add(roleLease) // killed right after a renewal
-		w.beats["w"] = time.Now().Add(-beatEvery)                    // and right before its next beat
+		w.leader, w.heldUntil = "first|x", time.Now().Add(leaseDuration) // killed right after a renewal
+		w.beats["w"] = time.Now().Add(-beatEvery)                        // and right before its next beat
 		w.mu.Unlock()
 		w.die("w")
 		defer start(w.service(t, "second", book, Observer{}))()
 		time.Sleep(20 * time.Second)
 		if events := w.happened(); !slices.Contains(events, "recover q of w n-w") || !slices.Contains(events, "forget w") {
-			t.Errorf("after 20 s: %q", events)
+			t.Errorf("after 20 s: events %q, want its tasks recovered and the worker removed", events)
 		}
 	})
 }
 
-// A holder that Redis does not answer stops before its lease ends for the others.
-func TestAHolderWithoutRedisGivesUp(t *testing.T) {
+// A leader that Redis does not answer stops before its lease ends for the others.
+func TestALeaderWithoutRedisStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, book := newWorld(), &logBook{}
 		s := w.service(t, "c", book, Observer{})
@@ -212,23 +213,23 @@ func TestAHolderWithoutRedisGivesUp(t *testing.T) {
 		time.Sleep(time.Second)
 		w.setRedis(errors.New("down"))
 		time.Sleep(10 * time.Second)
-		if s.Leading() {
-			t.Error("it still leads")
+		if s.leading() {
+			t.Error("ten seconds after Redis went away it still leads")
 		}
 		w.setRedis(nil)
 		time.Sleep(5 * time.Second)
-		if !s.Leading() {
-			t.Error("it does not lead again")
+		if !s.leading() {
+			t.Error("five seconds after Redis came back it does not lead again")
 		}
-		if n := book.count("could not be renewed"); n != 1 {
-			t.Errorf("told %d times", n)
+		if n := book.count("lease renewal failed"); n != 1 {
+			t.Errorf("the lost lease is logged %d times, want once", n)
 		}
 	})
 }
 
 // Two that act at once, as can happen for a moment: both do everything, and Redis' guards make the second of each
 // step empty.
-func TestTwoHoldersDoNoHarm(t *testing.T) {
+func TestTwoLeadersDoNoHarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.add("dead")
@@ -236,27 +237,27 @@ func TestTwoHoldersDoNoHarm(t *testing.T) {
 		stopBeats := w.beating("well")
 		defer stopBeats()
 		w.die("dead")
-		// The same name and nonce: each believes that the role is its own.
+		// The same name and nonce: each believes that the lease is its own.
 		one, two := w.service(t, "c", &logBook{}, Observer{}), w.service(t, "c", &logBook{}, Observer{})
 		defer start(one)()
 		defer start(two)()
 		time.Sleep(30 * time.Second)
-		if !one.Leading() || !two.Leading() {
-			t.Fatal("they do not act both")
+		if !one.leading() || !two.leading() {
+			t.Fatal("one of the two does not lead, want both to")
 		}
 		for _, event := range w.happened() {
 			if event != "recover q of dead n-dead" && event != "forget dead" && event != "lapsed q of dead" {
-				t.Errorf("%s", event)
+				t.Errorf("event %q concerns more than the dead worker", event)
 			}
 		}
 		if one.States()["FREE"] != 1 || two.States()["FREE"] != 1 {
-			t.Errorf("%v, %v", one.States(), two.States())
+			t.Errorf("states %v and %v, want one FREE in both", one.States(), two.States())
 		}
 	})
 }
 
-// A burial that fails is tried again, and one worker that cannot be buried keeps nobody else from it.
-func TestFailedBurialsAreTriedAgain(t *testing.T) {
+// Reaping that fails is tried again, and one worker that cannot be reaped delays no other.
+func TestFailedReapingIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, book := newWorld(), &logBook{}
 		for i := range 20 {
@@ -279,14 +280,14 @@ func TestFailedBurialsAreTriedAgain(t *testing.T) {
 		w.recoverFn = nil
 		w.mu.Unlock()
 		if left != 1 {
-			t.Errorf("%d workers are left", left)
+			t.Errorf("%d workers are left, want only the one that cannot be reaped", left)
 		}
 		time.Sleep(6 * time.Second)
 		if events := w.happened(); !slices.Contains(events, "forget w3") {
-			t.Errorf("%q", events)
+			t.Errorf("events %q, want the removal of w3", events)
 		}
-		if n := book.count("cannot be removed yet"); n == 0 {
-			t.Error("the failure was not told")
+		if n := book.count("reaping failed"); n == 0 {
+			t.Error("the failure was not logged")
 		}
 	})
 }
@@ -308,7 +309,7 @@ func TestDirectTasksOfDegradedWorkersGoBack(t *testing.T) {
 		defer w.mu.Unlock()
 		for id, want := range map[string]bool{"well": true, "degraded": false, "draining": false, "gone": false} {
 			if got, asked := w.usable[id]; !asked || got != want {
-				t.Errorf("%s: usable %t (asked %t)", id, got, asked)
+				t.Errorf("%s: usable %t (asked %t), want %t", id, got, asked, want)
 			}
 		}
 	})
@@ -327,7 +328,7 @@ func TestNewRefusesWhatIsIncomplete(t *testing.T) {
 		broken := whole
 		edit(&broken)
 		if _, err := New(broken); err == nil {
-			t.Errorf("%s: no error", name)
+			t.Errorf("New with %s returned no error", name)
 		}
 	}
 }

@@ -20,12 +20,13 @@ const (
 	lapsedAfter = 30*time.Second + lapsedMargin
 )
 
-// sweeper looks through the queues for what belongs to nobody: tasks whose owner has fallen silent and whose lease has
-// ended, and tasks that wait for a worker that will not take them.
+// sweeper looks through the queues for tasks that nobody holds: active ones whose worker has no heartbeat any more and
+// whose lease has lapsed, and tasks that wait for a worker that will not take them. It is the second of the four
+// recovery paths; queue/recovery.go lists what each may touch and what keeps them apart.
 type sweeper struct {
 	opts    Options
 	checker *Checker
-	lists   chan []heartbeat.Worker // handed over only while the sweeper waits
+	lists   chan []heartbeat.Worker // received only while no sweep goes on
 
 	mu      sync.Mutex // guards the rest
 	queues  map[string]bool
@@ -34,12 +35,12 @@ type sweeper struct {
 
 func newSweeper(opts Options, checker *Checker) *sweeper {
 	s := &sweeper{opts: opts, checker: checker, lists: make(chan []heartbeat.Worker), queues: make(map[string]bool)}
-	s.know(opts.Queues)
+	s.addQueues(opts.Queues)
 	return s
 }
 
-// know adds queues to those that are swept.
-func (s *sweeper) know(queues []string) {
+// addQueues adds queues to those that are swept.
+func (s *sweeper) addQueues(queues []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, q := range queues {
@@ -48,23 +49,20 @@ func (s *sweeper) know(queues []string) {
 	s.opts.Observer.Queues(queues)
 }
 
-// saw adds the queues that these workers serve.
-func (s *sweeper) saw(list []heartbeat.Worker) { s.know(served(list)) }
-
-// offer has the queues swept by what a registry just read says, unless the last sweep is still going on.
-func (s *sweeper) offer(list []heartbeat.Worker) {
+// request has the queues swept by what a registry just read says, unless the last sweep is still going on.
+func (s *sweeper) request(list []heartbeat.Worker) {
 	select {
 	case s.lists <- list:
 	default:
 	}
 }
 
-// run sweeps whenever it is offered something, until ctx ends.
+// run sweeps on request, until ctx ends.
 func (s *sweeper) run(ctx context.Context) {
 	for {
 		select {
 		case list := <-s.lists:
-			s.report(ctx, s.sweep(ctx, list))
+			s.logOutcome(ctx, s.sweep(ctx, list))
 		case <-ctx.Done():
 			return
 		}
@@ -123,19 +121,19 @@ func (s *sweeper) sweepQueue(ctx context.Context, queue string, registered map[s
 	}
 	n, returnErr := s.opts.Directs.Return(ctx, queue, usable)
 	if n > 0 {
-		s.opts.Logger.Warn("tasks that waited for a worker that is not usable went back to their queue", "queue", queue, "tasks", n)
+		s.opts.Logger.Warn("direct tasks requeued", "queue", queue, "tasks", n, "reason", "their worker does not take them")
 	}
 	return errors.Join(err, returnErr)
 }
 
-// takesDirect tells whether a worker with that status will come to take what waits for it. One that merely does not
+// takesDirect reports whether a worker with that status will come to take what waits for it. One that merely does not
 // answer the checker will.
 func takesDirect(s status.Status) bool {
 	return s != status.Degraded && s != status.Draining
 }
 
-// forgetLapsed strikes off the registry who has been without a heartbeat for longer than any lease lasts. What those
-// workers held has been recovered by the sweep before it.
+// forgetLapsed removes the workers from the registry that have been without a heartbeat for longer than any lease
+// lasts. What they held has been recovered by the sweep before it.
 func (s *sweeper) forgetLapsed(ctx context.Context, list []heartbeat.Worker) error {
 	for _, w := range list {
 		if w.Alive || w.Err != nil || s.checker.missingFor(w.ID) < lapsedAfter {
@@ -144,7 +142,7 @@ func (s *sweeper) forgetLapsed(ctx context.Context, list []heartbeat.Worker) err
 		if err := s.forget(ctx, w); err != nil {
 			return err
 		}
-		s.opts.Logger.Warn("a worker that fell silent was removed", "worker", w.ID)
+		s.opts.Logger.Warn("silent worker removed", "worker_id", w.ID)
 	}
 	return nil
 }
@@ -155,8 +153,8 @@ func (s *sweeper) forget(ctx context.Context, w heartbeat.Worker) error {
 	return s.opts.Registry.Forget(ctx, w)
 }
 
-// report logs when sweeps begin to fail, and when they work again.
-func (s *sweeper) report(ctx context.Context, err error) {
+// logOutcome logs when sweeps begin to fail, and when they work again.
+func (s *sweeper) logOutcome(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
@@ -164,9 +162,9 @@ func (s *sweeper) report(ctx context.Context, err error) {
 	defer s.mu.Unlock()
 	switch {
 	case err != nil && !s.failing:
-		s.opts.Logger.Warn("the queues cannot be swept now; it is tried again", "error", err)
+		s.opts.Logger.Warn("queue sweep failed", "error", err)
 	case err == nil && s.failing:
-		s.opts.Logger.Info("the queues are swept again")
+		s.opts.Logger.Info("queue sweep resumed")
 	}
 	s.failing = err != nil
 }

@@ -30,9 +30,10 @@ func Causes() []string {
 	}
 }
 
-// Worker is a registered worker as the checker judges it.
+// Worker is a registered worker as a [Checker] classified it.
 type Worker struct {
-	// Worker is the registry's entry. Its Beat is the last one seen when there is no heartbeat any more (Alive is false).
+	// Worker is the registry's entry. Its Beat is the last one seen when there is no heartbeat any more (Alive is
+	// false).
 	heartbeat.Worker
 
 	State  status.State
@@ -45,12 +46,12 @@ type Worker struct {
 
 // Pinger asks the worker at an address (host:port) how it is; rpc.Client is the real one.
 type Pinger interface {
-	// Ping returns by the end of ctx. An error should wrap an *rpc.Failure, which tells what kind of failure it is. It is
-	// called from many goroutines at once.
+	// Ping returns by the end of ctx. An error should wrap an *rpc.Failure, which tells what kind of failure it is. It
+	// is called from many goroutines at once.
 	Ping(ctx context.Context, address string) (rpc.Pong, error)
 }
 
-// causeOf sorts a failed ping.
+// causeOf returns the cause of death that a failed ping stands for, and the error without its wrappings.
 func causeOf(err error) (cause, detail string) {
 	var f *rpc.Failure
 	switch {

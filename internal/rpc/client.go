@@ -26,18 +26,17 @@ const (
 	defaultTimeout = 3 * time.Second
 	// maxAnswer holds the ids of 10,000 tasks in flight and much more.
 	maxAnswer = 8 << 20
-	// idleConns are kept between pings, one for each worker; beyond that many
-	// some are made anew.
+	// idleConns are kept between pings, one for each worker; beyond that many some are made anew.
 	idleConns = 4096
 	idleFor   = time.Minute // less than the worker's side, so that ours closes first
 	// rereadAfter is how often the files are read again at most.
 	rereadAfter = 10 * time.Second
 )
 
-// ClientOptions say how workers are spoken to.
+// ClientOptions say how workers are reached.
 type ClientOptions struct {
-	// TLS says that workers speak HTTPS; a CAFile says so too. There is no
-	// fallback to plain text, which would give the password away.
+	// TLS says that workers speak HTTPS; a CAFile says so too. There is no fallback to plain text, which would give the
+	// password away.
 	TLS bool
 	// CAFile holds the authorities to trust, PEM; empty: the system's.
 	CAFile string
@@ -47,9 +46,8 @@ type ClientOptions struct {
 	Timeout time.Duration
 }
 
-// OptionsFrom reads the options from the configuration. Workers share one way
-// of being reached: TLS is spoken when fleet.client.ca_file is set, or when
-// this worker's own port is behind TLS by its health.web_config.
+// OptionsFrom reads the options from the configuration. All workers are reached in one way: by TLS when
+// fleet.client.ca_file is set, or when this worker's own port is behind TLS by its health.web_config.
 func OptionsFrom(cfg *config.Config) (ClientOptions, error) {
 	own, err := health.UsesTLS(cfg.Health.WebConfig)
 	if err != nil {
@@ -61,8 +59,8 @@ func OptionsFrom(cfg *config.Config) (ClientOptions, error) {
 	}, nil
 }
 
-// Client pings workers. Connections are kept between pings. It is safe for
-// concurrent use; Close it when the last ping has returned.
+// Client pings workers. Connections are kept between pings. It is safe for concurrent use; Close it when the last ping
+// has returned.
 type Client struct {
 	opts    ClientOptions
 	scheme  string
@@ -76,8 +74,8 @@ type Client struct {
 	read time.Time  // when the files were read
 }
 
-// NewClient reads the files that the options name. They are read again when a
-// worker refuses what they held: passwords and authorities may change.
+// NewClient reads the files that the options name. They are read again when a worker refuses what they held: passwords
+// and authorities may change.
 func NewClient(opts ClientOptions) (*Client, error) {
 	s, err := opts.readSecrets()
 	if err != nil {
@@ -99,8 +97,8 @@ func NewClient(opts ClientOptions) (*Client, error) {
 		connect: (&net.Dialer{}).DialContext,
 		lookup:  net.DefaultResolver.LookupNetIP,
 	}
-	// HTTP/1.1 suffices for one question at a time, works behind http2: false,
-	// and a connection on which a ping has timed out is not used again.
+	// HTTP/1.1 suffices for one question at a time, works behind http2: false, and a connection on which a ping has
+	// timed out is not used again.
 	only1 := new(http.Protocols)
 	only1.SetHTTP1(true)
 	transport := &http.Transport{
@@ -124,9 +122,8 @@ func NewClient(opts ClientOptions) (*Client, error) {
 // Close ends the connections and the attempts to make some.
 func (c *Client) Close() { c.close() }
 
-// Ping asks the worker at host:port, and takes no longer than the timeout or
-// ctx. Every error is a *[Failure], of KindOther when ctx was cancelled. Who
-// has answered is for the caller to compare, with [Pong.Is].
+// Ping asks the worker at host:port, and takes no longer than the timeout or ctx. Every error is a *[Failure], of
+// KindOther when ctx was cancelled. Which process has answered is for the caller to compare.
 func (c *Client) Ping(ctx context.Context, address string) (Pong, error) {
 	base, err := c.base(address)
 	if err != nil {
@@ -134,8 +131,7 @@ func (c *Client) Ping(ctx context.Context, address string) (Pong, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	// With GET a ping that meets a connection which the worker has just closed
-	// is sent again on a new one.
+	// With GET a ping that meets a connection which the worker has just closed is sent again on a new one.
 	client := runqyv1connect.NewWorkerServiceClient(c.http, base,
 		connect.WithHTTPGet(), connect.WithReadMaxBytes(maxAnswer))
 	answer, err := client.Ping(ctx, &runqyv1.PingRequest{})
@@ -155,8 +151,7 @@ func (c *Client) Ping(ctx context.Context, address string) (Pong, error) {
 	return pong, nil
 }
 
-// base is the URL of a worker. The address comes from Redis: nothing but a
-// host and a port passes.
+// base is the URL of a worker. The address comes from Redis: nothing but a host and a port passes.
 func (c *Client) base(address string) (string, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || host == "" || port == "" {
@@ -169,8 +164,7 @@ func (c *Client) base(address string) (string, error) {
 	return base, nil
 }
 
-// reread reads the files again, unless that was done just now. The old ones
-// stay in use when it fails.
+// reread reads the files again, unless that was done just now. The old ones stay in use when it fails.
 func (c *Client) reread() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -186,8 +180,7 @@ func (c *Client) reread() error {
 	return nil
 }
 
-// roundTripper adds the credentials, and recognises a plain request that was
-// answered by a TLS server.
+// roundTripper adds the credentials, and recognises a plain request that was answered by a TLS server.
 type roundTripper struct {
 	next    http.RoundTripper
 	secrets *atomic.Pointer[secrets]

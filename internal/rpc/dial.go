@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// dialer makes connections. A dial outlives the ping that asked for it, since
-// net/http keeps it for the next one; hence its own bounds.
+// dialer makes connections. A dial outlives the ping that asked for it, since net/http keeps it for the next one; hence
+// its own bounds.
 type dialer struct {
 	timeout time.Duration
 	// onClose calls f when the client is closed, until stop is called.
@@ -36,8 +36,8 @@ func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, err
 	return d.dial(ctx, network, addr)
 }
 
-// secure is http.Transport's DialTLSContext: what fails in the handshake is
-// told apart from what fails before and after.
+// secure is http.Transport's DialTLSContext: what fails in the handshake is told apart from what fails before and
+// after.
 func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
@@ -76,9 +76,8 @@ func handshakeHint(err error) string {
 	return ""
 }
 
-// dial reports ECONNREFUSED only when every address of the host refuses: of
-// several failures the standard dialer reports just the first, and a refusal
-// counts as a sign of death.
+// dial reports ECONNREFUSED only when every address of the host refuses: of several failures the standard dialer
+// reports just the first, and a refusal counts as a sign of death.
 func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := d.connect(ctx, network, addr)
 	if err == nil || !errors.Is(err, syscall.ECONNREFUSED) {

@@ -1,5 +1,4 @@
-// Package rpc is the worker's remote interface and its client:
-// runqy.v1.WorkerService, which says who a worker is and whether it would take
-// a task, and the standard grpc.health.v1. Both are spoken as Connect (so
-// curl --json works), gRPC and gRPC-Web on the worker's one HTTP port.
+// Package rpc is the worker's remote interface and its client: runqy.v1.WorkerService, which says which worker answers
+// and whether it would take a task, and the standard grpc.health.v1. Both are served as Connect (so curl --json works),
+// gRPC and gRPC-Web on the worker's one HTTP port.
 package rpc

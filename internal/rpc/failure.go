@@ -15,8 +15,7 @@ import (
 // Kind says how a ping failed. The values are fit for a label.
 type Kind string
 
-// The kinds. Only KindRefused says anything about the worker's process: nobody
-// listens at its address any more.
+// The kinds. Only KindRefused says anything about the worker's process: nobody listens at its address any more.
 const (
 	KindRefused      Kind = "refused"      // every address of the host refused the connection
 	KindTimeout      Kind = "timeout"      // no answer in time
@@ -25,7 +24,7 @@ const (
 	KindOther        Kind = "error"        // anything else
 )
 
-// Failure is the error of [Client.Ping].
+// Failure is the error of [Client.Ping]. Find it with errors.As.
 type Failure struct { //nolint:errname // it reads as what it is at the caller: rpc.Failure
 	Kind    Kind
 	Address string
@@ -35,16 +34,6 @@ type Failure struct { //nolint:errname // it reads as what it is at the caller: 
 func (f *Failure) Error() string { return fmt.Sprintf("ping %s: %s: %v", f.Address, f.Kind, f.Err) }
 
 func (f *Failure) Unwrap() error { return f.Err }
-
-// KindOf returns the Kind of a Failure anywhere in err's chain, and KindOther
-// for any other error.
-func KindOf(err error) Kind {
-	var f *Failure
-	if errors.As(err, &f) {
-		return f.Kind
-	}
-	return KindOther
-}
 
 // tlsError is a TLS connection that did not come about.
 type tlsError struct {
@@ -61,7 +50,7 @@ func (e *tlsError) Error() string {
 
 func (e *tlsError) Unwrap() error { return e.err }
 
-// failure tells what kind of error a call has ended with.
+// failure makes a Failure of the error that a call has ended with.
 func failure(address string, err error) *Failure {
 	kind, inner := classify(err), plain(err)
 	if kind == KindUnauthorised {
@@ -80,8 +69,8 @@ func classify(err error) Kind {
 	case errors.As(err, &tlsErr):
 		return KindTLS
 	case errors.As(err, &netErr) && netErr.Op == "remote error":
-		// crypto/tls' name for an alert of the other side; with TLS 1.3 the one
-		// for a missing client certificate comes after the handshake.
+		// crypto/tls' name for an alert of the other side; with TLS 1.3 the one for a missing client certificate comes
+		// after the handshake.
 		return KindTLS
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return KindRefused

@@ -7,8 +7,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// wholeJSON is protobuf's JSON with every field in it: a person who reads
-// the answer is not to wonder whether no "healthy" means yes or no.
+// wholeJSON is protobuf's JSON with every field in it: a person who reads the answer is not to wonder whether no
+// "healthy" means yes or no.
 type wholeJSON struct{}
 
 // Name implements connect.Codec; in the place of connect's own of that name.
@@ -23,8 +23,8 @@ func (wholeJSON) Marshal(v any) ([]byte, error) {
 	return protojson.MarshalOptions{EmitUnpopulated: true}.Marshal(m)
 }
 
-// Unmarshal implements connect.Codec. Fields that only a later version knows
-// are passed over; an empty body is an empty message.
+// Unmarshal implements connect.Codec. Fields that only a later version knows are passed over; an empty body is an empty
+// message.
 func (wholeJSON) Unmarshal(data []byte, v any) error {
 	m, err := message(v)
 	if err != nil || len(data) == 0 {

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -36,8 +37,7 @@ func answering(p Pong) Sources {
 	}
 }
 
-// serve is the worker's real HTTP server on a free port, or at listen, until
-// the test ends or stop is called.
+// serve is the worker's real HTTP server on a free port, or at listen, until the test ends or stop is called.
 func serve(t *testing.T, listen, webConfig string, src Sources) (address string, stop func()) {
 	t.Helper()
 	if listen == "" {
@@ -56,7 +56,7 @@ func serve(t *testing.T, listen, webConfig string, src Sources) (address string,
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Error(err)
+			t.Errorf("serve: %v", err)
 		}
 	})
 	t.Cleanup(stop)
@@ -80,10 +80,22 @@ func mustPing(t *testing.T, c *Client, address string) Pong {
 	t.Helper()
 	p, err := c.Ping(t.Context(), address)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("ping %s: %v", address, err)
 	}
 	return p
 }
+
+// kindOf returns the kind of a Failure anywhere in err's chain, and KindOther for any other error.
+func kindOf(err error) Kind {
+	var f *Failure
+	if errors.As(err, &f) {
+		return f.Kind
+	}
+	return KindOther
+}
+
+// isFrom reports whether it was this process of this worker that answered.
+func isFrom(p Pong, workerID, nonce string) bool { return p.WorkerID == workerID && p.Nonce == nonce }
 
 // guarded writes a web config with TLS, or basic authentication, or both.
 type guarded struct {

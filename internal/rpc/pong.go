@@ -8,7 +8,8 @@ import (
 	runqyv1 "github.com/runqy/runqy-worker/proto/runqy/v1"
 )
 
-// Pong is a worker's answer to a ping.
+// Pong is a worker's answer to a ping. An address can be inherited, by a successor or by another worker: the caller
+// compares WorkerID and Nonce with those that it expects.
 type Pong struct {
 	WorkerID string
 	Nonce    string       // drawn anew by each process
@@ -25,13 +26,8 @@ type Pong struct {
 	Version string // of the program
 }
 
-// Is reports whether it was this process of this worker that answered. An
-// address can be inherited: by a successor, or by somebody else altogether.
-func (p Pong) Is(workerID, nonce string) bool { return p.WorkerID == workerID && p.Nonce == nonce }
-
-// message is p in protobuf, which refuses a message with bytes that are not
-// UTF-8; a reason may quote what the Python process wrote, and a task id is
-// whatever its client chose.
+// message is p in protobuf, which refuses a message with bytes that are not UTF-8; a reason may quote what the Python
+// process wrote, and a task id is whatever its client chose.
 func (p Pong) message() *runqyv1.PingResponse {
 	m := &runqyv1.PingResponse{
 		State: runqyv1.PingResponse_BUSY, Reason: utf8(p.Reason), WorkerId: utf8(p.WorkerID), Nonce: utf8(p.Nonce),
@@ -62,7 +58,7 @@ func pongOf(m *runqyv1.PingResponse) (Pong, error) {
 		p.State = status.Free
 	case runqyv1.PingResponse_BUSY:
 		p.State = status.Busy
-	default: // a later version's word for something; it has not said that it is free
+	default: // a state of a later version: not FREE, for all that is known
 		p.State, p.Reason = status.Busy, fmt.Sprintf("unknown state %s", m.GetState())
 	}
 	if p.WorkerID == "" || p.Nonce == "" {

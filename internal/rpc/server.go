@@ -19,22 +19,20 @@ const (
 	ServiceLive   = "livez"                          // as GET /livez
 )
 
-// maxRequest bounds what is read of a request; none says anything.
+// maxRequest bounds what is read of a request, in bytes; no request has any content.
 const maxRequest = 4 << 10
 
-// Sources are what the services answer from. The functions are called from any
-// goroutine and must not block.
+// Sources are what the services answer from. The functions are called from any goroutine and must not block.
 type Sources struct {
 	// Ping answers a ping. Nil: there is no WorkerService.
 	Ping func() Pong
-	// Healthy, Ready and Live answer grpc.health.v1's Check, as the probes of
-	// the same names answer over HTTP. A service whose function is nil is not
-	// found.
+	// Healthy, Ready and Live answer grpc.health.v1's Check, as the probes of the same names answer over HTTP. A
+	// service whose function is nil is not found.
 	Healthy, Ready, Live func() bool
 }
 
-// Handlers returns the handler of each service by the path to mount it at,
-// which ends in a slash. They speak gRPC only where the server speaks HTTP/2.
+// Handlers returns the handler of each service by the path to mount it at, which ends in a slash. They speak gRPC only
+// where the server speaks HTTP/2.
 func Handlers(src Sources) map[string]http.Handler {
 	handlers := make(map[string]http.Handler)
 	limit := connect.WithReadMaxBytes(maxRequest)

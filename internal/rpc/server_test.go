@@ -63,7 +63,7 @@ func TestGRPCWithoutTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := pongOf(resp); err != nil || !reflect.DeepEqual(got, busy) {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("the pong is %+v, %v; want %+v", got, err, busy)
 	}
 }
 
@@ -79,32 +79,32 @@ func TestHealthCheckOverGRPC(t *testing.T) {
 	} {
 		resp, err := client.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{Service: service})
 		if err != nil || resp.GetStatus() != want {
-			t.Errorf("%q: %v, %v", service, resp.GetStatus(), err)
+			t.Errorf("check of %q: %v, %v; want %v", service, resp.GetStatus(), err, want)
 		}
 	}
 	if _, err := client.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{Service: "runqy.v1.Other"}); grpcstatus.Code(err) != codes.NotFound {
-		t.Errorf("an unknown service: %v", err)
+		t.Errorf("check of an unknown service: %v, want NotFound", err)
 	}
 	stream, err := client.Watch(bounded(t), &grpc_health_v1.HealthCheckRequest{})
 	if err == nil {
 		_, err = stream.Recv()
 	}
 	if grpcstatus.Code(err) != codes.Unimplemented {
-		t.Errorf("watch: %v", err)
+		t.Errorf("watch: %v, want Unimplemented", err)
 	}
 }
 
 func TestWithoutAWorkerService(t *testing.T) {
 	address, _ := serve(t, "", "", Sources{Healthy: func() bool { return true }})
-	if _, err := mustClient(t, ClientOptions{}).Ping(t.Context(), address); KindOf(err) != KindOther {
-		t.Errorf("ping: %v", err)
+	if _, err := mustClient(t, ClientOptions{}).Ping(t.Context(), address); kindOf(err) != KindOther {
+		t.Errorf("ping: %v, want kind %s", err, KindOther)
 	}
 	client := grpc_health_v1.NewHealthClient(dialGRPC(t, address, insecure.NewCredentials()))
 	if resp, err := client.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{}); err != nil || resp.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
-		t.Errorf("%v, %v", resp, err)
+		t.Errorf("check: %v, %v; want SERVING", resp, err)
 	}
 	if _, err := client.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{Service: ServiceWorker}); grpcstatus.Code(err) != codes.NotFound {
-		t.Errorf("worker service: %v", err)
+		t.Errorf("check of the worker service: %v, want NotFound", err)
 	}
 }
 
@@ -128,7 +128,7 @@ func TestGRPCWithTLSAndAPassword(t *testing.T) {
 		t.Errorf("with a wrong password: %v", err)
 	}
 	if resp, err := pingGRPC(basic("secret"), conn); err != nil || resp.GetWorkerId() != idle.WorkerID {
-		t.Errorf("%v, %v", resp, err)
+		t.Errorf("check: %v, %v; want SERVING", resp, err)
 	}
 	health := grpc_health_v1.NewHealthClient(conn)
 	if _, err := health.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{}); grpcstatus.Code(err) != codes.Unauthenticated {
@@ -160,7 +160,7 @@ func TestEveryProtocolOfConnect(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got, err := pongOf(resp); err != nil || !reflect.DeepEqual(got, idle) {
-				t.Errorf("%+v, %v", got, err)
+				t.Errorf("the pong is %+v, %v; want %+v", got, err, idle)
 			}
 		})
 	}
@@ -186,9 +186,9 @@ func curl(t *testing.T, args ...string) string {
 }
 
 func TestCurl(t *testing.T) {
-	sick := idle
-	sick.State, sick.Reason, sick.Healthy = status.Busy, "Redis does not answer.", false
-	address, _ := serve(t, "", "", answering(sick))
+	unhealthy := idle
+	unhealthy.State, unhealthy.Reason, unhealthy.Healthy = status.Busy, "Redis does not answer.", false
+	address, _ := serve(t, "", "", answering(unhealthy))
 	for name, args := range map[string][]string{
 		"ping":           {"--json", "{}", address + "/runqy.v1.WorkerService/Ping"},
 		"no body":        {"--json", "", address + "/runqy.v1.WorkerService/Ping"},
@@ -197,19 +197,19 @@ func TestCurl(t *testing.T) {
 	} {
 		var got map[string]any
 		if out := curl(t, args...); json.Unmarshal([]byte(out), &got) != nil || got["state"] != "BUSY" ||
-			got["workerId"] != "worker-a" || got["nonce"] != idle.Nonce || got["concurrency"] != 4.0 || got["reason"] != sick.Reason ||
-			// What is zero is told, too.
+			got["workerId"] != "worker-a" || got["nonce"] != idle.Nonce || got["concurrency"] != 4.0 || got["reason"] != unhealthy.Reason ||
+			// Zeros are in the answer, too.
 			got["healthy"] != false || got["load"] != 0.0 || !reflect.DeepEqual(got["activeTasks"], []any{}) {
-			t.Errorf("%s: %s", name, out)
+			t.Errorf("curl %s: %s, want all fields of a BUSY worker", name, out)
 		}
 	}
 	if out := curl(t, "--json", "{", address+"/runqy.v1.WorkerService/Ping"); !strings.Contains(out, `"invalid_argument"`) {
-		t.Errorf("no JSON: %s", out)
+		t.Errorf("a request that is no JSON is answered %s, want invalid_argument", out)
 	}
 	var check map[string]string
 	if out := curl(t, "--json", `{"service":"livez"}`, address+"/grpc.health.v1.Health/Check"); json.Unmarshal([]byte(out), &check) != nil ||
 		!strings.HasSuffix(check["status"], "SERVING") {
-		t.Errorf("check: %s", out)
+		t.Errorf("check by curl: %s, want SERVING", out)
 	}
 }
 
@@ -225,7 +225,7 @@ func TestCurlWithTLSAndAPassword(t *testing.T) {
 			args = append([]string{"--user", user}, code...)
 		}
 		if got := curl(t, args...); got != want {
-			t.Errorf("user %q: %s, want %s", user, got, want)
+			t.Errorf("user %q gets %s, want %s", user, got, want)
 		}
 	}
 }
@@ -245,10 +245,10 @@ func TestRequestsAreBounded(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusTooManyRequests { // Connect's resource_exhausted
-		t.Errorf("%s", resp.Status)
+		t.Errorf("a request of 1 MiB is answered %s, want 429", resp.Status)
 	}
 	if cc := resp.Header.Get("Cache-Control"); cc != "no-store" {
-		t.Errorf("Cache-Control %q", cc)
+		t.Errorf("Cache-Control is %q, want no-store", cc)
 	}
 }
 
@@ -258,6 +258,6 @@ func TestBytesThatAreNotText(t *testing.T) {
 	address, _ := serve(t, "", "", answering(odd))
 	p := mustPing(t, mustClient(t, ClientOptions{}), address)
 	if p.Reason != "stderr: \uFFFD" || p.ActiveTasks[0] != "id-\uFFFD" {
-		t.Errorf("%+v", p)
+		t.Errorf("the pong is %+v, want the bytes that are not UTF-8 replaced", p)
 	}
 }

@@ -138,7 +138,7 @@ func (c *CheckerProcess) newDashboard() (*dashboard.Dashboard, error) {
 		Queues:       dashboardQueues(c.depths), Fleet: dashboardWorkers(c.workers, ""),
 		Trusted: health.NewAccess(c.cfg.Health.WebConfig).Trusted, Logger: c.logger,
 	}
-	addTaskActions(&sources, queue.NewOperator(c.client), c.depths.queues)
+	addTaskActions(&sources, queue.NewAdmin(c.client), c.depths.queues)
 	return dashboard.New(sources)
 }
 

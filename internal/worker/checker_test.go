@@ -102,7 +102,7 @@ func TestCheckerProcess(t *testing.T) {
 			}
 		},
 	})
-	if err := dead.Claim(ctx); err != nil {
+	if err := dead.Register(ctx); err != nil {
 		t.Fatal(err)
 	}
 	holdTask(t, s.Client, "theirs", "task", "dead|n|1")

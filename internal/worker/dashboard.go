@@ -30,13 +30,13 @@ func (w *Worker) newDashboard() (*dashboard.Dashboard, error) {
 		Logger:  w.logger,
 	}
 	queues := func(context.Context) ([]string, error) { return queue.ByPriority(w.cfg.Worker.Queues), nil }
-	addTaskActions(&sources, queue.NewOperator(w.client), queues)
+	addTaskActions(&sources, queue.NewAdmin(w.client), queues)
 	sources.Actions.Restart = w.restartFromDashboard
 	return dashboard.New(sources)
 }
 
 // addTaskActions lets the dashboard show, retry and delete failed tasks, and pause and resume queues.
-func addTaskActions(s *dashboard.Sources, admin *queue.Operator, queues func(context.Context) ([]string, error)) {
+func addTaskActions(s *dashboard.Sources, admin *queue.Admin, queues func(context.Context) ([]string, error)) {
 	s.Failures = func(ctx context.Context, limit int) ([]dashboard.Failure, error) {
 		names, err := queues(ctx)
 		if err != nil {

@@ -70,7 +70,7 @@ func newFleetMember(o fleetMemberOptions, reg prometheus.Registerer) (_ *fleetMe
 	}
 	f.service, err = fleet.New(fleet.Options{
 		ID: cfg.Worker.ID, Self: o.self, Interval: cfg.Fleet.Interval, PingTimeout: cfg.Fleet.PingTimeout, Queues: queues,
-		Registry: f.store, Lease: f.store, Memory: f.store, Pinger: f.pinger, Recoverer: f.recoverer,
+		Registry: f.store, Lease: f.store, Checkpoints: f.store, Pinger: f.pinger, Recoverer: f.recoverer,
 		Directs: queue.NewDirects(f.client), Logger: o.logger,
 		Observer: fleet.Observer{Died: f.metrics.Died, Recovered: f.metrics.Recovered, Queues: f.metrics.QueuesSeen},
 	})

@@ -32,8 +32,8 @@ func (w *Worker) openRedis() error {
 		w.redisAddrs = o.Addrs
 	}
 	w.client = target.Open(sized)
-	w.noRetry = target.Open(sized, queue.SendOnce)
-	w.blocking = target.Open(queue.SendOnce, func(o *redis.UniversalOptions) { o.PoolSize = 2*len(w.cfg.Worker.Queues) + 1 })
+	w.noRetry = target.Open(sized, queue.NoRetry)
+	w.blocking = target.Open(queue.NoRetry, func(o *redis.UniversalOptions) { o.PoolSize = 2*len(w.cfg.Worker.Queues) + 1 })
 	w.probe = target.Open(health.RedisOptions)
 	return nil
 }

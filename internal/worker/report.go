@@ -54,7 +54,7 @@ func (w *Worker) currentBeat() heartbeat.Beat {
 	return b
 }
 
-func (w *Worker) beatNow() { w.beat.Kick() }
+func (w *Worker) beatNow() { w.beat.WriteNow() }
 
 func (w *Worker) metricSources() metrics.Sources {
 	return metrics.Sources{

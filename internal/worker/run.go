@@ -147,7 +147,7 @@ func (w *Worker) retrier() retrier {
 // register makes this process the one that has the worker's id.
 func (w *Worker) register(ctx context.Context) error {
 	return w.retrier().do(ctx, "registering the worker id", func() error {
-		err := w.beat.Claim(ctx)
+		err := w.beat.Register(ctx)
 		var live *heartbeat.LiveError
 		if errors.As(err, &live) {
 			return permanentError{err}

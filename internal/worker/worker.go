@@ -137,9 +137,9 @@ func New(opts Options) (_ *Worker, err error) {
 func (w *Worker) newConsumer() (*queue.Consumer, error) {
 	cfg := w.cfg
 	return queue.NewConsumer(
-		queue.Clients{Client: w.client, Once: w.noRetry, Blocking: w.blocking},
+		queue.Clients{Client: w.client, NoRetry: w.noRetry, Blocking: w.blocking},
 		taskHandler{
-			supervisor: w.supervisor, touch: func() { w.beat.Touch() },
+			supervisor: w.supervisor, touch: func() { w.beat.WriteSoon() },
 			progress: func(taskID string, fraction float64, message string) { w.consumer.Progress(taskID, fraction, message) },
 		}, w.monitor,
 		queue.Options{

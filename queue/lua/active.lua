@@ -6,8 +6,8 @@
 -- Returns id, owner stamp or "", lease (unix s) or "", id, …
 local found = {}
 for _, id in ipairs(redis.call("LRANGE", KEYS[1], 0, -1)) do
-	found[#found + 1] = id
-	found[#found + 1] = redis.call("HGET", ARGV[1] .. id, "owner") or ""
-	found[#found + 1] = redis.call("ZSCORE", KEYS[2], id) or ""
+  found[#found + 1] = id
+  found[#found + 1] = redis.call("HGET", ARGV[1] .. id, "owner") or ""
+  found[#found + 1] = redis.call("ZSCORE", KEYS[2], id) or ""
 end
 return found

@@ -5,7 +5,7 @@
 --
 -- Returns 1, or 0 when the task does not wait in scheduled any more.
 if redis.call("ZREM", KEYS[1], ARGV[1]) == 0 then
-	return 0
+  return 0
 end
 redis.call("HSET", KEYS[2], "state", "pending", "pending_since", ARGV[3])
 redis.call("SADD", KEYS[4], ARGV[2])

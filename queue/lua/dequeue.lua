@@ -7,17 +7,17 @@
 -- Returns {"paused"}, {"empty"}, {"ghost", id} for an id whose task hash is gone (it is dropped), or
 -- {"task", id, message, pending since (unix ns), crashes}.
 if redis.call("EXISTS", KEYS[2]) == 1 then
-	return {"paused"}
+  return {"paused"}
 end
 local id = redis.call("RPOPLPUSH", KEYS[5], KEYS[3]) or redis.call("RPOPLPUSH", KEYS[1], KEYS[3])
 if not id then
-	return {"empty"}
+  return {"empty"}
 end
 local key = ARGV[2] .. id
 local task = redis.call("HMGET", key, "msg", "pending_since", "crashes")
 if not task[1] then
-	redis.call("LREM", KEYS[3], 1, id)
-	return {"ghost", id}
+  redis.call("LREM", KEYS[3], 1, id)
+  return {"ghost", id}
 end
 -- What asynq forgets at this point is kept beside the owner, so that a task that did not run keeps its age.
 redis.call("HSET", key, "state", "active", "owner", ARGV[3], "since", task[2] or "")

@@ -7,12 +7,12 @@
 local out = {}
 local ids = redis.call("LRANGE", KEYS[1], -tonumber(ARGV[2]), -1)
 for i = #ids, 1, -1 do
-	local key = ARGV[1] .. ids[i]
-	local msg = ""
-	if redis.call("HSTRLEN", key, "msg") <= tonumber(ARGV[3]) then
-		msg = redis.call("HGET", key, "msg") or ""
-	end
-	local rest = redis.call("HMGET", key, "pending_since", "crashes")
-	out[#out + 1] = {ids[i], msg, rest[1] or "", rest[2] or "0"}
+  local key = ARGV[1] .. ids[i]
+  local msg = ""
+  if redis.call("HSTRLEN", key, "msg") <= tonumber(ARGV[3]) then
+    msg = redis.call("HGET", key, "msg") or ""
+  end
+  local rest = redis.call("HMGET", key, "pending_since", "crashes")
+  out[#out + 1] = {ids[i], msg, rest[1] or "", rest[2] or "0"}
 end
 return out

@@ -27,7 +27,7 @@ func TestClusterMovesAndFailsOver(t *testing.T) {
 	second := harness.StartWorker(t, cluster.URL, set.With("worker.id", "second"))
 	for _, w := range []*harness.Worker{first, second} {
 		w.AwaitAnswer("/health", 200, harness.HealthyBody)
-		if w.Log.Find("Redis Cluster") == nil {
+		if w.Log.Find("list views unavailable") == nil {
 			t.Error("no log line about Redis Cluster, want one about the missing views")
 		}
 	}

@@ -150,7 +150,7 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 		}
 		recovered += harness.Samples(t, w.Addr())[`runqy_tasks_recovered_total{queue="`+harness.QueueName+`",reason="dead"}`]
 		for _, id := range dead {
-			told[id] = told[id] || w.Log.FindWith("a worker is DEAD", "worker", id) != nil
+			told[id] = told[id] || w.Log.FindWith("worker dead", "worker_id", id) != nil
 		}
 	}
 	if recovered != float64(len(theirs)) {

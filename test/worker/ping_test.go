@@ -53,7 +53,7 @@ func TestPing(t *testing.T) {
 		}
 		return nil
 	})
-	if beat := q.Heartbeat(w.ID); !free.Is(w.ID, beat["nonce"]) || !slices.Equal(free.Queues, []string{harness.QueueName}) {
+	if beat := q.Heartbeat(w.ID); free.WorkerID != w.ID || free.Nonce != beat["nonce"] || !slices.Equal(free.Queues, []string{harness.QueueName}) {
 		t.Errorf("the ping is answered with %+v, want what the heartbeat says: %q", free, beat)
 	}
 
@@ -82,7 +82,8 @@ func TestPing(t *testing.T) {
 		t.Errorf("the gRPC health check answers %+v, %v, want NOT_SERVING", out, err)
 	}
 	w.Stop()
-	if _, err := client.Ping(t.Context(), w.Addr()); rpc.KindOf(err) != rpc.KindRefused {
+	var failure *rpc.Failure
+	if _, err := client.Ping(t.Context(), w.Addr()); !errors.As(err, &failure) || failure.Kind != rpc.KindRefused {
 		t.Errorf("a ping after the end: %v, want a refused connection", err)
 	}
 }

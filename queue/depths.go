@@ -19,23 +19,23 @@ type Depths struct {
 	keep   time.Duration
 	now    func() time.Time
 
-	turn chan struct{} // one token, which guards the rest: concurrent readers wait for one read, not each for its own
-	read time.Time
-	last map[string]status.Depth
-	err  error
+	reading chan struct{} // one token, which guards the rest: concurrent readers wait for one read, not each for its own
+	read    time.Time
+	last    map[string]status.Depth
+	err     error
 }
 
 // NewDepths returns a reader of these queues that asks Redis at most once per keep.
 func NewDepths(client redis.UniversalClient, queues []string, keep time.Duration) *Depths {
-	return &Depths{client: client, queues: queues, keep: keep, now: time.Now, turn: make(chan struct{}, 1)}
+	return &Depths{client: client, queues: queues, keep: keep, now: time.Now, reading: make(chan struct{}, 1)}
 }
 
 // Read returns every queue's depth. The error is set when Redis did not answer at all; one queue's own failure is in
 // its Err. The map must not be changed.
 func (d *Depths) Read(ctx context.Context) (map[string]status.Depth, error) {
 	select {
-	case d.turn <- struct{}{}:
-		defer func() { <-d.turn }()
+	case d.reading <- struct{}{}:
+		defer func() { <-d.reading }()
 	case <-ctx.Done():
 		return nil, fmt.Errorf("read the queues: %w", ctx.Err())
 	}
@@ -44,7 +44,7 @@ func (d *Depths) Read(ctx context.Context) (map[string]status.Depth, error) {
 	}
 	last, err := d.ask(ctx)
 	if ctx.Err() != nil {
-		return last, err // one impatient reader says nothing about Redis
+		return last, err // a reader that gave up says nothing about Redis
 	}
 	d.last, d.err, d.read = last, err, d.now()
 	return d.last, d.err

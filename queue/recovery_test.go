@@ -45,20 +45,20 @@ func TestRecoverOfADeadProcess(t *testing.T) {
 
 	got, err := b.recoverer(3).OfProcess(ctx, testQueue, "worker-dead", "n1")
 	if err != nil || got != (queue.Recovered{Requeued: 1}) {
-		t.Fatalf("recovered %+v, %v", got, err)
+		t.Fatalf("recovered %+v, %v; want 1 requeued", got, err)
 	}
 	if info := b.eventuallyState("mine", "pending"); info.Retried != 0 {
-		t.Errorf("retried %d", info.Retried)
+		t.Errorf("the recovered task was retried %d times, want 0", info.Retried)
 	}
 	hash := b.redis.HGetAll(ctx, key("t:mine")).Val()
 	if hash["crashes"] != "1" || hash["pending_since"] != since || hash["owner"] != "" {
-		t.Errorf("task %v", hash)
+		t.Errorf("the recovered task is %v, want 1 crash, its age and no owner", hash)
 	}
 	b.eventuallyState("later", "active")
 	b.eventuallyState("other", "active")
 
 	if got, err = b.recoverer(3).OfPredecessors(ctx, testQueue, "worker-dead", "n3"); err != nil || got.Requeued != 1 {
-		t.Fatalf("of predecessors: %+v, %v", got, err)
+		t.Fatalf("recovered of predecessors %+v, %v; want 1 requeued", got, err)
 	}
 	b.eventuallyState("later", "pending")
 	b.start(echo)
@@ -115,7 +115,7 @@ func TestRecoveredTaskRunsOnceMoreAndTheOldRunIsFenced(t *testing.T) {
 		go func() {
 			got, err := b.recoverer(3).OfProcess(context.Background(), testQueue, "worker-abc123", "nonce1")
 			if err != nil {
-				t.Error(err)
+				t.Errorf("recover: %v", err)
 			}
 			results <- got.Requeued
 		}()
@@ -149,7 +149,7 @@ func TestAssignedTasksRunFirstAndOnTheirWorkerOnly(t *testing.T) {
 	assign("elsewhere1", "worker-other")
 	assign("elsewhere2", "worker-other")
 	if got, err := queue.NewDepths(b.redis, []string{testQueue}, 0).Read(ctx); err != nil || got[testQueue].Pending != 4 {
-		t.Errorf("depth %+v, %v", got, err)
+		t.Errorf("depth %+v, %v; want 4 pending, those for one worker included", got, err)
 	}
 	b.gate.set(true)
 	b.waitFinished("direct")

@@ -2,8 +2,10 @@
 --
 -- KEYS: task, active, lease, archived
 -- ARGV: task id, owner stamp, now (unix s)
+--
+-- Returns 1, or 0 when the task is no longer the owner's.
 if redis.call("HGET", KEYS[1], "owner") ~= ARGV[2] then
-	return 0
+  return 0
 end
 redis.call("LREM", KEYS[2], 0, ARGV[1])
 redis.call("ZREM", KEYS[3], ARGV[1])

@@ -1,19 +1,19 @@
--- Gives a task that did not run back to its queue: retry count untouched, age restored.
+-- Puts a task that did not run back into its queue: retry count untouched, age restored.
 --
 -- KEYS: task, active, lease, pending
 -- ARGV: task id, owner stamp, now (unix ns), how to push: RPUSH to the head, LPUSH to the end
 --
 -- Returns 1, or 0 when the task is no longer the owner's.
 if redis.call("HGET", KEYS[1], "owner") ~= ARGV[2] then
-	return 0
+  return 0
 end
 if redis.call("LREM", KEYS[2], 0, ARGV[1]) == 0 then
-	return 0
+  return 0
 end
 redis.call("ZREM", KEYS[3], ARGV[1])
 local since = redis.call("HGET", KEYS[1], "since")
 if not since or since == "" then
-	since = ARGV[3]
+  since = ARGV[3]
 end
 redis.call("HSET", KEYS[1], "state", "pending", "pending_since", since)
 redis.call("HDEL", KEYS[1], "owner", "since")

@@ -17,7 +17,7 @@ import (
 	"github.com/runqy/runqy-worker/queue"
 )
 
-func TestOperator(t *testing.T) {
+func TestAdmin(t *testing.T) {
 	b := newBench(t)
 	ctx := t.Context()
 	fail := true
@@ -27,9 +27,9 @@ func TestOperator(t *testing.T) {
 		}
 		return json.RawMessage(`1`), nil
 	})
-	o := queue.NewOperator(b.redis)
+	admin := queue.NewAdmin(b.redis)
 	queues := []string{testQueue, "never_used"}
-	if list, err := o.Failures(ctx, queues, 10); err != nil || len(list) != 0 {
+	if list, err := admin.Failures(ctx, queues, 10); err != nil || len(list) != 0 {
 		t.Fatalf("before any failure: %v, %v", list, err)
 	}
 	b.enqueue("archived", asynq.MaxRetry(0))
@@ -39,49 +39,49 @@ func TestOperator(t *testing.T) {
 	b.waitFinished("!retried")
 	b.eventuallyState("retried", "retry")
 
-	list, err := o.Failures(ctx, queues, 10)
+	list, err := admin.Failures(ctx, queues, 10)
 	if err != nil || len(list) != 2 {
-		t.Fatalf("%v, %v", list, err)
+		t.Fatalf("Failures = %v, %v; want the two that failed", list, err)
 	}
 	by := map[string]queue.Failure{list[0].ID: list[0], list[1].ID: list[1]}
 	a, r := by["archived"], by["retried"]
 	if a.State != status.Archived || a.Retried != 0 || a.MaxRetry != 0 || !a.NextAt.IsZero() || a.Type != "echo" || a.Queue != testQueue {
-		t.Errorf("archived: %+v", a)
+		t.Errorf("the archived task is %+v, want it archived without retries", a)
 	}
 	if a.Error != "ValueError: no archived\nTraceback of it" || a.Payload != `{"n":"archived"}` || time.Since(a.FailedAt) > time.Minute {
-		t.Errorf("archived: %+v", a)
+		t.Errorf("the archived task is %+v, want its whole error, its payload and when it failed", a)
 	}
 	if r.State != status.Retry || r.Retried != 1 || r.MaxRetry != 3 || r.NextAt.Before(r.FailedAt) {
-		t.Errorf("retried: %+v", r)
+		t.Errorf("the retried task is %+v, want it in retry after 1 of 3 retries", r)
 	}
-	if one, err := o.Failures(ctx, queues, 1); err != nil || len(one) != 1 {
-		t.Errorf("at most one: %v, %v", one, err)
+	if one, err := admin.Failures(ctx, queues, 1); err != nil || len(one) != 1 {
+		t.Errorf("Failures of at most one = %v, %v; want one", one, err)
 	}
 
 	fail = false
-	if err := o.Retry(ctx, testQueue, "archived"); err != nil {
+	if err := admin.Retry(ctx, testQueue, "archived"); err != nil {
 		t.Fatal(err)
 	}
 	b.waitFinished("archived")
-	if err := o.Delete(ctx, testQueue, "retried"); err != nil {
+	if err := admin.Delete(ctx, testQueue, "retried"); err != nil {
 		t.Fatal(err)
 	}
 	if n := b.redis.Exists(ctx, queue.ViewKey("retried")).Val(); n != 0 {
 		t.Error("the view of a deleted task is still there")
 	}
 	b.eventually(func() string {
-		if list, err := o.Failures(ctx, queues, 10); err != nil || len(list) != 0 {
+		if list, err := admin.Failures(ctx, queues, 10); err != nil || len(list) != 0 {
 			return "failures are left"
 		}
 		return ""
 	})
 	for name, err := range map[string]error{
-		"retry of a task that is not there":  o.Retry(ctx, testQueue, "retried"),
-		"delete of a task that is not there": o.Delete(ctx, testQueue, "retried"),
-		"retry in a queue that is not there": o.Retry(ctx, "never_used", "x"),
+		"retry of a task that is not there":  admin.Retry(ctx, testQueue, "retried"),
+		"delete of a task that is not there": admin.Delete(ctx, testQueue, "retried"),
+		"retry in a queue that is not there": admin.Retry(ctx, "never_used", "x"),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "task") {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: error %v, want one that names the task", name, err)
 		}
 	}
 }
@@ -89,12 +89,12 @@ func TestOperator(t *testing.T) {
 func TestATaskThatWaitsIsNotDeletedAsFailed(t *testing.T) {
 	b := newBench(t)
 	b.enqueue("waits")
-	o := queue.NewOperator(b.redis)
-	if err := o.Delete(t.Context(), testQueue, "waits"); err == nil || !strings.Contains(err.Error(), "it is pending, not failed") {
-		t.Errorf("%v", err)
+	admin := queue.NewAdmin(b.redis)
+	if err := admin.Delete(t.Context(), testQueue, "waits"); err == nil || !strings.Contains(err.Error(), "it is pending, not failed") {
+		t.Errorf("delete of a pending task: %v, want it refused", err)
 	}
 	if _, err := b.inspect.GetTaskInfo(testQueue, "waits"); err != nil {
-		t.Error(err)
+		t.Errorf("the pending task is gone: %v", err)
 	}
 }
 
@@ -104,19 +104,19 @@ func TestPauseAndResume(t *testing.T) {
 	b.start(func(context.Context, *queue.Task) (json.RawMessage, error) { return json.RawMessage(`1`), nil })
 	b.enqueue("first")
 	b.waitFinished("first")
-	o := queue.NewOperator(b.redis)
+	admin := queue.NewAdmin(b.redis)
 	depths := queue.NewDepths(b.redis, []string{testQueue}, 0)
 	for range 2 {
-		if err := o.Pause(ctx, testQueue); err != nil {
+		if err := admin.Pause(ctx, testQueue); err != nil {
 			t.Fatal(err)
 		}
 	}
 	b.enqueue("second")
 	if d, err := depths.Read(ctx); err != nil || !d[testQueue].Paused || d[testQueue].Pending != 1 {
-		t.Errorf("%+v, %v", d, err)
+		t.Errorf("depths %+v, %v; want the queue paused with 1 pending", d, err)
 	}
 	for range 2 {
-		if err := o.Resume(ctx, testQueue); err != nil {
+		if err := admin.Resume(ctx, testQueue); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -134,8 +134,8 @@ func TestAHugeFailureIsShownFromItsView(t *testing.T) {
 	b.waitFinished("!h")
 	b.eventuallyState("h", "archived")
 	b.eventually(func() string {
-		// A new Operator each time: what was read once is not read again.
-		list, err := queue.NewOperator(b.redis).Failures(ctx, []string{testQueue}, 10)
+		// A new Admin each time: what was read once is not read again.
+		list, err := queue.NewAdmin(b.redis).Failures(ctx, []string{testQueue}, 10)
 		if err != nil || len(list) != 1 || list[0].Error != "too much" || list[0].Type != "huge" || len(list[0].Payload) > 5<<10 || list[0].FailedAt.IsZero() {
 			return "the failure is not shown"
 		}
@@ -166,7 +166,7 @@ func TestFewFailuresAreReadOfManyQueues(t *testing.T) {
 		t.Fatal(err)
 	}
 	monitored := b.redis.ConfigResetStat(ctx).Err()
-	list, err := queue.NewOperator(b.redis).Failures(ctx, queues, most)
+	list, err := queue.NewAdmin(b.redis).Failures(ctx, queues, most)
 	if err != nil || monitored != nil || len(list) != most {
 		t.Fatalf("%d failures, %v, %v", len(list), err, monitored)
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // What Redis refuses for the moment is sent again: a task that succeeded stays one that succeeded.
-func TestRefusalsThatPassAreWaitedFor(t *testing.T) {
-	ailments := map[string]struct {
+func TestTemporaryRefusalsAreWaitedFor(t *testing.T) {
+	refusals := map[string]struct {
 		begin, end func(context.Context, *redis.Client) error
 	}{
 		"out of memory": {
@@ -31,14 +31,14 @@ func TestRefusalsThatPassAreWaitedFor(t *testing.T) {
 			},
 		},
 	}
-	for name, ailment := range ailments {
+	for name, refusal := range refusals {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
 			entered, release := b.startHeld(`"kept"`, nil)
 			b.enqueue("p1")
 			<-entered
 			ctx := t.Context()
-			if err := ailment.begin(ctx, b.redis); err != nil {
+			if err := refusal.begin(ctx, b.redis); err != nil {
 				t.Fatal(err)
 			}
 			before := commandCount(t, b.redis)["evalsha"]
@@ -49,13 +49,13 @@ func TestRefusalsThatPassAreWaitedFor(t *testing.T) {
 				}
 				return ""
 			})
-			if err := ailment.end(ctx, b.redis); err != nil {
+			if err := refusal.end(ctx, b.redis); err != nil {
 				t.Fatal(err)
 			}
 			b.waitFinished("p1")
 			b.eventuallyState("p1", "")
 			if got := b.redis.Get(ctx, queue.ResultKey("p1")).Val(); got != `"kept"` {
-				t.Errorf("result %q", got)
+				t.Errorf("result %q, want \"kept\"", got)
 			}
 		})
 	}

@@ -28,15 +28,15 @@ type Failure struct {
 	Payload         string    // its beginning, as the view asynq:t:<id> shows it
 }
 
-// dueMost is how many tasks of all retry sets are read for each that is wanted: when they are due says little about when they
-// failed.
+// dueMost is how many tasks of all retry sets are read for each that is wanted: when they are due says little about
+// when they failed.
 const dueMost = 4
 
 // failureMost is how large a stored task may be, in bytes, to be read for its error; the view tells of a larger one.
 const failureMost = 256 << 10
 
-// Operator does to tasks and queues what an operator does by hand. It is safe for concurrent use.
-type Operator struct {
+// Admin does to tasks and queues what an operator does by hand. It is safe for concurrent use.
+type Admin struct {
 	client    redis.UniversalClient
 	inspector *asynq.Inspector
 
@@ -51,14 +51,14 @@ type failureKey struct {
 	score     float64
 }
 
-// NewOperator returns an Operator that works through client, which stays the caller's.
-func NewOperator(client redis.UniversalClient) *Operator {
-	return &Operator{client: client, inspector: asynq.NewInspectorFromRedisClient(client)}
+// NewAdmin returns an Admin that works through client, which stays the caller's.
+func NewAdmin(client redis.UniversalClient) *Admin {
+	return &Admin{client: client, inspector: asynq.NewInspectorFromRedisClient(client)}
 }
 
 // Retry puts a failed or scheduled task at the end of the pending list, whatever its remaining retries.
-func (o *Operator) Retry(_ context.Context, queue, id string) error {
-	if err := o.inspector.RunTask(queue, id); err != nil {
+func (a *Admin) Retry(_ context.Context, queue, id string) error {
+	if err := a.inspector.RunTask(queue, id); err != nil {
 		return fmt.Errorf("run task %s of queue %s again: %w", id, queue, err)
 	}
 	return nil
@@ -66,18 +66,18 @@ func (o *Operator) Retry(_ context.Context, queue, id string) error {
 
 // Delete removes a failed task and its view. Nothing brings it back. A task that is about to run, because somebody else
 // has had it run again meanwhile or its next attempt is due, is left alone: that is an error.
-func (o *Operator) Delete(ctx context.Context, queue, id string) error {
-	state, err := o.client.HGet(ctx, taskKey(queue, id), "state").Result()
+func (a *Admin) Delete(ctx context.Context, queue, id string) error {
+	state, err := a.client.HGet(ctx, taskKey(queue, id), "state").Result()
 	switch {
 	case err != nil && !errors.Is(err, redis.Nil):
 		return fmt.Errorf("delete task %s of queue %s: %w", id, queue, err)
 	case err == nil && status.TaskState(state) != status.Retry && status.TaskState(state) != status.Archived:
 		return fmt.Errorf("delete task %s of queue %s: it is %s, not failed", id, queue, state)
 	}
-	if err := o.inspector.DeleteTask(queue, id); err != nil {
+	if err := a.inspector.DeleteTask(queue, id); err != nil {
 		return fmt.Errorf("delete task %s of queue %s: %w", id, queue, err)
 	}
-	if err := o.client.Del(ctx, ViewKey(id)).Err(); err != nil {
+	if err := a.client.Del(ctx, ViewKey(id)).Err(); err != nil {
 		return fmt.Errorf("delete %s, while its task is deleted: %w", ViewKey(id), err)
 	}
 	return nil
@@ -85,10 +85,10 @@ func (o *Operator) Delete(ctx context.Context, queue, id string) error {
 
 // Pause keeps every worker from taking tasks of a queue, until Resume. Those that run go on. Pausing a paused queue is
 // no error.
-func (o *Operator) Pause(ctx context.Context, queue string) error {
-	paused, err := o.client.Exists(ctx, pausedKey(queue)).Result()
+func (a *Admin) Pause(ctx context.Context, queue string) error {
+	paused, err := a.client.Exists(ctx, pausedKey(queue)).Result()
 	if err == nil && paused == 0 {
-		err = o.inspector.PauseQueue(queue)
+		err = a.inspector.PauseQueue(queue)
 	}
 	if err != nil {
 		return fmt.Errorf("pause queue %s: %w", queue, err)
@@ -97,10 +97,10 @@ func (o *Operator) Pause(ctx context.Context, queue string) error {
 }
 
 // Resume ends a Pause. Resuming a queue that is not paused is no error.
-func (o *Operator) Resume(ctx context.Context, queue string) error {
-	paused, err := o.client.Exists(ctx, pausedKey(queue)).Result()
+func (a *Admin) Resume(ctx context.Context, queue string) error {
+	paused, err := a.client.Exists(ctx, pausedKey(queue)).Result()
 	if err == nil && paused > 0 {
-		err = o.inspector.UnpauseQueue(queue)
+		err = a.inspector.UnpauseQueue(queue)
 	}
 	if err != nil {
 		return fmt.Errorf("resume queue %s: %w", queue, err)
@@ -109,16 +109,16 @@ func (o *Operator) Resume(ctx context.Context, queue string) error {
 }
 
 // Failures returns the tasks of these queues that failed last, at most so many, the latest first: the newest in the
-// archives and those of the retry sets that are due next. What it read before is not read again. However many queues there
-// are, it reads and keeps a few tasks for each that is wanted.
-func (o *Operator) Failures(ctx context.Context, queues []string, most int) ([]Failure, error) {
-	keys, err := o.failed(ctx, queues, most)
+// archives and those of the retry sets that are due next. What it read before is not read again. However many queues
+// there are, it reads and keeps a few tasks for each that is wanted.
+func (a *Admin) Failures(ctx context.Context, queues []string, most int) ([]Failure, error) {
+	keys, err := a.failed(ctx, queues, most)
 	if err != nil {
 		return nil, err
 	}
-	o.mu.Lock()
-	seen := o.seen
-	o.mu.Unlock()
+	a.mu.Lock()
+	seen := a.seen
+	a.mu.Unlock()
 	known := make(map[failureKey]Failure, len(keys))
 	var unknown []failureKey
 	for _, k := range keys {
@@ -128,12 +128,12 @@ func (o *Operator) Failures(ctx context.Context, queues []string, most int) ([]F
 			unknown = append(unknown, k)
 		}
 	}
-	if err := o.read(ctx, unknown, known); err != nil {
+	if err := a.read(ctx, unknown, known); err != nil {
 		return nil, err
 	}
-	o.mu.Lock()
-	o.seen = known
-	o.mu.Unlock()
+	a.mu.Lock()
+	a.seen = known
+	a.mu.Unlock()
 	list := make([]Failure, 0, len(known))
 	for _, f := range known {
 		list = append(list, f)
@@ -144,8 +144,8 @@ func (o *Operator) Failures(ctx context.Context, queues []string, most int) ([]F
 	return list[:min(len(list), most)], nil
 }
 
-func (o *Operator) failed(ctx context.Context, queues []string, most int) ([]failureKey, error) {
-	pipe := o.client.Pipeline()
+func (a *Admin) failed(ctx context.Context, queues []string, most int) ([]failureKey, error) {
+	pipe := a.client.Pipeline()
 	type replies struct{ archived, retry *redis.ZSliceCmd }
 	all := make([]replies, len(queues))
 	last := int64(most - 1)
@@ -174,11 +174,11 @@ func appendKeys(keys []failureKey, queue string, state status.TaskState, entries
 }
 
 // read adds what Redis knows of these failures to known. A task that has gone meanwhile is left out.
-func (o *Operator) read(ctx context.Context, keys []failureKey, known map[failureKey]Failure) error {
+func (a *Admin) read(ctx context.Context, keys []failureKey, known map[failureKey]Failure) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	pipe := o.client.Pipeline()
+	pipe := a.client.Pipeline()
 	sizes := make([]*redis.Cmd, len(keys))
 	for i, k := range keys {
 		sizes[i] = pipe.Do(ctx, "HSTRLEN", taskKey(k.queue, k.id), "msg")

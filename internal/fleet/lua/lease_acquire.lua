@@ -1,0 +1,17 @@
+-- Takes or renews the lease of the leader.
+--
+-- KEYS: lease
+-- ARGV: candidate, duration (ms)
+--
+-- Returns {1} when the candidate is the leader, else {0, what is left of the leader's lease (ms)}.
+local leader = redis.call("GET", KEYS[1])
+if not leader or leader == ARGV[1] then
+  redis.call("SET", KEYS[1], ARGV[1], "PX", ARGV[2])
+  return {1}
+end
+local left = redis.call("PTTL", KEYS[1])
+if left < 0 then -- set by hand: it must end some time
+  redis.call("PEXPIRE", KEYS[1], ARGV[2])
+  left = tonumber(ARGV[2])
+end
+return {0, left}

@@ -1,0 +1,118 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	reapsAtOnce = 8
+	// recoverTimeout bounds the recovery of one queue; what is left is found by the next round.
+	recoverTimeout = 30 * time.Second
+)
+
+// reaper takes the tasks of workers whose death is proven, and then removes the workers from the registry. It is the
+// first of the four recovery paths; queue/recovery.go lists what each may touch and what keeps them apart.
+type reaper struct {
+	opts  Options
+	slot  chan struct{} // one element per worker that is being reaped
+	group sync.WaitGroup
+
+	mu      sync.Mutex      // guards the rest
+	reaping map[string]bool // by worker id and nonce
+	failing bool
+}
+
+func newReaper(opts Options) *reaper {
+	return &reaper{opts: opts, slot: make(chan struct{}, reapsAtOnce), reaping: make(map[string]bool)}
+}
+
+// Reap implements [Reaper]: it begins to reap a worker, unless that is going on already, and returns at once. What
+// fails is tried again in the next round that finds the worker dead.
+func (r *reaper) Reap(ctx context.Context, w Worker) {
+	key := w.ID + "|" + w.Beat.Nonce
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.reaping[key] {
+		return
+	}
+	r.reaping[key] = true
+	r.group.Go(func() {
+		defer func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			delete(r.reaping, key)
+		}()
+		select {
+		case r.slot <- struct{}{}:
+			defer func() { <-r.slot }()
+		case <-ctx.Done():
+			return
+		}
+		r.logFailure(ctx, w, r.reap(ctx, w))
+	})
+}
+
+// wait returns when no worker is being reaped any more. Reap must not be called again.
+func (r *reaper) wait() { r.group.Wait() }
+
+// reap recovers the worker's tasks and then, and only then, removes it from the registry: as long as it is there,
+// another leader can begin anew.
+func (r *reaper) reap(ctx context.Context, w Worker) error {
+	reading, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	now, registered, err := r.opts.Registry.Get(reading, w.ID)
+	if err != nil {
+		return err
+	}
+	if registered && now.Alive && now.Beat.Nonce == w.Beat.Nonce && !silent(now) {
+		r.opts.Logger.Info("reaping cancelled", "worker_id", w.ID, "reason", "its heartbeat goes on")
+		return nil
+	}
+	total := 0
+	r.opts.Observer.Queues(w.Beat.Queues)
+	for _, q := range w.Beat.Queues {
+		n, err := r.recoverQueue(ctx, w, q)
+		total += n
+		if err != nil {
+			return err
+		}
+	}
+	forgetting, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	if err := r.opts.Registry.Forget(forgetting, w.Worker); err != nil {
+		return err
+	}
+	r.opts.Logger.Warn("dead worker reaped", "worker_id", w.ID, "cause", w.Cause, "tasks", total)
+	return nil
+}
+
+// recoverQueue recovers the dead worker's tasks of one queue.
+func (r *reaper) recoverQueue(ctx context.Context, w Worker, queue string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
+	defer cancel()
+	done, err := r.opts.Recoverer.OfProcess(ctx, queue, w.ID, w.Beat.Nonce)
+	n := done.Requeued + done.Archived
+	if n > 0 {
+		r.opts.Observer.Recovered(queue, RecoveredDead, n)
+	}
+	if err != nil {
+		return n, fmt.Errorf("recover the tasks of worker %s: %w", w.ID, err)
+	}
+	return n, nil
+}
+
+// logFailure logs when reaping begins to fail.
+func (r *reaper) logFailure(ctx context.Context, w Worker, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil && !r.failing {
+		r.opts.Logger.Warn("reaping failed", "worker_id", w.ID, "error", err)
+	}
+	r.failing = err != nil
+}
