@@ -9,6 +9,7 @@ Each --module is the folder of one more Go module, whose tests are run with the 
 
 import argparse
 import collections
+import concurrent.futures
 import json
 import os
 import re
@@ -146,9 +147,11 @@ def run_suite(suite):
                           encoding="utf-8", errors="replace")
     count = read_unittest(done.stdout, done.returncode)
     name = os.path.join(folder, tests)
-    print("%s %s  (%d tests)" % ("FAIL" if count.failed else "ok  ", name, sum(count)))
+    report = "%s %s  (%d tests)\n" % ("FAIL" if count.failed else "ok  ", name, sum(count))
     if count.failed:
-        print("".join("      " + line + "\n" for line in done.stdout.splitlines()))
+        report += "".join("      " + line + "\n" for line in done.stdout.splitlines()) + "\n"
+    sys.stdout.write(report)  # at once: the Go tests write too
+    sys.stdout.flush()
     return count, [name] if count.failed else []
 
 
@@ -160,9 +163,12 @@ def main():
     options = parser.parse_args()
 
     counts, failures = [], []
-    results = [run_go(options.go)]
-    results += [run_go(options.go, module) for module in options.module]
-    results += [run_suite(suite) for suite in options.suite]
+    # The Python tests wait most of the time, as the Go tests do: one suite at a time runs beside them.
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as beside:
+        suites = [beside.submit(run_suite, suite) for suite in options.suite]
+        results = [run_go(options.go)]
+        results += [run_go(options.go, module) for module in options.module]
+        results += [suite.result() for suite in suites]
     for count, failed in results:
         counts.append(count)
         failures += failed
