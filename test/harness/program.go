@@ -16,8 +16,9 @@ var program string //nolint:gochecknoglobals // what TestMain has built, for eve
 // Program returns the path of the program under test, which has the race detector if the tests have it.
 func Program() string { return program }
 
-// build has Go build the program into .cache/test, where the packages of one checkout share it. Whether it is up to date
-// is for Go to say, which links it only if it is not: a stale one is never used, and several packages cost one link.
+// build has Go build the program into .cache/test, where the packages of one checkout share it. Whether it is up to
+// date is for Go to say, which links it only if it is not: a stale one is never used, and several packages cost one
+// link.
 func build() error {
 	root, err := repository()
 	if err != nil {
