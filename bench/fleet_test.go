@@ -41,8 +41,8 @@ func TestMain(m *testing.M) {
 }
 
 // BenchmarkFleetRound asks simulated workers, each with an address and connections of its own, all at once: the first
-// round, which opens the connections, and those after it. The CPU time is the checker's alone, of both directions of its
-// connections, JSON and Redis included.
+// round, which opens the connections, and those after it. The CPU time is the checker's alone, of both directions of
+// its connections, JSON and Redis included.
 func BenchmarkFleetRound(b *testing.B) {
 	for _, n := range []int{1000, 10_000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {

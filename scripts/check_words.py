@@ -45,7 +45,23 @@ KNOWN = ("runqy:fleet:roster",)
 # These speak of the words themselves.
 EXEMPT = ("scripts/check_words.py", "scripts/tests/test_check_words.py")
 
-TEXT = (".css", ".go", ".html", ".js", ".json", ".lua", ".md", ".proto", ".py", ".service", ".sh", ".tmpl", ".toml", ".yaml", ".yml")
+TEXT = (
+    ".css",
+    ".go",
+    ".html",
+    ".js",
+    ".json",
+    ".lua",
+    ".md",
+    ".proto",
+    ".py",
+    ".service",
+    ".sh",
+    ".tmpl",
+    ".toml",
+    ".yaml",
+    ".yml",
+)
 
 # A run of letters is split where a small letter is followed by a capital, and before the last of several capitals.
 PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -73,7 +89,9 @@ def find(text, table):
 
 def tracked_files():
     """Returns the names of the files that git tracks and that hold words."""
-    listed = subprocess.run(["git", "ls-files"], check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout.splitlines()
+    listed = subprocess.run(
+        ["git", "ls-files"], check=True, stdout=subprocess.PIPE, encoding="utf-8"
+    ).stdout.splitlines()
     return [name for name in listed if name.endswith(TEXT) or "." not in name.rpartition("/")[2]]
 
 

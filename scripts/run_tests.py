@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import concurrent.futures
 import json
 import os
 import re
@@ -176,9 +177,11 @@ def run_suite(suite: str) -> Tuple[Count, List[str]]:
     )
     count = read_unittest(done.stdout, done.returncode)
     name = os.path.join(folder, tests)
-    print(f"{'FAIL' if count.failed else 'ok  '} {name}  ({sum(count)} tests)")
+    report = f"{'FAIL' if count.failed else 'ok  '} {name}  ({sum(count)} tests)\n"
     if count.failed:
-        print("".join("      " + line + "\n" for line in done.stdout.splitlines()))
+        report += "".join(f"      {line}\n" for line in done.stdout.splitlines()) + "\n"
+    sys.stdout.write(report)  # at once: the Go tests write too
+    sys.stdout.flush()
     return count, [name] if count.failed else []
 
 
@@ -190,9 +193,12 @@ def main() -> int:
     options = parser.parse_args()
 
     counts, failures = [], []
-    results = [run_go(options.go)]
-    results += [run_go(options.go, module) for module in options.module]
-    results += [run_suite(suite) for suite in options.suite]
+    # The Python tests wait most of the time, as the Go tests do: one suite at a time runs beside them.
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as beside:
+        suites = [beside.submit(run_suite, suite) for suite in options.suite]
+        results = [run_go(options.go)]
+        results += [run_go(options.go, module) for module in options.module]
+        results += [suite.result() for suite in suites]
     for count, failed in results:
         counts.append(count)
         failures += failed

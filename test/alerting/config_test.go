@@ -57,7 +57,8 @@ func writeTree(t *testing.T, path string, doc tree) {
 	harness.WriteFile(t, path, string(text))
 }
 
-// at returns the node of a tree at a path of keys and indexes, and fails the test if it is not there or of another type.
+// at returns the node of a tree at a path of keys and indexes, and fails the test if it is not there or of another
+// type.
 func at[T any](t *testing.T, node any, path ...any) T {
 	t.Helper()
 	for i, step := range path {
@@ -88,8 +89,8 @@ func items(t *testing.T, node tree, key string) []tree {
 	return out
 }
 
-// prometheusConfig lays out a folder like the repository, with targets in place of the shipped one, and returns the path of the
-// configuration in it. Without an Alertmanager the alerts stay in Prometheus.
+// prometheusConfig lays out a folder like the repository, with targets in place of the shipped one, and returns the
+// path of the configuration in it. Without an Alertmanager the alerts stay in Prometheus.
 func prometheusConfig(t *testing.T, targets []string, alertmanager string) string {
 	t.Helper()
 	dir := t.TempDir()

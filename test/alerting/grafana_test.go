@@ -195,8 +195,8 @@ func TestGrafanaProvisioning(t *testing.T) {
 	}
 }
 
-// Each query of the dashboard, and of its variables and marks, has data in a real Prometheus that looks at real workers,
-// whether it scrapes native histograms or classic ones.
+// Each query of the dashboard, and of its variables and marks, has data in a real Prometheus that looks at real
+// workers, whether it scrapes native histograms or classic ones.
 func TestGrafanaQueriesHaveData(t *testing.T) {
 	t.Parallel()
 	d := readDashboard(t)
@@ -272,7 +272,8 @@ func (q target) lacks(answer []sample) string {
 	return fmt.Sprintf("%s answers %v", q.Expr, answer)
 }
 
-// choose runs the variables' queries, and puts all of their values in their places, as Grafana does when all are chosen one by one.
+// choose runs the variables' queries, and puts all of their values in their places, as Grafana does when all are chosen
+// one by one.
 func (s *server) choose(t *testing.T, d dashboard) *strings.Replacer {
 	t.Helper()
 	replace := []string{"$__rate_interval", "15s"}

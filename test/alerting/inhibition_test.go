@@ -49,8 +49,8 @@ func TestAlertAllWorkersDownInhibitsBacklog(t *testing.T) {
 		watch.suppressed(t, inhibited[0], inhibited[1:]...)
 	}
 
-	// The same alert of a job that still has workers arrives. It came later and waited as long as the other, whose turn has
-	// then come and gone.
+	// The same alert of a job that still has workers arrives. It came later and waited as long as the other, whose turn
+	// has then come and gone.
 	other := map[string]string{"alertname": "RunqyQueueBacklog", "job": "another", "queue": harness.QueueName, "severity": "warning"}
 	watch.post(t, other)
 	watch.firing(t, time.Now().Add(alertTimeout), "RunqyQueueBacklog", "job=another")

@@ -253,7 +253,8 @@ type server struct {
 	done chan struct{} // closed when the process has been waited for
 }
 
-// startServer runs a program on a free loopback port and waits until it is ready. args are its arguments for an address.
+// startServer runs a program on a free loopback port and waits until it is ready. args are its arguments for an
+// address.
 func startServer(t *testing.T, name string, args func(addr string) []string) *server {
 	t.Helper()
 	path, err := exec.LookPath(name)

@@ -15,7 +15,8 @@ import (
 )
 
 // The same worker under a Prometheus that scrapes native histograms and one that scrapes classic ones: slow tasks are
-// notified from either, and the quantiles of docs/metrics.md answer where they are said to. promtool cannot write native series.
+// notified from either, and the quantiles of docs/metrics.md answer where they are said to. promtool cannot write
+// native series.
 func TestAlertOnNativeHistograms(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
@@ -44,8 +45,8 @@ func TestAlertOnNativeHistograms(t *testing.T) {
 		classicLife = `histogram_quantile(0.95, sum by (job, queue, le) (runqy_task_duration_seconds_bucket))`
 		inQueue     = `{queue="` + harness.QueueName + `"}`
 	)
-	// Native ones have eight buckets to each power of two, so they are at most a tenth below; classic ones end at 1 s and 2.5 s.
-	// A task takes its 1.5 s, and on a loaded machine some more.
+	// Native ones have eight buckets to each power of two, so they are at most a tenth below; classic ones end at 1 s
+	// and 2.5 s. A task takes its 1.5 s, and on a loaded machine some more.
 	const most = 10
 	for _, c := range []struct {
 		of       *server

@@ -135,8 +135,8 @@ func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 
 func (b *browser) open() { b.t.Helper(); b.do(chromedp.Navigate("http://" + b.host + "/")) }
 
-// click waits for an element and presses it in the same turn of the page's event loop: a live page may move it between a
-// look at its place and a press there.
+// click waits for an element and presses it in the same turn of the page's event loop: a live page may move it between
+// a look at its place and a press there.
 func (b *browser) click(selector string) {
 	b.t.Helper()
 	b.holds(fmt.Sprintf(`(() => {

@@ -151,7 +151,8 @@ func (a *accounting) settle(queues []string) {
 	}
 }
 
-// checkRecovered runs every command that an operator would type at a worker whose Redis has just been through something.
+// checkRecovered runs every command that an operator would type at a worker whose Redis has just been through
+// something.
 func checkRecovered(t *testing.T, client redis.UniversalClient, w *harness.Worker, queue string) {
 	t.Helper()
 	w.AwaitAnswer("/health", 200, harness.HealthyBody)

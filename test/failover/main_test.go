@@ -1,4 +1,5 @@
-// Package failover tests workers whose Redis fails over, on Sentinel and on a cluster, and workers behind a network that is cut.
+// Package failover tests workers whose Redis fails over, on Sentinel and on a cluster, and workers behind a network
+// that is cut.
 package failover
 
 import (

@@ -41,7 +41,8 @@ func FreePort(t *testing.T) string {
 	return strconv.Itoa(redistest.FreePort(t))
 }
 
-// RefusingPort returns a loopback TCP port that refuses connections, and that no other process can take until the test ends.
+// RefusingPort returns a loopback TCP port that refuses connections, and that no other process can take until the test
+// ends.
 func RefusingPort(t *testing.T) string {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)

@@ -19,8 +19,8 @@ import (
 // Main is the TestMain of a package that uses the harness: it builds the program under test, runs the tests and then
 // looks for goroutines that were left behind. It does not return.
 //
-// The tests wait for other processes most of the time, so parallel of them run at once, unless -parallel says otherwise.
-// go test runs as many packages at once as there are processors: the limit is for half of a machine.
+// The tests wait for other processes most of the time, so parallel of them run at once, unless -parallel says
+// otherwise. go test runs as many packages at once as there are processors: the limit is for half of a machine.
 func Main(m *testing.M, parallel int) {
 	flag.Parse()
 	os.Exit(run(m, parallel))
@@ -70,7 +70,8 @@ func RepositoryFile(t testing.TB, name string) string {
 	return filepath.Join(root, filepath.FromSlash(name))
 }
 
-// repository is the nearest folder above the working directory with a go.mod: go test runs a package's tests in its folder.
+// repository is the nearest folder above the working directory with a go.mod: go test runs a package's tests in its
+// folder.
 func repository() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {

@@ -57,7 +57,8 @@ func SelectSamples(all map[string]float64, part string) map[string]float64 {
 	return out
 }
 
-// Get asks an HTTP server once, with pairs of a header's name and value. After an error the code is 0 and the body says why.
+// Get asks an HTTP server once, with pairs of a header's name and value. After an error the code is 0 and the body says
+// why.
 func Get(t *testing.T, url string, header ...string) (code int, body string) {
 	t.Helper()
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}

@@ -7,17 +7,35 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 )
 
-// program is the path of the program under test; build sets it before any test runs.
-var program string //nolint:gochecknoglobals // what TestMain has built, for every test of the package
+// program is what build has built, before any test runs.
+var program struct { //nolint:gochecknoglobals // what TestMain has built, for every test of the package
+	path    string
+	sources []string // the folders and embedded files that it is built from
+	observe sync.Once
+}
 
 // Program returns the path of the program under test, which has the race detector if the tests have it.
-func Program() string { return program }
+//
+// go test notes what a test opens, to know when a result that it has cached is out of date. It cannot see what another
+// program is built from, so the first call looks at that; go test does not take notes before the tests run.
+func Program() string {
+	program.observe.Do(func() {
+		for _, path := range program.sources {
+			if info, err := os.Stat(path); err == nil && info.IsDir() {
+				_, _ = os.ReadDir(path)
+			}
+		}
+	})
+	return program.path
+}
 
-// build has Go build the program into .cache/test, where the packages of one checkout share it. Whether it is up to date
-// is for Go to say, which links it only if it is not: a stale one is never used, and several packages cost one link.
+// build has Go build the program into .cache/test, where the packages of one checkout share it. Whether it is up to
+// date is for Go to say, which links it only if it is not: a stale one is never used, and several packages cost one
+// link.
 func build() error {
 	root, err := repository()
 	if err != nil {
@@ -37,13 +55,14 @@ func build() error {
 		return err
 	}
 	defer unlock()
-	program = filepath.Join(dir, "runqy-worker")
-	cmd := exec.Command("go", append(args, "-o", program, "./cmd/runqy-worker")...)
+	program.path = filepath.Join(dir, "runqy-worker")
+	cmd := exec.Command("go", append(args, "-o", program.path, "./cmd/runqy-worker")...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
-	return observe(root)
+	program.sources, err = sources(root)
+	return err
 }
 
 // lock waits until no other process has the file locked. The kernel releases a lock whose process has died.
@@ -65,24 +84,14 @@ func lock(path string) (unlock func(), err error) {
 	return func() { file.Close() }, nil
 }
 
-// observe looks at every folder and embedded file that the program is built from. go test notes what a test opens, and
-// so knows that a result which it has cached is out of date: it cannot see what another process is built from.
-func observe(root string) error {
-	const sources = `{{with .Module}}{{if .Main}}{{$.Dir}}{{"\n"}}{{range $.EmbedFiles}}{{$.Dir}}/{{.}}{{"\n"}}{{end}}{{end}}{{end}}`
-	cmd := exec.Command("go", "list", "-deps", "-f", sources, "./cmd/runqy-worker")
+// sources lists every folder and embedded file that the program is built from, and the handlers that its workers run.
+func sources(root string) ([]string, error) {
+	const format = `{{with .Module}}{{if .Main}}{{$.Dir}}{{"\n"}}{{range $.EmbedFiles}}{{$.Dir}}/{{.}}{{"\n"}}{{end}}{{end}}{{end}}`
+	cmd := exec.Command("go", "list", "-deps", "-f", format, "./cmd/runqy-worker")
 	cmd.Dir = root
 	list, err := cmd.Output()
 	if err != nil {
-		return fmt.Errorf("list the sources: %w", err)
+		return nil, fmt.Errorf("list the sources: %w", err)
 	}
-	for _, path := range append(strings.Fields(string(list)), filepath.Join(root, "go.mod"), filepath.Join(root, "test", "tasks")) {
-		info, err := os.Stat(path)
-		if err == nil && info.IsDir() {
-			_, err = os.ReadDir(path)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return append(strings.Fields(string(list)), filepath.Join(root, "go.mod"), filepath.Join(root, "test", "tasks")), nil
 }

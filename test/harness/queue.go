@@ -70,8 +70,8 @@ func (q *Queue) ResultWithin(limit time.Duration, id string) string {
 // taskHash is where asynq keeps a task of the tests' queue.
 func taskHash(id string) string { return "asynq:{" + QueueName + "}:t:" + id }
 
-// notYet returns an error that describes a task when it is printed: asynq reads tasks with their payloads, which can be too
-// large to be read again and again during a wait.
+// notYet returns an error that describes a task when it is printed: asynq reads tasks with their payloads, which can be
+// too large to be read again and again during a wait.
 func (q *Queue) notYet(id string, err error) error {
 	return laterError(func() string { return fmt.Sprintf("%v; %s", err, q.Describe(id)) })
 }

@@ -49,8 +49,8 @@ func EventuallyWithin(t *testing.T, limit time.Duration, what string, check func
 	}
 }
 
-// pause is how long a wait that has taken so long sleeps after a check that has: a check that is dear, as one that runs a
-// command, must not have the processors that the others need, and long waits need no sharp end.
+// pause is how long a wait that has taken so long sleeps after a check that has: a check that is dear, as one that runs
+// a command, must not have the processors that the others need, and long waits need no sharp end.
 func pause(waited, check time.Duration) time.Duration {
 	return max(PollInterval, 2*check, min(waited/50, 5*PollInterval))
 }

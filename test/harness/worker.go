@@ -70,8 +70,8 @@ func NewWorker(t *testing.T, redisURL string, set Settings) *Worker {
 	return w
 }
 
-// Start runs the program with a subcommand and its flags, and returns at once. It is killed when the test ends, which fails
-// if it has reported a data race.
+// Start runs the program with a subcommand and its flags, and returns at once. It is killed when the test ends, which
+// fails if it has reported a data race.
 func (w *Worker) Start(args ...string) {
 	w.t.Helper()
 	argv := slices.Concat(w.RunBy, []string{Program(), "--log-format", "json"}, args)

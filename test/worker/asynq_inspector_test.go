@@ -40,7 +40,8 @@ func startWithEveryState(t *testing.T) (*redistest.Server, *harness.Queue, *harn
 	return server, q, w, ids
 }
 
-// asynq's inspector, which its CLI and asynqmon are made of, reads the queue beside our keys, and what it changes works.
+// asynq's inspector, which its CLI and asynqmon are made of, reads the queue beside our keys, and what it changes
+// works.
 func TestInspector(t *testing.T) {
 	t.Parallel()
 	_, q, w, ids := startWithEveryState(t)

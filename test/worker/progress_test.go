@@ -35,8 +35,8 @@ def steps(payload, ctx):
 run()
 `
 
-// What a handler reports is shown in Redis and at the terminal of a command that waits while the task runs; what it logs is in the
-// worker's log with the task's id.
+// What a handler reports is shown in Redis and at the terminal of a command that waits while the task runs; what it
+// logs is in the worker's log with the task's id.
 func TestProgressAndLogs(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
