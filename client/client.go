@@ -17,18 +17,18 @@ import (
 // Options say how a [Client] reaches the workers, for [Client.Workers] and [Dispatcher]. The zero value is right for
 // workers without TLS and passwords. What enqueues or waits needs Redis alone and none of this.
 type Options struct {
-	// HeartbeatsOnly judges the workers by their heartbeats in Redis and pings none: for a machine that cannot reach their
-	// addresses. The state of a worker is then as old as its last heartbeat, and a dead worker is noticed when two
-	// heartbeats are missing.
+	// HeartbeatsOnly judges the workers by their heartbeats in Redis and pings none: for a machine that cannot reach
+	// their addresses. The state of a worker is then as old as its last heartbeat, and a dead worker is noticed when
+	// two heartbeats are missing.
 	HeartbeatsOnly bool
 
 	// TLS says that the workers speak HTTPS. There is no fallback to plain text.
 	TLS bool
-	// CAFile is a PEM file with the authorities that sign the workers' certificates. It implies TLS. Empty: the system's
-	// authorities. It is the key fleet.client.ca_file of a worker's configuration, which errors name.
+	// CAFile is a PEM file with the authorities that sign the workers' certificates. It implies TLS. Empty: the
+	// system's authorities. It is the key fleet.client.ca_file of a worker's configuration, which errors name.
 	CAFile string
-	// Username and PasswordFile are for the basic authentication of the workers' ports. The file holds the password alone,
-	// on one line. It is the key fleet.client.password_file, which errors name. Empty: none.
+	// Username and PasswordFile are for the basic authentication of the workers' ports. The file holds the password
+	// alone, on one line. It is the key fleet.client.password_file, which errors name. Empty: none.
 	Username, PasswordFile string
 	// PingTimeout bounds how long one worker may take to answer, its connection included. Not more than 0: 3 s.
 	PingTimeout time.Duration

@@ -18,8 +18,8 @@ const (
 // Outcome is what became of one task of [Client.EnqueueMany].
 type Outcome struct {
 	Info TaskInfo // names the task, if Err is nil
-	// Err is nil for a task that is enqueued. Else it is an [*InvalidTaskError], wraps [ErrTaskExists] or [ErrNotSent], is
-	// an [*UncertainError], or tells that Redis has refused the task.
+	// Err is nil for a task that is enqueued. Else it is an [*InvalidTaskError], wraps [ErrTaskExists] or [ErrNotSent],
+	// is an [*UncertainError], or tells that Redis has refused the task.
 	Err error
 }
 
@@ -164,7 +164,8 @@ func (c *Client) addToBatch(ctx context.Context, b *batch, t Task, outcome *Outc
 func (c *Client) readReply(ctx context.Context, e batchEntry, reply *redis.Cmd) error {
 	n, err := reply.Int64()
 	if err != nil && (redis.HasErrorPrefix(err, "NOSCRIPT") || c.isTransient(err)) {
-		// The server does not have the script (yet, or any more), which asynq sends then; or it took nothing at the moment.
+		// The server does not have the script (yet, or any more), which asynq sends then; or it took nothing at the
+		// moment.
 		if _, err = c.send(ctx, c.asynq, e.task); err == nil {
 			n = 1
 		} else if errors.Is(err, ErrTaskExists) {

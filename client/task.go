@@ -23,23 +23,23 @@ type Task struct {
 	Type  string // chooses the handler, as @task("…") names it in Python
 	// Payload is what the handler gets: any JSON value, null for none.
 	Payload json.RawMessage
-	// ID is unique within the queue, for as long as the task exists there. No white space and no braces. Empty: a random
-	// UUID.
+	// ID is unique within the queue, for as long as the task exists there. No white space and no braces. Empty: a
+	// random UUID.
 	ID string
 	// MaxRetry is how many times a failed task is tried again, 0 or more. Nil: 25. Write new(3) for three times.
 	MaxRetry *int
 	// Timeout is how long one attempt may take, at least 1 s, counted in whole seconds. 0: 30 minutes.
 	Timeout time.Duration
-	// Retention is how long the task stays in Redis as completed, at least 1 s, counted in whole seconds. 0: it is removed
-	// when it completes. The result that [Client.Wait] returns is kept apart, for the worker's results.ttl.
+	// Retention is how long the task stays in Redis as completed, at least 1 s, counted in whole seconds. 0: it is
+	// removed when it completes. The result that [Client.Wait] returns is kept apart, for the worker's results.ttl.
 	Retention time.Duration
 	// In delays the task: it is not started before so long from now. 0: at once.
 	In time.Duration
 	// Headers are passed to the handler beside the payload.
 	Headers map[string]string
 	// DiscardOldResult removes the result of an earlier task with the same ID before the task is enqueued, so that
-	// [Client.Wait] does not take it for the new one. It costs two round trips, and nothing without an ID. The result of
-	// a task that still exists is kept: enqueueing fails with [ErrTaskExists] then.
+	// [Client.Wait] does not take it for the new one. It costs two round trips, and nothing without an ID. The result
+	// of a task that still exists is kept: enqueueing fails with [ErrTaskExists] then.
 	DiscardOldResult bool
 }
 

@@ -133,7 +133,8 @@ func (w *waiter) poll(ctx context.Context) (result json.RawMessage, done bool, e
 		return nil, false, err
 	}
 	if err := state.Err(); errors.Is(err, redis.Nil) {
-		// On Cluster the two answers are from two moments: a task that ended in between has its result by the next poll.
+		// On Cluster the two answers are from two moments: a task that ended in between has its result by the next
+		// poll.
 		if w.missing {
 			return nil, true, fmt.Errorf("task %s in queue %s: %w", w.id, w.queue, ErrNoResult)
 		}

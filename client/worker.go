@@ -58,11 +58,11 @@ type Worker struct {
 	Alive   bool // it has a heartbeat in Redis
 	Healthy bool // it reports that it works: its Python process, Redis and the database
 	Status  Status
-	// HealthReason is why it is not healthy, in one line, as its last heartbeat tells: a worker that has become unhealthy
-	// within the last 100 ms has none yet, and a healthy one has none.
+	// HealthReason is why it is not healthy, in one line, as its last heartbeat tells: a worker that has become
+	// unhealthy within the last 100 ms has none yet, and a healthy one has none.
 	HealthReason string
-	// Stderr is what its Python process wrote last to standard error, oldest line first, for a worker that is not healthy.
-	// It may hold what tasks carry: show it only to people who may see that. It is not encoded as JSON.
+	// Stderr is what its Python process wrote last to standard error, oldest line first, for a worker that is not
+	// healthy. It may hold what tasks carry: show it only to people who may see that. It is not encoded as JSON.
 	Stderr []string `json:"-"`
 
 	Queues      []string // that it serves, by priority

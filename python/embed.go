@@ -1,5 +1,5 @@
-// Package python carries the Python SDK inside the worker's binary, so that a task file can say
-// `from runqy import task, run` on a machine where nothing was installed.
+// Package python carries the Python SDK inside the worker's binary, so that a task file can say `from runqy import
+// task, run` on a machine where nothing was installed.
 package python
 
 import (
@@ -12,6 +12,6 @@ import (
 //go:embed runqy/*.py runqy/py.typed
 var sdk embed.FS
 
-// SDK returns the SDK's files: one directory, runqy, which is the Python package. internal/sdk writes them to a directory
-// that belongs on PYTHONPATH.
+// SDK returns the SDK's files: one directory, runqy, which is the Python package. internal/sdk writes them to a
+// directory that belongs on PYTHONPATH.
 func SDK() fs.FS { return sdk }

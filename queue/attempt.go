@@ -66,8 +66,8 @@ func (as *attempts) ask() (number uint64, owner string) {
 	return as.last, as.prefix + strconv.FormatUint(as.last, 10)
 }
 
-// answered ends a dequeue. a is nil when it brought nothing or its answer was lost; else a holds the caller's slot
-// from here on.
+// answered ends a dequeue. a is nil when it brought nothing or its answer was lost; else a holds the caller's slot from
+// here on.
 func (as *attempts) answered(number uint64, a *attempt) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
@@ -77,8 +77,8 @@ func (as *attempts) answered(number uint64, a *attempt) {
 	}
 }
 
-// start marks the oldest run of this task that has not started as started. It returns nil when there is none: the
-// run waited so long that it was dropped and requeued.
+// start marks the oldest run of this task that has not started as started. It returns nil when there is none: the run
+// waited so long that it was dropped and requeued.
 func (as *attempts) start(ctx context.Context, key string, now time.Time) *attempt {
 	as.mu.Lock()
 	defer as.mu.Unlock()
@@ -92,8 +92,8 @@ func (as *attempts) start(ctx context.Context, key string, now time.Time) *attem
 	return nil
 }
 
-// enter waits until no other run with the same task id is with the handler. A run that asynq has given up on may
-// still be there when the next one of the same task arrives.
+// enter waits until no other run with the same task id is with the handler. A run that asynq has given up on may still
+// be there when the next one of the same task arrives.
 func (as *attempts) enter(ctx context.Context, a *attempt) error {
 	for {
 		as.mu.Lock()
@@ -141,9 +141,9 @@ func (as *attempts) settle(a *attempt) {
 	a.settled = true
 }
 
-// acknowledging returns the run that an acknowledgement of asynq's belongs to, or nil when it is none of ours: then
-// it is the recoverer's. asynq names only the task; it acknowledges a run once, when its handler returned, its
-// context ended or its deadline had passed before it began, and the newest run that can have ended so is meant.
+// acknowledging returns the run that an acknowledgement of asynq's belongs to, or nil when it is none of ours: then it
+// is the recoverer's. asynq names only the task; it acknowledges a run once, when its handler returned, its context
+// ended or its deadline had passed before it began, and the newest run that can have ended so is meant.
 func (as *attempts) acknowledging(key string, out outcome, now time.Time) (a *attempt, settled bool) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
@@ -190,8 +190,8 @@ func (as *attempts) drop(a *attempt) {
 	as.byKey[a.key] = rest
 }
 
-// prune drops runs that asynq will never acknowledge (it drops an acknowledgement when it believes the lease lost)
-// and runs whose handler it has not called for so long that it may never. It returns how many, and those of them whose
+// prune drops runs that asynq will never acknowledge (it drops an acknowledgement when it believes the lease lost) and
+// runs whose handler it has not called for so long that it may never. It returns how many, and those of them whose
 // handler ran for nothing: what it returned was never acknowledged.
 func (as *attempts) prune(now time.Time, grace time.Duration) (n int, unacknowledged []*attempt) {
 	as.mu.Lock()

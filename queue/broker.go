@@ -16,8 +16,8 @@ import (
 	"github.com/runqy/runqy-worker/internal/timer"
 )
 
-// broker is the Redis client that asynq's server is given. Only scripts are looked at, by the shape of their keys:
-// the dequeue is replaced, acknowledgements are guarded, everything else passes through.
+// broker is the Redis client that asynq's server is given. Only scripts are looked at, by the shape of their keys: the
+// dequeue is replaced, acknowledgements are guarded, everything else passes through.
 type broker struct {
 	redis.UniversalClient
 	// noRetry runs what must not be sent twice without our knowing: its client does not retry by itself.
@@ -115,8 +115,8 @@ type acknowledgement struct {
 	lease     int // of the lease key in KEYS, from 1
 }
 
-// acknowledgementOf recognises the scripts that end a run: their keys hold the active list, the lease set and
-// exactly one task hash (archive also passes the bare prefix of the task keys).
+// acknowledgementOf recognises the scripts that end a run: their keys hold the active list, the lease set and exactly
+// one task hash (archive also passes the bare prefix of the task keys).
 func acknowledgementOf(keys []string) (acknowledgement, bool) {
 	ack := acknowledgement{out: outcomeDone}
 	active := false

@@ -78,8 +78,8 @@ func TestClusterRunsTasksAndShowsThem(t *testing.T) {
 	}
 }
 
-// A cluster client that sends a dequeue again after a broken connection takes a second task, and nobody learns of
-// the first.
+// A cluster client that sends a dequeue again after a broken connection takes a second task, and nobody learns of the
+// first.
 func TestClusterDequeueIsSentOnce(t *testing.T) {
 	b := newBench(t)
 	server := b.onCluster()

@@ -69,8 +69,8 @@ func (o Observer) fenced(queue string) {
 
 const (
 	defaultWaitLimit = 5 * time.Second
-	// forwardEvery is how often asynq moves scheduled and retried tasks whose time has come to pending. asynq's
-	// default of 5 s is latency for nothing; this costs two cheap commands a second and queue.
+	// forwardEvery is how often asynq moves scheduled and retried tasks whose time has come to pending. asynq's default
+	// of 5 s is latency for nothing; this costs two cheap commands a second and queue.
 	forwardEvery = time.Second
 	// quitAfter is asynq's own shutdown timeout. By then no attempt is left; it is a last way out, from commands that
 	// Redis does not answer too.
@@ -184,8 +184,8 @@ func ByPriority(queues map[string]int) []string {
 }
 
 // Run processes tasks until ctx is over, then drains: it takes no more, lets those in flight finish for up to
-// ShutdownTimeout, and then calls abort, which must make every Process call return soon; what did not finish goes
-// back to pending with its retry count untouched. It returns when nothing of it is left running.
+// ShutdownTimeout, and then calls abort, which must make every Process call return soon; what did not finish goes back
+// to pending with its retry count untouched. It returns when nothing of it is left running.
 func (c *Consumer) Run(ctx context.Context, abort func()) error {
 	server := asynq.NewServerFromRedisClient(c.broker, asynq.Config{
 		Concurrency:              c.opts.Concurrency,
@@ -236,8 +236,8 @@ func (c *Consumer) Run(ctx context.Context, abort func()) error {
 	return nil
 }
 
-// drain waits for the tasks in flight, and past the shutdown timeout has them aborted and waits for that. All slots
-// are taken when it returns, so no task can begin any more.
+// drain waits for the tasks in flight, and past the shutdown timeout has them aborted and waits for that. All slots are
+// taken when it returns, so no task can begin any more.
 func (c *Consumer) drain(abort func()) {
 	if n := c.attempts.busy(); n > 0 {
 		c.log.Info("drain started", "tasks", n, "timeout", c.opts.ShutdownTimeout)

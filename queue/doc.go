@@ -1,8 +1,8 @@
 // Package queue takes tasks from asynq queues in Redis, hands each to a [Handler] and tells Redis what became of it.
 //
-// asynq's server stays the engine: leases, retries, the scheduler, the janitor and the recoverer are its own, and
-// every asynq client, the asynq command line and asynqmon see the queues they know. It is given a Redis client of
-// ours (broker.go) that passes everything through except for two kinds of script, which it recognises by their keys:
+// asynq's server stays the engine: leases, retries, the scheduler, the janitor and the recoverer are its own, and every
+// asynq client, the asynq command line and asynqmon see the queues they know. It is given a Redis client of ours
+// (broker.go) that passes everything through except for two kinds of script, which it recognises by their keys:
 //
 //   - Dequeue: where asynq would poll, ours waits until a list has an element and pops in the same call, stamps which
 //     process took the task (its owner), and does neither while the gate is closed or every slot is taken.
@@ -12,8 +12,8 @@
 //
 // One attempt of one task lives from the dequeue to the acknowledgement (attempt.go). It holds a slot until the handler
 // has returned, whatever asynq thinks of its deadline. A task that did not run is requeued by a script of ours, its
-// retry count and its age untouched: that one script serves tasks that were waiting behind a crash, a drain that ran out
-// of time, and the audit of what is stamped ours but held by nothing here.
+// retry count and its age untouched: that one script serves tasks that were waiting behind a crash, a drain that ran
+// out of time, and the audit of what is stamped ours but held by nothing here.
 //
 // A task whose worker is dead is recovered: recovery.go lists the four ways and the guards between them.
 //

@@ -217,8 +217,8 @@ func TestAcknowledgementSurvivesAnOutage(t *testing.T) {
 	}
 }
 
-// A call that waits longer than a lease must not hand out a task whose lease is over: many short waits stand in for
-// ten minutes of idling.
+// A call that waits longer than a lease must not hand out a task whose lease is over: many short waits stand in for ten
+// minutes of idling.
 func TestTaskAfterLongIdlingIsAcknowledgedOnce(t *testing.T) {
 	b := newBench(t)
 	b.opts.WaitLimit = 20 * time.Millisecond

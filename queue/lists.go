@@ -21,8 +21,8 @@ const (
 	listsTimeShare = 100         // beyond, a refresh that took t is repeated after 100·t: 1 % of Redis' time
 	listsAtLeast   = time.Minute // but no later than this
 
-	// Between two beats the copies of lists up to listsEager entries follow what this worker does to them, at most
-	// once in listsPause, and while they are not empty they are looked at every listsLook.
+	// Between two beats the copies of lists up to listsEager entries follow what this worker does to them, at most once
+	// in listsPause, and while they are not empty they are looked at every listsLook.
 	listsEager = 10_000
 	listsPause = 250 * time.Millisecond
 	listsLook  = time.Second

@@ -156,8 +156,8 @@ func (r *runner) countCrash(ctx context.Context, a *attempt, crash *CrashError) 
 	return errors.New(text)
 }
 
-// errorText makes an error fit to be stored: asynq cannot encode what is not UTF-8 and would leave the task in
-// active, and a task should not grow without bound. The middle goes first: the type and the last line say the most.
+// errorText makes an error fit to be stored: asynq cannot encode what is not UTF-8 and would leave the task in active,
+// and a task should not grow without bound. The middle goes first: the type and the last line say the most.
 func errorText(s string) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= maxErrorText {
@@ -187,8 +187,8 @@ type results struct {
 }
 
 // keep stores a result where the task can still be shown to be ours; it comes before the acknowledgement, so whoever
-// sees the task gone finds its result. A fenced result is not stored and is no error: the acknowledgement that
-// follows is refused and counted.
+// sees the task gone finds its result. A fenced result is not stored and is no error: the acknowledgement that follows
+// is refused and counted.
 func (s *results) keep(ctx context.Context, a *attempt, result json.RawMessage) error {
 	if len(result) == 0 {
 		result = json.RawMessage("null")

@@ -29,8 +29,8 @@ type Task struct {
 // Options.Concurrency goroutines at once, never twice at once with the same task id. When ctx is done (timeout,
 // deadline, cancelled) Process should end the task early; its slot stays taken until it returns.
 //
-// A nil error means success with the JSON result. Any other error is a failed attempt that asynq retries, except
-// for the kinds that Process may return: [ErrUntouched], [*CrashError], [*RetryError] and [*PermanentError].
+// A nil error means success with the JSON result. Any other error is a failed attempt that asynq retries, except for
+// the kinds that Process may return: [ErrUntouched], [*CrashError], [*RetryError] and [*PermanentError].
 type Handler interface {
 	Process(ctx context.Context, t *Task) (json.RawMessage, error)
 }
@@ -42,8 +42,8 @@ type Gate interface {
 	Changed() <-chan struct{}
 }
 
-// ErrUntouched says that the task did not run: it goes back to the head of the pending list as it was, its retry
-// count and its age unchanged.
+// ErrUntouched says that the task did not run: it goes back to the head of the pending list as it was, its retry count
+// and its age unchanged.
 var ErrUntouched = fmt.Errorf("the task did not run")
 
 // CrashError says that the task was running when the process went away. It counts against the task: past

@@ -213,9 +213,9 @@ func (v *taskViews) flush(ctx context.Context) bool {
 				for name, value := range fields {
 					args = append(args, name, value)
 				}
-				// A script, so that no hash is left without its time to live; a transaction may not span the slots
-				// of Redis Cluster. Eval, not EvalSha: inside a pipeline there is no second chance for a script that
-				// Redis has forgotten.
+				// A script, so that no hash is left without its time to live; a transaction may not span the slots of
+				// Redis Cluster. Eval, not EvalSha: inside a pipeline there is no second chance for a script that Redis
+				// has forgotten.
 				v.script.Eval(ctx, pipe, []string{ViewKey(id)}, args...)
 				if ids = append(ids, id); len(ids) == viewBatch {
 					break

@@ -14,8 +14,8 @@ import (
 // is told to cancel the task (protocol 2) and Do goes on waiting for the answer; a task that does not answer within
 // StopTimeout is ended by replacing the process.
 //
-// Errors: *CrashError, *ReplacedError, ErrStopped, ErrNotRun, ErrDuplicate (possibly wrapped), or an error for a request
-// without id. A failure of the task itself is no error: it is in Reply.Error.
+// Errors: *CrashError, *ReplacedError, ErrStopped, ErrNotRun, ErrDuplicate (possibly wrapped), or an error for a
+// request without id. A failure of the task itself is no error: it is in Reply.Error.
 func (s *Supervisor) Do(ctx context.Context, r Request) (Reply, error) {
 	line, err := r.encode()
 	if err != nil {

@@ -75,8 +75,8 @@ func (s *Supervisor) Changed() <-chan struct{} { return s.snapshots.changed.Next
 // Earlier crashes do not count any more for PolicyRestart. cause is what Events.Restarted reports, usually
 // RestartManual.
 //
-// Errors: ErrNoRestart while draining or stopped; an error wrapping ErrCrashed when the new process did not become ready;
-// ctx's. It returns no later than ctx's end, and the restart goes on then.
+// Errors: ErrNoRestart while draining or stopped; an error wrapping ErrCrashed when the new process did not become
+// ready; ctx's. It returns no later than ctx's end, and the restart goes on then.
 func (s *Supervisor) Restart(ctx context.Context, cause string) error {
 	r := restart{cause: cause, done: make(chan error, 1)}
 	select {

@@ -36,8 +36,8 @@ type app struct {
 // flagNames are how configuration errors call the flags that set a key.
 var flagNames = map[string]string{"redis.url": "--redis", "health.listen": "--listen"}
 
-// load reads the configuration with the root's flags and those of a command
-// (by dotted key) on top. Warnings are logged; the error has exit code 2.
+// load reads the configuration with the root's flags and those of a command (by dotted key) on top. Warnings are
+// logged; the error has exit code 2.
 func (a *app) load(flags map[string]string) (*config.Config, error) {
 	return a.loadWith(a.configOptions(flags))
 }

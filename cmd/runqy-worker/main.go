@@ -1,5 +1,5 @@
-// Command runqy-worker supervises one Python process and feeds it the tasks of
-// asynq queues. `runqy-worker help` lists what else it does.
+// Command runqy-worker supervises one Python process and feeds it the tasks of asynq queues. `runqy-worker help` lists
+// what else it does.
 package main
 
 import (

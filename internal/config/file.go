@@ -146,8 +146,8 @@ func (l *loader) suggestKey(prefix, name string) string {
 	return ": known here are " + strings.Join(siblings, ", ")
 }
 
-// closest returns the candidate that differs from s by at most a third of its
-// letters, and at most three; empty when there is none.
+// closest returns the candidate that differs from s by at most a third of its letters, and at most three; empty when
+// there is none.
 func closest(s string, candidates []string) string {
 	best, least := "", min(3, (len(s)+2)/3)+1
 	for _, c := range candidates {

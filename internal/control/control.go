@@ -32,8 +32,8 @@ var (
 // pollEvery is how often the heartbeat is read while waiting. It is written within 100 ms of a change.
 const pollEvery = 100 * time.Millisecond
 
-// RestartProcess asks one worker to restart its Python process and waits until its heartbeat shows the outcome: the
-// new process' pid, or an error wrapping ErrUnknown, ErrNobodyListens or ErrFailed, or ctx's.
+// RestartProcess asks one worker to restart its Python process and waits until its heartbeat shows the outcome: the new
+// process' pid, or an error wrapping ErrUnknown, ErrNobodyListens or ErrFailed, or ctx's.
 func RestartProcess(ctx context.Context, client redis.UniversalClient, workerID string) (pid int, err error) {
 	before, err := read(ctx, client, workerID)
 	if err != nil {

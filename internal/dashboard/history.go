@@ -18,8 +18,8 @@ const (
 	heldSlots = 3
 )
 
-// Durations are counted in buckets that are a fourth of an octave wide, from 2^-14 s (61 µs) to 2^18 s (three days):
-// a quantile is off by 9 % at most, and never outside what was measured.
+// Durations are counted in buckets that are a fourth of an octave wide, from 2^-14 s (61 µs) to 2^18 s (three days): a
+// quantile is off by 9 % at most, and never outside what was measured.
 const (
 	bucketsPerOctave = 4
 	lowestOctave     = -14

@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// sectionIDs are the parts of the page that are replaced while it is looked at, in its order. Each has the template
-// of its name, and the same id in the document.
+// sectionIDs are the parts of the page that are replaced while it is looked at, in its order. Each has the template of
+// its name, and the same id in the document.
 var sectionIDs = []string{"top", "health", "process", "load", "queues", "active", "failures", "fleet"}
 
 // section is one part of the page.

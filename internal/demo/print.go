@@ -160,8 +160,7 @@ func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.0f ms", d.Seconds()*1e3)
 }
 
-// baseURL is where a browser on this machine finds the HTTP server; empty when
-// there is none.
+// baseURL is where a browser on this machine finds the HTTP server; empty when there is none.
 func (d *demo) baseURL() string {
 	addr, ok := d.worker.Addr().(*net.TCPAddr)
 	if !ok {

@@ -227,8 +227,8 @@ func TestALeaderWithoutRedisStops(t *testing.T) {
 	})
 }
 
-// Two that act at once, as can happen for a moment: both do everything, and Redis' guards make the second of each
-// step empty.
+// Two that act at once, as can happen for a moment: both do everything, and Redis' guards make the second of each step
+// empty.
 func TestTwoLeadersDoNoHarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()

@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// database asks a PostgreSQL server whether it answers, over one connection
-// that is kept between the checks. It is used by one goroutine.
+// database asks a PostgreSQL server whether it answers, over one connection that is kept between the checks. It is used
+// by one goroutine.
 type database struct {
 	config  *pgconn.Config
 	secrets []string // what an error must never show
@@ -26,8 +26,8 @@ type dbConn struct {
 	sockets *sockets
 }
 
-// sockets are the network connections below one dbConn (below any TLS too),
-// kept so that they can be closed under a driver that still waits on them.
+// sockets are the network connections below one dbConn (below any TLS too), kept so that they can be closed under a
+// driver that still waits on them.
 type sockets struct {
 	mu     sync.Mutex // guards the rest: the driver dials from goroutines of its own, too
 	open   []net.Conn
@@ -77,8 +77,8 @@ func (s *sockets) close() {
 	}
 }
 
-// newDatabase reads the URL. Environment variables that PostgreSQL's own
-// clients know (PGSSLMODE, PGPASSWORD, …) fill in what it leaves open.
+// newDatabase reads the URL. Environment variables that PostgreSQL's own clients know (PGSSLMODE, PGPASSWORD, …) fill
+// in what it leaves open.
 func newDatabase(rawURL string) (*database, error) {
 	const want = "want postgres://user:password@host:5432/name"
 	// The parsers' own errors may repeat parts of what they could not read.
@@ -106,8 +106,8 @@ func newDatabase(rawURL string) (*database, error) {
 	return d, nil
 }
 
-// check sends SELECT 1, connecting first where needed. A connection that was
-// open is given a second chance: the server may have been restarted since.
+// check sends SELECT 1, connecting first where needed. A connection that was open is given a second chance: the server
+// may have been restarted since.
 func (d *database) check(ctx context.Context) error {
 	if d.conn != nil {
 		if d.ask(ctx) == nil {

@@ -257,8 +257,8 @@ func TestDependenciesWithADatabase(t *testing.T) {
 	eventually(t, "healthy again", func() bool { return d.Health(process).Healthy })
 }
 
-// startPostgres runs a real server in a new data directory; the test is
-// skipped where PostgreSQL is not installed. The fake above covers the rest.
+// startPostgres runs a real server in a new data directory; the test is skipped where PostgreSQL is not installed. The
+// fake above covers the rest.
 func startPostgres(t *testing.T) (connURL string, signal func(syscall.Signal)) {
 	t.Helper()
 	bin := findPostgres()

@@ -13,8 +13,8 @@ import (
 // infoAge is how old the figures of an info reader may be.
 const infoAge = time.Second
 
-// InfoSource returns a [BrokerSource] that asks Redis with INFO, at most once
-// a second however often it is called. On a cluster one node answers for all.
+// InfoSource returns a [BrokerSource] that asks Redis with INFO, at most once a second however often it is called. On a
+// cluster one node answers for all.
 func InfoSource(client redis.UniversalClient) BrokerSource {
 	r := &infoReader{client: client, busy: make(chan struct{}, 1)}
 	return r.read

@@ -34,8 +34,8 @@ type queuesBody struct {
 	Environment      string               `json:"environment"`
 }
 
-// queueBody is a queue that was read, or one that failed: then the numbers are
-// left out, since a zero would pass for an empty queue.
+// queueBody is a queue that was read, or one that failed: then the numbers are left out, since a zero would pass for an
+// empty queue.
 type queueBody struct {
 	Name   string
 	Status string // ok, paused or error

@@ -41,8 +41,8 @@ type Server struct {
 	end context.CancelFunc // ends the context of every request
 }
 
-// NewServer listens at once, so that an address that cannot be had, or a bad
-// web config, is an error here. Requests wait until Run.
+// NewServer listens at once, so that an address that cannot be had, or a bad web config, is an error here. Requests
+// wait until Run.
 func NewServer(opts ServerOptions) (*Server, error) {
 	logger := opts.Logger
 	if logger == nil {
@@ -93,8 +93,8 @@ func (s *Server) newHTTPServer(base context.Context, h http.Handler) *http.Serve
 	}
 }
 
-// protocols are those of one port: HTTP/2 also without TLS, which gRPC needs.
-// A web_config with http2: false wins over this for TLS.
+// protocols are those of one port: HTTP/2 also without TLS, which gRPC needs. A web_config with http2: false wins over
+// this for TLS.
 func protocols() *http.Protocols {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
@@ -130,8 +130,8 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.shutdown(context.WithoutCancel(ctx))
 	wg.Wait()
-	// A shutdown before Serve has begun leaves the listeners to us.
-	// (Otherwise they are closed already, which is all the error could say.)
+	// A shutdown before Serve has begun leaves the listeners to us. (Otherwise they are closed already, which is all
+	// the error could say.)
 	_ = s.closeListeners()
 	return err
 }

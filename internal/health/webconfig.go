@@ -25,8 +25,8 @@ func readWebConfig(path string) (webConfigFile, error) {
 	return c, nil
 }
 
-// UsesTLS reports whether a web config file (of the exporter-toolkit) puts the
-// port behind TLS; no file does not. It checks nothing else in the file.
+// UsesTLS reports whether a web config file (of the exporter-toolkit) puts the port behind TLS; no file does not. It
+// checks nothing else in the file.
 func UsesTLS(webConfig string) (bool, error) {
 	if webConfig == "" {
 		return false, nil

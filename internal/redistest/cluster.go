@@ -133,8 +133,8 @@ func (c *Cluster) OtherMaster(key string) *Server {
 }
 
 // MoveSlot moves the slot of a key to another master the way redis-cli --cluster reshard does, a few keys at a time,
-// and calls between after each of them: that is how long the slot is divided between two nodes. between may be nil.
-// It returns how many keys were moved.
+// and calls between after each of them: that is how long the slot is divided between two nodes. between may be nil. It
+// returns how many keys were moved.
 func (c *Cluster) MoveSlot(ctx context.Context, key string, to *Server, between func(moved int)) (moved int) {
 	c.t.Helper()
 	from := c.MasterOf(key)
@@ -195,8 +195,8 @@ type Sentinels struct {
 	t testing.TB
 }
 
-// StartSentinels runs a master with so many replicas and three sentinels with a quorum of two, which fail over when
-// the master has been silent for two seconds, and waits until all know each other and every replica is in step.
+// StartSentinels runs a master with so many replicas and three sentinels with a quorum of two, which fail over when the
+// master has been silent for two seconds, and waits until all know each other and every replica is in step.
 func StartSentinels(t testing.TB, replicas int) *Sentinels {
 	t.Helper()
 	s := &Sentinels{t: t}

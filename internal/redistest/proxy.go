@@ -28,9 +28,8 @@ const (
 	CutAlternate
 )
 
-// Proxy is a TCP proxy in front of a Redis server that understands where a
-// command begins and ends, and so can break a connection exactly there. All
-// methods may be called from any goroutine. It is closed when the test ends.
+// Proxy is a TCP proxy in front of a Redis server that understands where a command begins and ends, and so can break a
+// connection exactly there. All methods may be called from any goroutine. It is closed when the test ends.
 type Proxy struct {
 	// Addr is the proxy's own host:port. URL is its redis:// form.
 	Addr, URL string
@@ -56,8 +55,7 @@ type proxyConn struct {
 	lost           chan struct{} // closed when the next answer must not reach the client
 }
 
-// StartProxy starts a proxy on a free loopback port in front of target, a
-// host:port or the path of a unix socket.
+// StartProxy starts a proxy on a free loopback port in front of target, a host:port or the path of a unix socket.
 func StartProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	p := &Proxy{t: t, target: target, done: make(chan struct{}), conns: make(map[*proxyConn]bool), gate: make(chan struct{})}
@@ -77,12 +75,12 @@ func StartProxy(t testing.TB, target string) *Proxy {
 	return p
 }
 
-// CutEvery breaks the connection that carries the n-th, 2n-th, … command from
-// now on, counted over all connections. 0 switches cutting off.
+// CutEvery breaks the connection that carries the n-th, 2n-th, … command from now on, counted over all connections. 0
+// switches cutting off.
 func (p *Proxy) CutEvery(n int, mode CutMode) { p.CutEveryMatching(n, mode, nil) }
 
-// CutEveryMatching is CutEvery for the commands whose upper-case name match
-// accepts ("EVALSHA"); others pass uncounted. A nil match accepts all.
+// CutEveryMatching is CutEvery for the commands whose upper-case name match accepts ("EVALSHA"); others pass uncounted.
+// A nil match accepts all.
 func (p *Proxy) CutEveryMatching(n int, mode CutMode, match func(name string) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -137,8 +135,7 @@ func (p *Proxy) Resume() {
 	p.t.Fatalf("redistest: proxy cannot listen on %s again: %v", p.Addr, err)
 }
 
-// Freeze keeps connections open and passes nothing on, in either direction,
-// until Thaw: the network "hangs".
+// Freeze keeps connections open and passes nothing on, in either direction, until Thaw: the network "hangs".
 func (p *Proxy) Freeze() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -244,8 +241,8 @@ func (p *Proxy) forwardCommands(c *proxyConn) {
 			return
 		}
 		if cut {
-			// Half-close, so that the server executes what it was sent before
-			// it learns that nobody listens any more; then the answers end.
+			// Half-close, so that the server executes what it was sent before it learns that nobody listens any more;
+			// then the answers end.
 			c.client.Close()
 			if h, ok := c.server.(interface{ CloseWrite() error }); ok {
 				_ = h.CloseWrite()
@@ -298,8 +295,7 @@ func (p *Proxy) count(name string) (cut bool, mode CutMode) {
 	return true, mode
 }
 
-// readCommand reads one RESP command (or an inline one) and returns its name
-// and its exact bytes.
+// readCommand reads one RESP command (or an inline one) and returns its name and its exact bytes.
 func readCommand(r *bufio.Reader) (name string, raw []byte, err error) {
 	line, err := r.ReadBytes('\n')
 	if err != nil {

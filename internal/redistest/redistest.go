@@ -1,9 +1,7 @@
-// Package redistest starts real redis-server processes for tests and puts a
-// misbehaving TCP proxy in front of them.
+// Package redistest starts real redis-server processes for tests and puts a misbehaving TCP proxy in front of them.
 //
-// A test that asks for a server on a machine without the redis-server binary
-// is skipped with a message that says so; with RUNQY_TEST_REQUIRE=1 in the
-// environment it fails instead, so that CI cannot pass by skipping.
+// A test that asks for a server on a machine without the redis-server binary is skipped with a message that says so;
+// with RUNQY_TEST_REQUIRE=1 in the environment it fails instead, so that CI cannot pass by skipping.
 package redistest
 
 import (
@@ -24,24 +22,22 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// startTimeout bounds the wait for a server's first PONG. It is generous on
-// purpose: a loaded machine is no reason to fail a test.
+// startTimeout bounds the wait for a server's first PONG. It is generous on purpose: a loaded machine is no reason to
+// fail a test.
 const startTimeout = 30 * time.Second
 
 // Server is a redis-server process of one test. It is gone when the test ends.
 type Server struct {
-	// Addr is host:port on the loopback interface, or the path of the unix
-	// socket for a server without a TCP port.
+	// Addr is host:port on the loopback interface, or the path of the unix socket for a server without a TCP port.
 	Addr string
-	// URL is the redis:// (or rediss://, redis-socket://) form of the address,
-	// credentials included.
+	// URL is the redis:// (or rediss://, redis-socket://) form of the address, credentials included.
 	URL string
 	// Client is connected to the server and closed by the test's cleanup.
 	Client *redis.Client
 	// Dir is the server's working directory (its data files and its log).
 	Dir string
-	// CAFile, CertFile and KeyFile are set by StartTLS: the authority that
-	// signed the server's certificate, and a client certificate.
+	// CAFile, CertFile and KeyFile are set by StartTLS: the authority that signed the server's certificate, and a
+	// client certificate.
 	CAFile, CertFile, KeyFile string
 
 	t    testing.TB
@@ -55,9 +51,8 @@ type Server struct {
 	proc *process // guarded by mu; nil while stopped
 }
 
-// Start runs redis-server on a free loopback port, without persistence, with
-// args appended to its command line ("--requirepass", "secret", …), and waits
-// until it answers PING. It ends the test when that fails.
+// Start runs redis-server on a free loopback port, without persistence, with args appended to its command line
+// ("--requirepass", "secret", …), and waits until it answers PING. It ends the test when that fails.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	password := argument(args, "--requirepass")
@@ -81,9 +76,9 @@ func Start(t testing.TB, args ...string) *Server {
 	}
 }
 
-// StartOn runs redis-server on a host of its own: by is the command that runs another one there, as "ip netns exec NAME"
-// does, and must become that process rather than its parent. The server listens on host, port 6379, and everybody who
-// reaches it may use it.
+// StartOn runs redis-server on a host of its own: by is the command that runs another one there, as "ip netns exec
+// NAME" does, and must become that process rather than its parent. The server listens on host, port 6379, and everybody
+// who reaches it may use it.
 func StartOn(t testing.TB, by []string, host string, args ...string) *Server {
 	t.Helper()
 	addr := net.JoinHostPort(host, "6379")
@@ -123,8 +118,8 @@ func StartUnix(t testing.TB, args ...string) *Server {
 	return s
 }
 
-// launch fills in what every kind of server shares, starts the process and
-// registers the cleanup. On an error nothing is left running.
+// launch fills in what every kind of server shares, starts the process and registers the cleanup. On an error nothing
+// is left running.
 func (s *Server) launch(t testing.TB) error {
 	t.Helper()
 	requireBinary(t)
@@ -156,8 +151,8 @@ func (s *Server) PID() int {
 	return s.proc.cmd.Process.Pid
 }
 
-// Kill ends the server with SIGKILL and waits until it is gone. What it held
-// is lost, unless args turned persistence on. Killing twice does nothing.
+// Kill ends the server with SIGKILL and waits until it is gone. What it held is lost, unless args turned persistence
+// on. Killing twice does nothing.
 func (s *Server) Kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,8 +163,8 @@ func (s *Server) Kill() {
 	s.proc = nil
 }
 
-// Restart starts a killed (or still running: it is killed first) server again
-// on the same address and waits for its PONG.
+// Restart starts a killed (or still running: it is killed first) server again on the same address and waits for its
+// PONG.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Kill()
@@ -178,8 +173,8 @@ func (s *Server) Restart() {
 	}
 }
 
-// Freeze stops the process with SIGSTOP: connections stay open and nobody
-// answers. Thaw lets it go on; a frozen server is still killed by the cleanup.
+// Freeze stops the process with SIGSTOP: connections stay open and nobody answers. Thaw lets it go on; a frozen server
+// is still killed by the cleanup.
 func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
 
 // Thaw ends Freeze.
@@ -244,8 +239,8 @@ func (s *Server) waitReady(p *process) error {
 	}
 }
 
-// owned tells whether the answering server is p and not another process that
-// took the same free port in the same moment.
+// owned tells whether the answering server is p and not another process that took the same free port in the same
+// moment.
 func (s *Server) owned(ctx context.Context, client *redis.Client, p *process) bool {
 	info, err := client.Info(ctx, "server").Result()
 	if err != nil {
@@ -265,9 +260,8 @@ func (s *Server) logTail() string {
 	return string(data)
 }
 
-// process is one run of redis-server. A goroutine that is locked to its
-// thread starts it and waits for it: the death signal that Linux sends to the
-// server when the test binary dies is tied to the thread that forked.
+// process is one run of redis-server. A goroutine that is locked to its thread starts it and waits for it: the death
+// signal that Linux sends to the server when the test binary dies is tied to the thread that forked.
 type process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process has been waited for

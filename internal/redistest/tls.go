@@ -19,10 +19,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// StartTLS is Start for a server that speaks TLS only, with a certificate for
-// 127.0.0.1 and localhost from an authority made for this test (CAFile). It
-// asks clients for a certificate when args contain "--tls-auth-clients yes";
-// CertFile and KeyFile satisfy it.
+// StartTLS is Start for a server that speaks TLS only, with a certificate for 127.0.0.1 and localhost from an authority
+// made for this test (CAFile). It asks clients for a certificate when args contain "--tls-auth-clients yes"; CertFile
+// and KeyFile satisfy it.
 func StartTLS(t testing.TB, args ...string) *Server {
 	t.Helper()
 	requireBinary(t)
@@ -59,9 +58,8 @@ func StartTLS(t testing.TB, args ...string) *Server {
 	return s
 }
 
-// Certificates writes into dir an authority made for this test and one
-// certificate of it for 127.0.0.1 and localhost, which serves as a server's and
-// as a client's, and returns the paths of the files.
+// Certificates writes into dir an authority made for this test and one certificate of it for 127.0.0.1 and localhost,
+// which serves as a server's and as a client's, and returns the paths of the files.
 func Certificates(t testing.TB, dir string) (ca, cert, key string) {
 	t.Helper()
 	fatal := func(err error) {

@@ -14,9 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// StartCluster runs a cluster of one node that owns all 16384 slots, enough to
-// meet every CROSSSLOT and MOVED rule, and waits until it is up. URL is a
-// redis-cluster:// one; Client is a plain client of the node.
+// StartCluster runs a cluster of one node that owns all 16384 slots, enough to meet every CROSSSLOT and MOVED rule, and
+// waits until it is up. URL is a redis-cluster:// one; Client is a plain client of the node.
 func StartCluster(t testing.TB, args ...string) *Server {
 	t.Helper()
 	s := startClusterNode(t, args...)
@@ -58,9 +57,8 @@ func startClusterNode(t testing.TB, args ...string) *Server {
 	}
 }
 
-// StartSentinel runs one sentinel (quorum 1) that watches master under the
-// name "mymaster", and waits until it reports the master's address. URL is a
-// redis-sentinel:// one that also carries the master's password.
+// StartSentinel runs one sentinel (quorum 1) that watches master under the name "mymaster", and waits until it reports
+// the master's address. URL is a redis-sentinel:// one that also carries the master's password.
 func StartSentinel(t testing.TB, master *Server) *Server {
 	t.Helper()
 	return startSentinel(t, master, 1, 2*time.Second)

@@ -18,10 +18,10 @@ import (
 // directory, which belongs on the PYTHONPATH of the Python process.
 //
 // The directory's name carries a hash of the files' content: workers of the same version share it, and workers of
-// different versions do not. Any number of processes may call Extract at once, since every file is written under another
-// name and then renamed, and every file is compared with the embedded one before Extract returns. It writes nothing when
-// all files are there, so base may be read-only once it has been filled. It restores what a cleaner of temporary files
-// has removed; call it before each start of the worker.
+// different versions do not. Any number of processes may call Extract at once, since every file is written under
+// another name and then renamed, and every file is compared with the embedded one before Extract returns. It writes
+// nothing when all files are there, so base may be read-only once it has been filled. It restores what a cleaner of
+// temporary files has removed; call it before each start of the worker.
 //
 // An empty base means the user's cache directory or, where that cannot be written, the directory for temporary files.
 // Extract refuses a directory that another user owns or can write to, since its content is run as code. When no

@@ -15,8 +15,8 @@ import (
 // it.
 var ours = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 
-// childEnviron is the environment of the Python process: the worker's own without its settings and secrets, the SDK
-// on PYTHONPATH, and what python.env adds, which is given on purpose and so wins.
+// childEnviron is the environment of the Python process: the worker's own without its settings and secrets, the SDK on
+// PYTHONPATH, and what python.env adds, which is given on purpose and so wins.
 func childEnviron(own []string, sdk string, cfg *config.Config) []string {
 	held := secretsOf(cfg)
 	vars := make(map[string]string)
@@ -69,8 +69,8 @@ func secretsOf(cfg *config.Config) secrets {
 	return s
 }
 
-// addURL adds the password and those among the options. It takes the URL apart by hand, since net/url knows no lists
-// of hosts.
+// addURL adds the password and those among the options. It takes the URL apart by hand, since net/url knows no lists of
+// hosts.
 func (s *secrets) addURL(raw string) {
 	_, rest, _ := strings.Cut(raw, "://")
 	rest, query, _ := strings.Cut(rest, "?")

@@ -36,8 +36,8 @@ func newAccounting(t *testing.T, client redis.UniversalClient) *accounting {
 const producers = 4
 
 // produce enqueues n tasks from several goroutines, queue after queue in turn, and returns when each of them is known
-// to be in Redis and on a replica: replication is asynchronous, so what only a master that dies has seen is gone.
-// open returns a client of a producer's own with a single connection, and surely waits for a replica on it.
+// to be in Redis and on a replica: replication is asynchronous, so what only a master that dies has seen is gone. open
+// returns a client of a producer's own with a single connection, and surely waits for a replica on it.
 func (a *accounting) produce(n int, queues []string, open func() redis.UniversalClient, surely func(context.Context, redis.UniversalClient, string) error) *sync.WaitGroup {
 	a.t.Helper()
 	from := len(a.ids)

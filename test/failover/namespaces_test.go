@@ -24,8 +24,8 @@ type host struct {
 	Addr string
 }
 
-// newNetwork makes an empty network, which is gone when the test ends. That takes root and the command ip; where
-// there is not both, the test is skipped.
+// newNetwork makes an empty network, which is gone when the test ends. That takes root and the command ip; where there
+// is not both, the test is skipped.
 func newNetwork(t *testing.T) *network {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -181,8 +181,8 @@ func TestLeaderDiesWithATask(t *testing.T) {
 	f.AwaitEmpty()
 }
 
-// Two checkers that are both the leader, since the lease is deleted all the time, recover the tasks
-// of several dead workers: each task goes back once.
+// Two checkers that are both the leader, since the lease is deleted all the time, recover the tasks of several dead
+// workers: each task goes back once.
 func TestTwoLeadersRecoverEachTaskOnce(t *testing.T) {
 	t.Parallel()
 	const each, dead = 1200, 3

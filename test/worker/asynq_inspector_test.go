@@ -111,8 +111,8 @@ func TestInspector(t *testing.T) {
 	q.AwaitHeartbeat(w.ID, "active_task="+again)
 }
 
-// asynq's own command line, where there is one: $RUNQY_TEST_ASYNQ_CLI or asynq on PATH, as
-// `go install github.com/hibiken/asynq/tools/asynq` puts it there.
+// asynq's own command line, where there is one: $RUNQY_TEST_ASYNQ_CLI or asynq on PATH, as `go install
+// github.com/hibiken/asynq/tools/asynq` puts it there.
 func TestAsynqCLI(t *testing.T) {
 	t.Parallel()
 	cli := os.Getenv("RUNQY_TEST_ASYNQ_CLI")
