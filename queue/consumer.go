@@ -298,7 +298,7 @@ func (c *Consumer) Progress(taskID string, fraction float64, message string) {
 type asynqLogger struct{ log *slog.Logger }
 
 func (l asynqLogger) line(level slog.Level, args []any) {
-	l.log.Log(context.Background(), level, fmt.Sprint(args...))
+	l.log.Log(context.Background(), level, fmt.Sprint(args...)) //nolint:sloglint // what asynq says
 }
 
 func (l asynqLogger) Debug(args ...any) { l.line(slog.LevelDebug, args) }

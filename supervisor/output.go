@@ -132,10 +132,10 @@ func (q *logQueue) run(ctx context.Context, log *slog.Logger) {
 		q.mu.Unlock()
 		for _, l := range lines {
 			if l.origin == "" {
-				own.LogAttrs(ctx, l.level, l.msg, l.attrs...)
+				own.LogAttrs(ctx, l.level, l.msg, l.attrs...) //nolint:sloglint // a constant of receive.go
 				continue
 			}
-			log.LogAttrs(ctx, l.level, l.msg, append([]slog.Attr{slog.String("origin", l.origin)}, l.attrs...)...)
+			log.LogAttrs(ctx, l.level, l.msg, append([]slog.Attr{slog.String("origin", l.origin)}, l.attrs...)...) //nolint:sloglint // what the process wrote
 		}
 		if dropped > 0 {
 			own.Warn("python process output dropped", slog.Int("lines", dropped))

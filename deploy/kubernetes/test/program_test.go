@@ -19,7 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-const patience = 60 * time.Second
+const timeout = 60 * time.Second
 
 // program builds the worker of this checkout, once; with the race detector when the tests have it, so that what was
 // compiled for the main module's tests is used again.
@@ -186,7 +186,7 @@ func TestTheWorkerServesWhatIsProbed(t *testing.T) {
 		}
 		ended <- log.String()
 	}()
-	stop := time.AfterFunc(3*patience, func() { _ = cmd.Process.Kill() })
+	stop := time.AfterFunc(3*timeout, func() { _ = cmd.Process.Kill() })
 	defer stop.Stop()
 	defer func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
@@ -198,7 +198,7 @@ func TestTheWorkerServesWhatIsProbed(t *testing.T) {
 	var at string
 	select {
 	case at = <-address:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("the worker does not serve")
 	}
 	for _, probe := range []*corev1.Probe{worker(d).StartupProbe, worker(d).LivenessProbe, worker(d).ReadinessProbe} {
@@ -223,7 +223,7 @@ func TestTheWorkerServesWhatIsProbed(t *testing.T) {
 func ok(url string) error {
 	client := &http.Client{Timeout: 5 * time.Second}
 	var last string
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		resp, err := client.Get(url)
 		if err != nil {
 			last = err.Error()
