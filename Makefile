@@ -108,6 +108,7 @@ lint: $(GOLANGCI_LINT) ## run golangci-lint and check modules, formatting, alert
 	@diff -r --exclude='buf*' --exclude='*.proto' proto .cache/generated/proto || \
 		{ echo "the generated code is not that of the .proto files: make generate"; exit 1; }
 	promtool check rules $(RULES)
+	$(PYTHON) scripts/check_words.py
 	PYTHONPYCACHEPREFIX=.cache/pycache $(PYTHON) -W error -m compileall -q $$(git ls-files -- '*.py')
 	@black --quiet --check --diff $$(git ls-files -- '*.py') || { echo "black . would make these changes"; exit 1; }
 	mypy python/runqy scripts/run_tests.py

@@ -7,9 +7,9 @@
 // its process is gone from this host. Silence alone, a timeout, a 401 or a TLS error prove nothing; then only the end
 // of its heartbeat and of its tasks' leases counts.
 //
-// A [Service] takes part in the leader election (election.go): one process of the fleet is the leader, by a lease in
-// Redis. The leader (leader.go) checks the workers in rounds, reaps those that are proven dead (reaper.go: their tasks
-// first, their registry entry after), sweeps the queues for tasks that nobody holds (sweeper.go) and saves a checkpoint
-// for its successor (checkpoint.go). Each step is guarded inside Redis, so two processes that act as the leader for a
-// moment do no harm; queue/recovery.go lists the guards.
+// A [Service] takes part in the leader election (election.go): one process of the fleet is the leader, by a lease
+// (lease.go) in Redis. The leader (leader.go) checks the workers in rounds, reaps those that are proven dead
+// (reaper.go: their tasks first, their registry entry after), sweeps the queues for tasks that nobody holds
+// (sweeper.go) and saves a checkpoint for its successor (checkpoint.go). Each step is guarded inside Redis, so two
+// processes that act as the leader for a moment do no harm; queue/recovery.go lists the guards.
 package fleet

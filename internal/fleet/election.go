@@ -10,24 +10,8 @@ import (
 	"github.com/runqy/runqy-worker/internal/timer"
 )
 
-const (
-	leaseDuration  = 10 * time.Second // how long the lease outlives its last renewal
-	renewInterval  = 3 * time.Second  // the leader renews at least this often
-	requestTimeout = 3 * time.Second  // of one exchange with Redis
-	// leaseMargin is how much earlier than Redis a leader that cannot renew counts its lease as over.
-	leaseMargin = time.Second
-	// campaignJitter spreads the candidates, so that they do not all ask in the same moment.
-	campaignJitter = time.Second
-)
-
-// Lease is the lease of the leader as Redis keeps it; [Store] is the real one.
-type Lease interface {
-	// Acquire takes the lease for the candidate of that name, or renews it, for that long. When another process has it,
-	// left is what remains of that one's.
-	Acquire(ctx context.Context, name string, lease time.Duration) (held bool, left time.Duration, err error)
-	// Release ends the lease, if it is that candidate's.
-	Release(ctx context.Context, name string) error
-}
+// campaignJitter spreads the candidates, so that they do not all ask in the same moment.
+const campaignJitter = time.Second
 
 // elector takes part in the election of the leader: the process that has the lease.
 type elector struct {
@@ -95,45 +79,4 @@ func (e *elector) lead(ctx context.Context, since time.Time, work func(context.C
 		e.leading.Store(false)
 	}()
 	e.renew(ctx, since)
-}
-
-// renew keeps the lease, which was asked for at since, until ctx ends or it is lost.
-func (e *elector) renew(ctx context.Context, since time.Time) {
-	for {
-		_ = timer.Sleep(ctx, min(e.interval, remaining(since))) // ctx is asked below
-		asked := time.Now()
-		held, _, err := e.acquire(ctx, min(requestTimeout, remaining(since)))
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err == nil && held:
-			since = asked
-		case err == nil:
-			e.log.Warn("lease lost")
-			return
-		case remaining(since) <= 0:
-			e.log.Warn("lease renewal failed", "error", err)
-			return
-		}
-	}
-}
-
-// remaining is how long a lease that was asked for at since may still be counted on.
-func remaining(since time.Time) time.Duration {
-	return time.Until(since.Add(leaseDuration - leaseMargin))
-}
-
-func (e *elector) acquire(ctx context.Context, timeout time.Duration) (bool, time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	return e.lease.Acquire(ctx, e.name, leaseDuration)
-}
-
-// resign releases the lease at once, so that no candidate has to wait for its end.
-func (e *elector) resign(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
-	defer cancel()
-	if err := e.lease.Release(ctx, e.name); err != nil {
-		e.log.Warn("lease release failed", "error", err)
-	}
 }

@@ -5,7 +5,6 @@ import (
 	_ "embed" // the scripts
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -59,24 +58,4 @@ func (s *Store) Queues(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(queues)
 	return queues, nil
-}
-
-// Acquire implements Lease.
-func (s *Store) Acquire(ctx context.Context, name string, lease time.Duration) (held bool, left time.Duration, err error) {
-	reply, err := s.acquire.Run(ctx, s.client, []string{LeaderKey}, name, lease.Milliseconds()).Int64Slice()
-	if err != nil {
-		return false, 0, fmt.Errorf("take %s: %w", LeaderKey, err)
-	}
-	if len(reply) == 2 {
-		return false, time.Duration(reply[1]) * time.Millisecond, nil
-	}
-	return true, 0, nil
-}
-
-// Release implements Lease.
-func (s *Store) Release(ctx context.Context, name string) error {
-	if err := s.release.Run(ctx, s.client, []string{LeaderKey}, name).Err(); err != nil {
-		return fmt.Errorf("release %s: %w", LeaderKey, err)
-	}
-	return nil
 }
