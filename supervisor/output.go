@@ -122,9 +122,9 @@ func (q *logQueue) close() {
 	q.wake.Wake()
 }
 
-// run logs until close; ctx only carries values to the log's handler.
-func (q *logQueue) run(ctx context.Context, log *slog.Logger) {
-	own := ownLogger(log)
+// run writes to output until close; ctx only carries values to its handler.
+func (q *logQueue) run(ctx context.Context, output *slog.Logger) {
+	log := ownLogger(output)
 	for range q.wake.C() {
 		q.mu.Lock()
 		lines, dropped, closed := q.lines, q.dropped, q.closed
@@ -132,13 +132,13 @@ func (q *logQueue) run(ctx context.Context, log *slog.Logger) {
 		q.mu.Unlock()
 		for _, l := range lines {
 			if l.origin == "" {
-				own.LogAttrs(ctx, l.level, l.msg, l.attrs...) //nolint:sloglint // a constant of receive.go
+				log.LogAttrs(ctx, l.level, l.msg, l.attrs...) //nolint:sloglint // a constant of receive.go
 				continue
 			}
-			log.LogAttrs(ctx, l.level, l.msg, append([]slog.Attr{slog.String("origin", l.origin)}, l.attrs...)...) //nolint:sloglint // what the process wrote
+			output.LogAttrs(ctx, l.level, l.msg, append([]slog.Attr{slog.String("origin", l.origin)}, l.attrs...)...) //nolint:sloglint // what the process wrote
 		}
 		if dropped > 0 {
-			own.Warn("python process output dropped", slog.Int("lines", dropped))
+			log.Warn("python process output dropped", slog.Int("lines", dropped))
 		}
 		if closed {
 			return

@@ -54,7 +54,7 @@ With --watch the list is refreshed every second; -o json then prints one list pe
 				case err != nil && (first || !watch):
 					return err
 				case err != nil:
-					a.log.Warn("worker list unavailable", "error", err)
+					a.log.Warn("worker list unavailable", "component", "client", "error", err)
 				default:
 					if err := a.writeWorkers(workers, output, watch, first); err != nil {
 						return err

@@ -34,7 +34,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			switch {
 			case err == nil:
 			case working.Err() != nil:
-				w.logger.Warn("component failed during shutdown", "component", name, "error", err)
+				w.log.Warn("component failed during shutdown", "part", name, "error", err)
 			default:
 				fail(fmt.Errorf("%s: %w", name, err))
 			}
