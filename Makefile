@@ -37,10 +37,10 @@ build: ## build bin/runqy-worker
 demo: ## the whole system on this machine, with nothing installed but Go and Python
 	$(GO) run ./cmd/runqy-worker demo
 
+# Without vet: make lint runs it, with more of its checks, and here it would compile everything a second time.
 .PHONY: test
 test: ## run every test under the race detector; installs what they need with apt; PACKAGES=./queue for some
 	scripts/install-tools $(TEST_PROGRAMS)
-	$(GO) vet $(PACKAGES)
 	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py $(if $(filter ./...,$(PACKAGES)),$(TEST_MODULES:%=--module %)) \
 		--suite python:tests --suite scripts:tests -- \
 		-race -vet=off -timeout $(TEST_TIMEOUT) $(PACKAGES)
