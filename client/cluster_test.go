@@ -74,28 +74,29 @@ func TestEnqueueWhileTheSlotMoves(t *testing.T) {
 	}
 }
 
-// Redis Cluster answers so while a slot moves; the client of one server gets MOVED from a node for good.
+// Redis Cluster answers so while a slot moves or a master is elected, to the client of one of its nodes too; but that
+// client gets MOVED and ASK for good.
 func TestTransientErrors(t *testing.T) {
 	many := &Client{redis: redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})}
 	defer many.redis.Close()
 	one := &Client{redis: redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})}
 	defer one.redis.Close()
-	for text, want := range map[string]bool{
-		"UNKNOWN: redis eval error: MOVED 11958 127.0.0.1:39659":                       true,
-		"UNKNOWN: redis eval error: ASK 11958 127.0.0.1:39659":                         true,
-		"UNKNOWN: redis eval error: TRYAGAIN Multiple keys request during rehashing":   true,
-		"UNKNOWN: redis eval error: CLUSTERDOWN Hash slot not served":                  true,
-		"UNKNOWN: redis eval error: OOM command not allowed when used memory > limit'": false,
-		"task ID conflicts with another task":                                          false,
+	for text, want := range map[string]struct{ cluster, node bool }{
+		"UNKNOWN: redis eval error: MOVED 11958 127.0.0.1:39659":                       {true, false},
+		"UNKNOWN: redis eval error: ASK 11958 127.0.0.1:39659":                         {true, false},
+		"UNKNOWN: redis eval error: TRYAGAIN Multiple keys request during rehashing":   {true, true},
+		"UNKNOWN: redis eval error: CLUSTERDOWN Hash slot not served":                  {true, true},
+		"UNKNOWN: redis eval error: OOM command not allowed when used memory > limit'": {false, false},
+		"task ID conflicts with another task":                                          {false, false},
 	} {
-		if got := many.isTransient(errors.New(text)); got != want {
-			t.Errorf("on a cluster, isTransient(%q) = %v, want %v", text, got, want)
+		if got := many.isTransient(errors.New(text)); got != want.cluster {
+			t.Errorf("with a cluster client, isTransient(%q) = %v, want %v", text, got, want.cluster)
 		}
-		if one.isTransient(errors.New(text)) {
-			t.Errorf("on one server, isTransient(%q) = true, want false", text)
+		if got := one.isTransient(errors.New(text)); got != want.node {
+			t.Errorf("with the client of one node, isTransient(%q) = %v, want %v", text, got, want.node)
 		}
 	}
-	if many.isTransient(nil) {
+	if many.isTransient(nil) || one.isTransient(nil) {
 		t.Error("isTransient(nil) = true, want false")
 	}
 }

@@ -156,7 +156,8 @@ const reserve = time.Minute
 
 // Assign gives a task to the worker with an ID, which takes it before any other and when it has a free slot: a busy
 // worker may be given tasks too. Should the worker die or degrade before it has taken the task, the fleet's checker
-// returns the task to its queue. Assign blocks for a ping of the worker and three round trips to Redis.
+// returns the task to its queue. Assign blocks for a ping of the worker and four round trips to Redis, five
+// for the Client's first task of a queue.
 //
 // A worker that would not run the task is an [*UnavailableError]; one that is not registered wraps [ErrNoWorker]. A
 // task that is not valid, or for later (Task.In), is an [*InvalidTaskError]; an ID that exists wraps [ErrTaskExists].

@@ -50,7 +50,7 @@
 // [Client.Enqueue] puts one [Task] on its queue and [Client.EnqueueMany] many, in order and in few round trips. A task
 // is delivered at least once: it runs again when its worker vanishes, so a handler must bear that. An enqueue call that
 // fails half-way may have put the task there. A task with an ID of its own can be enqueued again: [ErrTaskExists] then
-// says that the first attempt succeeded.
+// says that the first attempt succeeded. If that task has run and is gone already, it runs again.
 //
 // [Client.Wait] blocks until a task has a result. The functions of [WaitOptions] are told when the task is retried,
 // reports progress or waits for a worker for long.

@@ -23,8 +23,8 @@ type Task struct {
 	Type  string // chooses the handler, as @task("…") names it in Python
 	// Payload is what the handler gets: any JSON value, null for none.
 	Payload json.RawMessage
-	// ID is unique within the queue, for as long as the task exists there. No white space and no braces. Empty: a
-	// random UUID.
+	// ID is unique within the queue, for as long as the task exists there. No white space and no braces. Results are
+	// kept by ID alone, so tasks of two queues that are waited for must not share one. Empty: a random UUID.
 	ID string
 	// MaxRetry is how many times a failed task is tried again, 0 or more. Nil: 25. Write new(3) for three times.
 	MaxRetry *int
@@ -129,8 +129,8 @@ func (t Task) message() (*asynq.Task, []asynq.Option) {
 	return asynq.NewTaskWithHeaders(t.Type, bytes.TrimSpace(t.Payload), t.Headers), opts
 }
 
-// Enqueue puts one task on its queue and returns its ID. It blocks for a round trip to Redis; on a Redis Cluster whose
-// slot moves or whose master is elected, for up to 30 s.
+// Enqueue puts one task on its queue and returns its ID. It blocks for a round trip to Redis, two for the Client's first
+// task of a queue; on a Redis Cluster whose slot moves or whose master is elected, for up to 30 s.
 //
 // The error is an [*InvalidTaskError] for a task that cannot be enqueued, and wraps [ErrTaskExists] for an ID that the
 // queue already has. After any other error, the end of ctx included, the task may or may not be in the queue.
@@ -169,15 +169,17 @@ func (c *Client) send(ctx context.Context, client *asynq.Client, t Task) (TaskIn
 }
 
 // isTransient reports whether Redis Cluster has refused a command, without carrying it out, for as long as the queue's
-// slot moves or its master is elected. The Redis client follows MOVED and ASK itself, but only a few times in a row; a
-// client of one server never does. asynq keeps only the text of what Redis answered.
+// slot moves or its master is elected. A cluster client follows MOVED and ASK itself, but only a few times in a row; the
+// client of one node never does, so it gets them for good. asynq keeps only the text of what Redis answered.
 func (c *Client) isTransient(err error) bool {
-	if _, cluster := c.redis.(*redis.ClusterClient); err == nil || !cluster {
+	if err == nil {
 		return false
 	}
-	return slices.ContainsFunc([]string{"TRYAGAIN ", "CLUSTERDOWN ", "MOVED ", "ASK "}, func(code string) bool {
-		return strings.Contains(err.Error(), code)
-	})
+	codes := []string{"TRYAGAIN ", "CLUSTERDOWN "}
+	if _, cluster := c.redis.(*redis.ClusterClient); cluster {
+		codes = append(codes, "MOVED ", "ASK ")
+	}
+	return slices.ContainsFunc(codes, func(code string) bool { return strings.Contains(err.Error(), code) })
 }
 
 // discardOldResult does what Task.DiscardOldResult says.

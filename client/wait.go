@@ -81,7 +81,8 @@ const (
 //
 // The error is a [*FailedError] when the task has failed for good and wraps [ErrNoResult] when it ended without a
 // result. When ctx ends it wraps ctx.Err(); the task stays in the queue and runs. A Redis that does not answer is
-// waited for; after a minute its error is returned.
+// waited for; after a minute its error is returned. The end of ctx does not interrupt the reading of a task that has
+// been tried: if Redis does not answer just then, Wait returns after the Redis client's own timeout.
 //
 // A result is kept for the worker's results.ttl after the task's end, so Wait may be called later or again. For an ID
 // that is used again see [Task].DiscardOldResult.

@@ -105,7 +105,11 @@ func (f *run) flush(ctx context.Context) error {
 	if len(f.tasks) > 0 {
 		outcomes, err := f.client.EnqueueMany(ctx, f.tasks)
 		for i, outcome := range outcomes {
-			if cause := f.count(f.lines[i], outcome.Err); cause != nil && failed == nil {
+			cause := f.count(f.lines[i], outcome.Err)
+			if errors.Is(cause, client.ErrNotSent) {
+				cause = err // why it was not sent
+			}
+			if cause != nil && failed == nil {
 				failed = fmt.Errorf("line %d: %w", f.lines[i], cause)
 			}
 		}

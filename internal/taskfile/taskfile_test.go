@@ -165,6 +165,23 @@ func TestEnqueueTellsWhatItDoesNotKnow(t *testing.T) {
 	}
 }
 
+// The first command that Redis does not answer names the line whose task it was for, and nothing after it is sent.
+func TestEnqueueEndsAtALineThatIsNotSent(t *testing.T) {
+	s := redistest.Start(t)
+	proxy := redistest.StartProxy(t, s.Addr)
+	rdb := redis.NewClient(&redis.Options{Addr: proxy.Addr, MaxRetries: -1, DialerRetries: 1})
+	defer rdb.Close()
+	proxy.Stop()
+	file := "\n" + `{"payload":1}` + "\n" + `{"payload":2}` + "\n"
+	summary, err := Enqueue(t.Context(), newClient(t, rdb), strings.NewReader(file), client.Task{Queue: "q", Type: "x"}, Report{})
+	if want := "line 2: enqueue in queue q: "; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("error %v, want one that begins with %q", err, want)
+	}
+	if summary != (Summary{LastLine: 1}) {
+		t.Errorf("summary %+v, want nothing enqueued after line 1", summary)
+	}
+}
+
 func FuzzParseLine(f *testing.F) {
 	f.Add([]byte(`{"payload":{"a":[1]},"type":"x","in":"1s"}`))
 	f.Add([]byte(`{"payload":null,"queue":"{q}"}`))
