@@ -45,7 +45,7 @@ func processLiveness(pid int, start uint64) liveness {
 	switch {
 	case stat.Starttime != start: // the pid has been given to another process
 		return livenessGone
-	case stat.State == "Z" || stat.State == "X": // a corpse that waits to be reaped
+	case stat.State == "Z" || stat.State == "X": // a zombie: it has ended, and its parent has not been told yet
 		return livenessGone
 	}
 	return livenessAlive

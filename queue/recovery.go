@@ -21,14 +21,15 @@ import (
 //	path                 acts                          may take from active                        counts as
 //	1 proven death       the fleet's leader, for each  tasks with that worker's id and nonce in    a crash
 //	  OfProcess          worker that is proven dead    their stamp, whatever their lease
-//	2 lapsed lease       the fleet's leader, when it   tasks of a worker without a heartbeat, if   a crash
+//	2 lapsed lease       the fleet's leader, when it   tasks of a process without a heartbeat, if  a crash
 //	  Lapsed             sweeps the queues             their lease ended a margin ago or is gone;
 //	                                                   tasks without a stamp, if their lease is
 //	                                                   gone
 //	3 successor          a worker that starts, once    tasks with its own id and another nonce in  a crash
 //	  OfPredecessors     it has registered its id      their stamp, whatever their lease
 //	4 asynq's recoverer  each worker's asynq server,   tasks whose lease ended 30 s ago            a failed attempt
-//	                     once a minute
+//	                     at its start and then once a
+//	                     minute
 //
 // A crash leaves the retry count alone and archives the task at max_task_crashes; a failed attempt is retried with
 // asynq's delay while it has retries left.
