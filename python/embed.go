@@ -1,5 +1,5 @@
-// Package python carries the Python SDK inside the worker's binary, so that a task file can say `from runqy import
-// task, run` on a machine where nothing was installed.
+// Package python carries the Python SDK inside the worker's binary, so that a task file can import runqy on a machine
+// where nothing was installed.
 package python
 
 import (

@@ -8,7 +8,8 @@ import (
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// Snapshot is what is known about the process at one moment.
+// Snapshot is what is known about the process at one moment. Its slices are shared with other snapshots: do not change
+// what they hold.
 type Snapshot struct {
 	Status Status
 	Reason status.Reason // why it is in this state; after a crash with the lines of stderr that are evidence

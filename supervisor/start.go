@@ -7,7 +7,7 @@ type timeout int
 
 const (
 	timeoutNone      timeout = iota
-	timeoutStart             // the process could not be started: at once
+	timeoutStart             // the process could not be started; set without a wait, so that the loop handles that next
 	timeoutReady             // the process has not sent its ready message
 	timeoutExit              // the process closed a pipe and has not exited
 	timeoutReplace           // the process has not answered all before its replacement

@@ -16,12 +16,12 @@ type Status string
 const (
 	StatusStarting          = Status(status.Starting)
 	StatusRunning           = Status(status.Running)
-	StatusStalled    Status = "stalled" // to the worker's status: running, and not healthy
-	StatusCrashed    Status = "crashed" // to the worker's status: degraded
+	StatusStalled    Status = "stalled" // the worker's status is then running, and it is not healthy
+	StatusCrashed    Status = "crashed" // the worker's status is then degraded
 	StatusRestarting        = Status(status.Restarting)
 	StatusDegraded          = Status(status.Degraded)
 	StatusDraining          = Status(status.Draining)
-	StatusStopped    Status = "stopped" // to the worker's status: draining
+	StatusStopped    Status = "stopped" // the worker's status is then draining
 )
 
 // transitions holds every legal step; what is not here is a bug.

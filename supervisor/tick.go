@@ -42,7 +42,7 @@ func (l *loop) onPong(m wire.Message) {
 		return
 	}
 	if m.GC != nil {
-		l.gc = nil // of a snapshot that was published: never changed
+		l.gc = nil // a new slice: the last one belongs to a published snapshot
 		for _, g := range m.GC {
 			l.gc = append(l.gc, GCStats(g))
 		}

@@ -16,7 +16,7 @@ type Exit struct {
 	Text  string // "exit status 3", "killed by SIGSEGV …"; one line
 }
 
-// Exit says how the process ended. It may be called once Reaped is closed.
+// Exit says how the process ended. It may only be called after Reaped is closed.
 func (p *Process) Exit() Exit {
 	e, sigkill := exitOf(p.cmd.ProcessState)
 	if !sigkill || p.killed {

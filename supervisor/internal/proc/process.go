@@ -131,7 +131,7 @@ func (p *Process) run(g *Guardian, started chan<- error) {
 	g.release(p.leader) // before the pid can be anybody else's
 	p.mu.Lock()
 	p.isGone = true
-	p.killed = killed // by us before it died: afterwards it was no cause
+	p.killed = killed // a SIGKILL of ours that came after its death did not end it
 	reap(p.cmd)
 	p.mu.Unlock()
 	close(p.reaped)

@@ -91,7 +91,7 @@ func TestExit(t *testing.T) {
 	}
 }
 
-// A SIGKILL of ours is no sign of the OOM killer, one that came before it may be.
+// A SIGKILL of ours is no sign of the OOM killer.
 func TestExitAfterKill(t *testing.T) {
 	t.Parallel()
 	p, _ := startShell(t, "sleep 1h")
