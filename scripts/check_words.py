@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Finds words that hide the term of the field, in names, logs, comments and docs.
+"""Finds words that hide the term of the field, in names (of files too), logs, comments and docs.
 
 usage: scripts/check_words.py [FILE]...
 
-Without files it reads every file that git tracks. Each finding is a line FILE:LINE: WORD, with the word to use. Exits 1
-when there are findings. CONTRIBUTING.md says why.
+Without files it reads every file that git tracks. Each finding is a line FILE:LINE: WORD, with the word to use; LINE
+is 0 for the name of the file. Exits 1 when there are findings. CONTRIBUTING.md says why.
 """
 
 import re
@@ -102,9 +102,10 @@ def main(names):
         if name in EXEMPT:
             continue
         with open(name, encoding="utf-8", errors="replace") as file:
-            for number, word, use in find(file.read(), table):
-                findings += 1
-                print(f"{name}:{number}: {word}: use {use}")
+            found = [(0, word, use) for _, word, use in find(name, table)] + list(find(file.read(), table))
+        for number, word, use in found:
+            findings += 1
+            print(f"{name}:{number}: {word}: use {use}")
     return 1 if findings else 0
 
 

@@ -1,5 +1,8 @@
+import contextlib
+import io
 import os
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
@@ -27,6 +30,20 @@ class Find(unittest.TestCase):
     def test_every_word_has_one_replacement(self):
         words = [word for line in check_words.WORDS.strip().splitlines() for word in line.partition(": ")[2].split()]
         self.assertEqual(len(words), len(set(words)))
+
+    def test_names_of_files(self):
+        start = os.getcwd()
+        self.addCleanup(os.chdir, start)
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            for name in ("digest.md", "graves_test.md"):
+                with open(name, "w", encoding="utf-8") as file:
+                    file.write("one\nno verdict\n" if name == "digest.md" else "")
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                status = check_words.main(["digest.md", "graves_test.md"])
+            os.chdir(start)
+        self.assertEqual(status, 1, "exit status")
+        self.assertEqual(out.getvalue(), "digest.md:2: verdict: use status\ngraves_test.md:0: graves: use reaper\n")
 
 
 if __name__ == "__main__":
