@@ -365,6 +365,16 @@ func TestAStateOfALaterVersion(t *testing.T) {
 	}
 }
 
+// Workers of an earlier version cut the stderr lines from their reason, but not the heading above them.
+func TestAReasonOfAnEarlierVersion(t *testing.T) {
+	p, err := pongOf(&runqyv1.PingResponse{
+		WorkerId: "w", Nonce: "n", State: runqyv1.PingResponse_BUSY, Reason: "exit status 3; its last lines on stderr:",
+	})
+	if err != nil || p.Reason != "exit status 3" {
+		t.Errorf("the pong's reason is %q, %v; want exit status 3", p.Reason, err)
+	}
+}
+
 func TestSecretsAreNotLogged(t *testing.T) {
 	password := write(t, t.TempDir(), "p", "hunter22")
 	c := mustClient(t, ClientOptions{Username: "u", PasswordFile: password})

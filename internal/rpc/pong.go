@@ -49,7 +49,8 @@ func (p Pong) message() *runqyv1.PingResponse {
 // pongOf reads an answer. One without an identity does not come from a worker.
 func pongOf(m *runqyv1.PingResponse) (Pong, error) {
 	p := Pong{
-		WorkerID: m.GetWorkerId(), Nonce: m.GetNonce(), Reason: m.GetReason(),
+		// A worker of an earlier version ends its reason with the heading of the stderr lines, without the lines.
+		WorkerID: m.GetWorkerId(), Nonce: m.GetNonce(), Reason: status.ParseReason(m.GetReason()).Summary,
 		Queues: m.GetQueues(), ActiveTasks: m.GetActiveTasks(), Concurrency: int(m.GetConcurrency()), Load: m.GetLoad(),
 		Status: status.Status(m.GetStatus()), Healthy: m.GetHealthy(), Version: m.GetVersion(),
 	}
