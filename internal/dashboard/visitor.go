@@ -29,9 +29,6 @@ func (v visitor) token(c csrf) string {
 // health returns the public health: the page shows the lines of stderr with the process alone.
 func (visitor) health(h Health) Health {
 	h.Health = h.Public()
-	for i, reason := range h.Reasons {
-		h.Reasons[i] = reason.WithSummary(firstLine)
-	}
 	return h
 }
 

@@ -9,16 +9,23 @@ import (
 )
 
 // What a stranger gets of every route is tested in internal/worker.
-func TestStrangersSeeTheSummaryOnly(t *testing.T) {
+func TestStrangersSeeTheFirstLineOnly(t *testing.T) {
 	h := degraded()
-	h.Reasons = []status.Reason{{Summary: "The process crashed.", Stderr: []string{"last words"}}}
+	h.Reasons = []status.Reason{
+		{Summary: "The process crashed.", Stderr: []string{"last words"}},
+		{Summary: "Redis does not answer: the first Sentinel\nthe second Sentinel"},
+	}
 	for _, path := range []string{"/health?verbose=1", "/readyz"} {
 		for _, trusted := range []bool{true, false} {
 			src := sources(h)
 			src.Trusted = func(*http.Request) bool { return trusted }
 			body := request(Handler(src), http.MethodGet, path).Body.String()
-			if !strings.Contains(body, "The process crashed.") || strings.Contains(body, "last words") != trusted {
-				t.Errorf("%s, trusted %v: the answer is %s, want the lines of stderr for the trusted only", path, trusted, body)
+			for text, want := range map[string]bool{
+				"The process crashed.": true, "last words": trusted, "the first Sentinel": true, "the second Sentinel": trusted,
+			} {
+				if strings.Contains(body, text) != want {
+					t.Errorf("%s, trusted %v: that the answer has %q is %v, want %v:\n%s", path, trusted, text, !want, want, body)
+				}
 			}
 			if body := request(SocketHandler(src), http.MethodGet, path).Body.String(); !strings.Contains(body, "last words") {
 				t.Errorf("%s on the socket: the answer is %s, want the lines of stderr", path, body)

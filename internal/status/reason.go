@@ -10,10 +10,10 @@ import (
 // stderrHeading separates the summary from the lines of stderr in the text form of a Reason.
 const stderrHeading = "; its last lines on stderr:"
 
-// Reason says why a worker is not healthy. Formatting, encoding or logging a Reason gives its summary only; the lines
-// of stderr, which may hold what tasks carry, are given by [Reason.Text] and the field alone.
+// Reason says why a worker is not healthy. Formatting, encoding or logging a Reason gives the first line of its summary
+// only; the lines of stderr, which may hold what tasks carry, are given by [Reason.Text] and the field alone.
 type Reason struct {
-	Summary string   // one line, fit for everybody
+	Summary string   // what has happened; its first line is fit for everybody
 	Stderr  []string // what the Python process wrote last, oldest first; only for those who may see what tasks carry
 }
 
@@ -54,8 +54,12 @@ func (r Reason) Equal(other Reason) bool {
 	return r.Summary == other.Summary && slices.Equal(r.Stderr, other.Stderr)
 }
 
-// Public returns the reason without the lines of stderr.
-func (r Reason) Public() Reason { return Reason{Summary: r.Summary} }
+// Public returns what everybody may see: the first line of the summary. An error in it may have more, as that of a
+// client which has tried several Sentinels, with the address of each.
+func (r Reason) Public() Reason {
+	line, _, _ := strings.Cut(r.Summary, "\n")
+	return Reason{Summary: line}
+}
 
 // WithSummary returns the reason with another summary, made of the present one by change.
 func (r Reason) WithSummary(change func(string) string) Reason {
@@ -63,14 +67,14 @@ func (r Reason) WithSummary(change func(string) string) Reason {
 	return r
 }
 
-// String returns the summary.
-func (r Reason) String() string { return r.Summary }
+// String returns the first line of the summary.
+func (r Reason) String() string { return r.Public().Summary }
 
-// GoString returns the summary.
-func (r Reason) GoString() string { return r.Summary }
+// GoString returns the first line of the summary.
+func (r Reason) GoString() string { return r.String() }
 
-// MarshalJSON encodes the summary.
-func (r Reason) MarshalJSON() ([]byte, error) { return json.Marshal(r.Summary) }
+// MarshalJSON encodes the first line of the summary.
+func (r Reason) MarshalJSON() ([]byte, error) { return json.Marshal(r.String()) }
 
-// LogValue implements slog.LogValuer: the summary is logged.
-func (r Reason) LogValue() slog.Value { return slog.StringValue(r.Summary) }
+// LogValue implements slog.LogValuer: the first line of the summary is logged.
+func (r Reason) LogValue() slog.Value { return slog.StringValue(r.String()) }

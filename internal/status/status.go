@@ -73,7 +73,7 @@ func (h Health) Reason() Reason {
 	return h.Reasons[0]
 }
 
-// Public returns what everybody may see: the same without what the Python process wrote.
+// Public returns what everybody may see: the same with the public reasons.
 func (h Health) Public() Health {
 	reasons := make([]Reason, len(h.Reasons))
 	for i, r := range h.Reasons {

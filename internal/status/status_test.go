@@ -55,6 +55,27 @@ func TestReasonShowsItsSummaryOnly(t *testing.T) {
 	}
 }
 
+// An error with several lines, such as that of all Sentinels, is not for everybody, and its text stays as it is.
+func TestReasonShowsTheFirstLineOnly(t *testing.T) {
+	r := Reason{Summary: "Redis does not answer: dial 10.0.0.1\ndial 10.0.0.2."}
+	const want = "Redis does not answer: dial 10.0.0.1"
+	encoded, err := json.Marshal(r)
+	if err != nil {
+		t.Fatalf("encode the reason: %v", err)
+	}
+	for name, got := range map[string]string{
+		"%v": fmt.Sprintf("%v", r), "%#v": fmt.Sprintf("%#v", r), "JSON": strings.Trim(string(encoded), `"`),
+		"log": r.LogValue().String(), "Public": r.Public().Text(),
+	} {
+		if got != want {
+			t.Errorf("%s = %q, want %q", name, got, want)
+		}
+	}
+	if got := r.Text(); got != r.Summary {
+		t.Errorf("Text() = %q, want %q", got, r.Summary)
+	}
+}
+
 func TestReady(t *testing.T) {
 	for want, h := range map[bool]Health{
 		true:  {Healthy: true, Status: Running},

@@ -13,7 +13,7 @@ import (
 func busyReason(h status.Health, active, concurrency int) string {
 	switch {
 	case !h.Healthy && len(h.Reasons) > 0:
-		return h.Reason().Summary
+		return h.Reason().String() // the first line: everybody may ping
 	case !h.Ready():
 		return fmt.Sprintf("The worker is %s.", h.Status)
 	case active >= concurrency:
