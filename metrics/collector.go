@@ -127,12 +127,12 @@ func (c *workerCollector) Collect(ch chan<- prometheus.Metric) {
 }
 
 type queueCollector struct {
-	read func(context.Context) map[string]status.Depth
+	read func(context.Context) (map[string]status.Depth, error)
 
 	pending, tasks, latency, paused *prometheus.Desc
 }
 
-func newQueueCollector(read func(context.Context) map[string]status.Depth) *queueCollector {
+func newQueueCollector(read func(context.Context) (map[string]status.Depth, error)) *queueCollector {
 	return &queueCollector{
 		read: read,
 		pending: desc("runqy_queue_pending_tasks",
@@ -159,7 +159,14 @@ func (c *queueCollector) Collect(ch chan<- prometheus.Metric) {
 	// Collect is given no context, so this one begins here.
 	ctx, cancel := context.WithTimeout(context.Background(), queueReadTimeout)
 	defer cancel()
-	for name, q := range c.read(ctx) {
+	queues, err := c.read(ctx)
+	if err != nil {
+		return // what is not known has no sample; /health/v2/queues has the error
+	}
+	for name, q := range queues {
+		if q.Err != nil {
+			continue
+		}
 		name = label(name)
 		gauge(ch, c.pending, float64(q.Pending), name)
 		gauge(ch, c.latency, q.Latency.Seconds(), name)

@@ -104,7 +104,7 @@ func (c *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 
 // NewQueues registers the series of the queues and of the Go runtime alone, for a process that runs no tasks and so has
 // no [Set]. read is as in [Sources.Queues].
-func NewQueues(reg prometheus.Registerer, read func(context.Context) map[string]status.Depth) error {
+func NewQueues(reg prometheus.Registerer, read func(context.Context) (map[string]status.Depth, error)) error {
 	if read == nil {
 		return errors.New("no function that reads the queues given")
 	}

@@ -83,7 +83,9 @@ func TestFleetWantsItsSources(t *testing.T) {
 // A process without tasks still exports the queues.
 func TestQueuesAlone(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
-	read := func(context.Context) map[string]status.Depth { return map[string]status.Depth{"q": {Pending: 4}} }
+	read := func(context.Context) (map[string]status.Depth, error) {
+		return map[string]status.Depth{"q": {Pending: 4}}, nil
+	}
 	if err := metrics.NewQueues(reg, read); err != nil {
 		t.Fatal(err)
 	}

@@ -31,14 +31,14 @@ func fullSources() metrics.Sources {
 				LastBeat: started.Add(time.Minute),
 			}
 		},
-		Queues: func(context.Context) map[string]status.Depth {
+		Queues: func(context.Context) (map[string]status.Depth, error) {
 			return map[string]status.Depth{
 				"inference_default": {
 					Pending: 7, Active: 2, Scheduled: 3, Retry: 1, Archived: 4, Completed: 5,
 					Latency: 1500 * time.Millisecond,
 				},
 				"low": {Paused: true},
-			}
+			}, nil
 		},
 		Python: func() metrics.Python {
 			return metrics.Python{

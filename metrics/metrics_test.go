@@ -3,6 +3,7 @@ package metrics_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -176,7 +177,9 @@ func gathered(t *testing.T, reg prometheus.Gatherer, prefix string) []string {
 
 func TestUnreadableQueuesLeaveTheRest(t *testing.T) {
 	src := fullSources()
-	src.Queues = func(context.Context) map[string]status.Depth { return nil }
+	src.Queues = func(context.Context) (map[string]status.Depth, error) {
+		return nil, errors.New("Redis does not answer")
+	}
 	_, reg := newSet(t, src)
 	if got := gathered(t, reg, "runqy_queue_"); got != nil {
 		t.Errorf("queue series %v although no queue could be read", got)
@@ -185,8 +188,8 @@ func TestUnreadableQueuesLeaveTheRest(t *testing.T) {
 		t.Errorf("%d runqy_worker_ metrics while the queues cannot be read, want %d", got, want)
 	}
 
-	src.Queues = func(context.Context) map[string]status.Depth {
-		return map[string]status.Depth{"low": {Pending: 1}}
+	src.Queues = func(context.Context) (map[string]status.Depth, error) {
+		return map[string]status.Depth{"low": {Pending: 1}, "broken": {Err: errors.New("WRONGTYPE")}}, nil
 	}
 	_, reg = newSet(t, src)
 	err := testutil.GatherAndCompare(reg, strings.NewReader(`
@@ -202,10 +205,10 @@ runqy_queue_pending_tasks{queue="low"} 1
 func TestQueuesAreReadWithADeadline(t *testing.T) {
 	src := fullSources()
 	var deadline time.Time
-	src.Queues = func(ctx context.Context) map[string]status.Depth {
+	src.Queues = func(ctx context.Context) (map[string]status.Depth, error) {
 		deadline, _ = ctx.Deadline()
 		<-ctx.Done()
-		return nil
+		return nil, ctx.Err()
 	}
 	_, reg := newSet(t, src)
 	if got := gathered(t, reg, "runqy_worker_healthy"); got == nil {

@@ -22,10 +22,10 @@ type Sources struct {
 
 	// Worker is required: without it no alert could report an unhealthy worker.
 	Worker func() Worker
-	// Queues reads the queues. A queue that could not be read is left out of the answer, and nil means that none could
-	// be: those series are then absent from this scrape, and the others stay. It must return soon after ctx ends; ctx
-	// ends after two seconds. Nil func: no queue series at all.
-	Queues func(context.Context) map[string]status.Depth
+	// Queues reads the queues. The series of a queue whose Err is set, and with an error those of all queues, are absent
+	// from this scrape; the others stay. It must return soon after ctx ends; ctx ends after two seconds. Nil func: no
+	// queue series at all.
+	Queues func(context.Context) (map[string]status.Depth, error)
 	// Python describes the running interpreter; the zero value while there is none. Nil func: no python_ series.
 	Python func() Python
 	// ChildPID is the Python process; 0 while there is none. Nil func: no runqy_child_ series.

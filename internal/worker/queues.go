@@ -21,23 +21,6 @@ type depthReader interface {
 	Read(ctx context.Context) (map[string]status.Depth, error)
 }
 
-// readableQueues leaves out what could not be read: a metric of 0 would mean an empty queue.
-func readableQueues(r depthReader) func(context.Context) map[string]status.Depth {
-	return func(ctx context.Context) map[string]status.Depth {
-		depths, err := r.Read(ctx)
-		if err != nil {
-			return nil
-		}
-		out := make(map[string]status.Depth, len(depths))
-		for name, d := range depths {
-			if d.Err == nil {
-				out[name] = d
-			}
-		}
-		return out
-	}
-}
-
 // depthTimeout bounds how long the healthcheck command waits for the queues' depth, which is an extra to it.
 const depthTimeout = 500 * time.Millisecond
 

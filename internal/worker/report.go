@@ -69,7 +69,7 @@ func (w *Worker) metricSources() metrics.Sources {
 				Concurrency: w.cfg.Worker.Concurrency, LastBeat: w.beat.LastBeat(),
 			}
 		},
-		Queues: readableQueues(w.depths),
+		Queues: w.depths.Read,
 		Python: func() metrics.Python {
 			snap := w.supervisor.Snapshot()
 			if snap.PID == 0 {
