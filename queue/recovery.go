@@ -64,6 +64,11 @@ const (
 	RecoveredSuccessor = "successor" // a worker took its id over
 )
 
+// RecoveryReasons lists every reason of a recovery.
+func RecoveryReasons() []string {
+	return []string{RecoveredDead, RecoveredLapsed, RecoveredSuccessor}
+}
+
 // archivedBecause tells people, in the error of a task that is archived, what became of its worker.
 var archivedBecause = map[string]string{
 	RecoveredDead:      "its worker process died",

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/runqy/runqy-worker/queue"
 )
 
 const (
@@ -90,13 +92,13 @@ func (r *reaper) reap(ctx context.Context, w Worker) error {
 }
 
 // recoverQueue recovers the dead worker's tasks of one queue.
-func (r *reaper) recoverQueue(ctx context.Context, w Worker, queue string) (int, error) {
+func (r *reaper) recoverQueue(ctx context.Context, w Worker, name string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
 	defer cancel()
-	done, err := r.opts.Recoverer.OfProcess(ctx, queue, w.ID, w.Beat.Nonce)
+	done, err := r.opts.Recoverer.OfProcess(ctx, name, w.ID, w.Beat.Nonce)
 	n := done.Requeued + done.Archived
 	if n > 0 {
-		r.opts.Observer.Recovered(queue, RecoveredDead, n)
+		r.opts.Observer.Recovered(name, queue.RecoveredDead, n)
 	}
 	if err != nil {
 		return n, fmt.Errorf("recover the tasks of worker %s: %w", w.ID, err)

@@ -311,8 +311,8 @@ func TestDeadWorkersOnRedis(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if recovered[RecoveredDead] != 3 || died[CauseRefused] != 2 || len(died) != 1 {
-		t.Errorf("recovered %v, died %v; want 3 %s, 2 %s and nothing else", recovered, died, RecoveredDead, CauseRefused)
+	if recovered[queue.RecoveredDead] != 3 || died[CauseRefused] != 2 || len(died) != 1 {
+		t.Errorf("recovered %v, died %v; want 3 %s, 2 %s and nothing else", recovered, died, queue.RecoveredDead, CauseRefused)
 	}
 	if queues, err := NewStore(client).Queues(t.Context()); err != nil || !slices.Equal(queues, []string{"q"}) {
 		t.Errorf("queues %q, %v; want q", queues, err)

@@ -11,18 +11,6 @@ import (
 	"github.com/runqy/runqy-worker/queue"
 )
 
-// Reasons of a recovery; they are label values of metrics.
-const (
-	RecoveredDead      = queue.RecoveredDead
-	RecoveredLapsed    = queue.RecoveredLapsed
-	RecoveredSuccessor = queue.RecoveredSuccessor
-)
-
-// RecoveryReasons lists every reason of a recovery.
-func RecoveryReasons() []string {
-	return []string{RecoveredDead, RecoveredLapsed, RecoveredSuccessor}
-}
-
 // Recoverer gives a dead worker's tasks back to their queues; queue.Recoverer is the real one.
 type Recoverer interface {
 	OfProcess(ctx context.Context, queue, workerID, nonce string) (queue.Recovered, error)

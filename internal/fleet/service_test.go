@@ -11,6 +11,7 @@ import (
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/rpc"
 	"github.com/runqy/runqy-worker/internal/status"
+	"github.com/runqy/runqy-worker/queue"
 )
 
 // die has a worker's process vanish: no beat any more, and its port refuses.
@@ -28,7 +29,7 @@ func TestProvenDeathRecoversTheTasksAndThenRemovesTheWorker(t *testing.T) {
 		defer stopBeats()
 		s := w.service(t, "c", book, Observer{
 			Died:      func(string) { died++ },
-			Recovered: func(_, reason string, n int) { recovered += n * len(reason) / len(RecoveredDead) },
+			Recovered: func(_, reason string, n int) { recovered += n * len(reason) / len(queue.RecoveredDead) },
 		})
 		defer start(s)()
 		w.die("dead")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/status"
+	"github.com/runqy/runqy-worker/queue"
 )
 
 const (
@@ -101,7 +102,7 @@ func (s *sweeper) sweep(ctx context.Context, list []heartbeat.Worker) error {
 	return s.forgetLapsed(ctx, list)
 }
 
-func (s *sweeper) sweepQueue(ctx context.Context, queue string, registered map[string]heartbeat.Worker) error {
+func (s *sweeper) sweepQueue(ctx context.Context, name string, registered map[string]heartbeat.Worker) error {
 	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
 	defer cancel()
 	alive := func(workerID, nonce string) bool {
@@ -111,17 +112,17 @@ func (s *sweeper) sweepQueue(ctx context.Context, queue string, registered map[s
 		}
 		return ok && w.Alive && w.Beat.Nonce == nonce
 	}
-	done, err := s.opts.Recoverer.Lapsed(ctx, queue, alive, lapsedMargin)
+	done, err := s.opts.Recoverer.Lapsed(ctx, name, alive, lapsedMargin)
 	if n := done.Requeued + done.Archived; n > 0 {
-		s.opts.Observer.Recovered(queue, RecoveredLapsed, n)
+		s.opts.Observer.Recovered(name, queue.RecoveredLapsed, n)
 	}
 	usable := func(workerID string) bool {
 		w, ok := registered[workerID]
 		return ok && (w.Alive && takesDirect(w.Beat.Status) || !w.Alive && w.Err != nil)
 	}
-	n, returnErr := s.opts.Directs.Return(ctx, queue, usable)
+	n, returnErr := s.opts.Directs.Return(ctx, name, usable)
 	if n > 0 {
-		s.opts.Logger.Warn("direct tasks requeued", "queue", queue, "tasks", n, "reason", "their worker does not take them")
+		s.opts.Logger.Warn("direct tasks requeued", "queue", name, "tasks", n, "reason", "their worker does not take them")
 	}
 	return errors.Join(err, returnErr)
 }

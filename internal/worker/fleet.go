@@ -63,7 +63,7 @@ func newFleetMember(o fleetMemberOptions, reg prometheus.Registerer) (_ *fleetMe
 	queues := queue.ByPriority(cfg.Worker.Queues)
 	f.metrics, err = metrics.NewFleet(reg, metrics.FleetSources{
 		States:      func() map[string]int { return f.service.States() }, // called when everything is built
-		DeadReasons: fleet.Causes(), RecoveredReasons: fleet.RecoveryReasons(), QueueNames: queues,
+		DeadReasons: fleet.Causes(), RecoveredReasons: queue.RecoveryReasons(), QueueNames: queues,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("register the fleet's metrics: %w", err)
@@ -98,7 +98,7 @@ func (w *Worker) recoverPredecessors(ctx context.Context) error {
 	return w.retrier().do(ctx, "recovering the tasks of this worker's predecessors", func() error {
 		for _, q := range queue.ByPriority(w.cfg.Worker.Queues) {
 			done, err := w.fleet.recoverer.OfPredecessors(ctx, q, w.cfg.Worker.ID, w.identity.Nonce)
-			w.fleet.metrics.Recovered(q, fleet.RecoveredSuccessor, done.Requeued+done.Archived)
+			w.fleet.metrics.Recovered(q, queue.RecoveredSuccessor, done.Requeued+done.Archived)
 			if err != nil {
 				return err
 			}

@@ -19,6 +19,7 @@ import (
 	"github.com/runqy/runqy-worker/internal/fleet"
 	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/metrics"
+	"github.com/runqy/runqy-worker/queue"
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
@@ -52,7 +53,9 @@ func declared() (metricSet, error) {
 		QueueNames:  queues,
 		CrashCauses: supervisor.CrashCauses(), RestartCauses: supervisor.RestartCauses(),
 		Worker: func() metrics.Worker { return metrics.Worker{LastBeat: now} },
-		Queues: func(context.Context) map[string]status.Depth { return map[string]status.Depth{"q": {}} },
+		Queues: func(context.Context) (map[string]status.Depth, error) {
+			return map[string]status.Depth{"q": {}}, nil
+		},
 		Python: func() metrics.Python { return metrics.Python{Version: "3", GC: make([]metrics.GC, 1)} },
 		// Any process will do: it is the names that count.
 		ChildPID: os.Getpid,
@@ -64,7 +67,7 @@ func declared() (metricSet, error) {
 		States: func() map[string]int {
 			return map[string]int{string(status.Free): 0, string(status.Busy): 0, string(status.Dead): 0}
 		},
-		DeadReasons: fleet.Causes(), RecoveredReasons: fleet.RecoveryReasons(), QueueNames: queues,
+		DeadReasons: fleet.Causes(), RecoveredReasons: queue.RecoveryReasons(), QueueNames: queues,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("register the fleet's metrics: %w", err)
