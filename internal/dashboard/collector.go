@@ -154,7 +154,7 @@ func (c *collector) collect(ctx context.Context) {
 		})
 		group.Go(func() {
 			fleet, err := c.src.Fleet(ctx)
-			if next.fleetErr = errorText(err, "they have not been judged within 2 s"); err == nil {
+			if next.fleetErr = errorText(err, "they have not been checked within 2 s"); err == nil {
 				next.fleet, next.fleetAt = fleet, time.Now()
 			}
 		})

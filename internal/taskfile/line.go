@@ -12,8 +12,8 @@ import (
 	"github.com/runqy/runqy-worker/client"
 )
 
-// MaxLine bounds one line of a task file in bytes.
-const MaxLine = 128 << 20
+// maxLine bounds one line of a task file in bytes.
+const maxLine = 128 << 20
 
 // line is one line of a task file. Everything but the payload may be left out where the defaults give it.
 type line struct {
@@ -89,16 +89,16 @@ func parseLine(data []byte, defaults client.Task) (client.Task, error) {
 	return t, nil
 }
 
-var errLineTooLong = fmt.Errorf("longer than %d MiB", MaxLine>>20)
+var errLineTooLong = fmt.Errorf("longer than %d MiB", maxLine>>20)
 
-// readLine returns the next line without its end, and how many bytes it took. A line past MaxLine is consumed to its
+// readLine returns the next line without its end, and how many bytes it took. A line past maxLine is consumed to its
 // end and reported as errLineTooLong.
 func readLine(r *bufio.Reader) (data []byte, n int64, err error) {
 	tooLong := false
 	for {
 		part, err := r.ReadSlice('\n')
 		n += int64(len(part))
-		if len(data)+len(part) > MaxLine {
+		if len(data)+len(part) > maxLine {
 			tooLong, data = true, nil
 		}
 		if !tooLong {

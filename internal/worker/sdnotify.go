@@ -85,7 +85,7 @@ func (c *CheckerProcess) newNotifier() (*systemd.Notifier, error) {
 		State: func() systemd.State {
 			h := c.health()
 			if h.Healthy {
-				return systemd.State{Text: "Running: takes part in the role of the fleet's checker."}
+				return systemd.State{Text: "Running: is a candidate for the fleet's leader."}
 			}
 			return systemd.State{Text: "Running, but checks nothing: " + reasonText(h)}
 		},

@@ -77,7 +77,7 @@ func (l *workerList) list(ctx context.Context) ([]fleet.Worker, error) {
 		select {
 		case <-ended:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("the workers have not been judged in time: %w", ctx.Err())
+			return nil, fmt.Errorf("the workers have not been checked in time: %w", ctx.Err())
 		}
 	}
 }
