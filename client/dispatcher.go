@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 
 // DispatcherOptions configure a [Dispatcher]. The zero value is right for most programs.
 type DispatcherOptions struct {
+	// Queues are the queues whose workers are offered: a worker that serves none of them is not. Empty: every free
+	// worker is offered, whatever it serves.
+	Queues []string
 	// Interval is how long the free workers are offered before the fleet is checked again. Not more than 0: 5 s.
 	Interval time.Duration
 	// Logger is told when the workers cannot be listed, and when they can again. Nil: nobody is told.
@@ -103,7 +107,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 // offer stands with the free workers at the channel until all are taken or ctx ends.
 func (d *Dispatcher) offer(ctx context.Context, workers []Worker) {
 	for _, w := range workers {
-		if w.State != Free {
+		if w.State != Free || len(d.opts.Queues) > 0 && !slices.ContainsFunc(d.opts.Queues, w.Serves) {
 			continue
 		}
 		select {
@@ -115,9 +119,9 @@ func (d *Dispatcher) offer(ctx context.Context, workers []Worker) {
 }
 
 // Free returns the channel on which free workers are offered while [Dispatcher.Run] runs, each at most once per
-// interval. Nothing is buffered: an offer that nobody takes is withdrawn at the end of the interval. Its State was true
-// when the fleet was checked; [Dispatcher.Assign] asks the worker again. The channel is never closed: select on the
-// context that ends Run too.
+// interval, and only those that serve one of [DispatcherOptions].Queues. Nothing is buffered: an offer that nobody
+// takes is withdrawn at the end of the interval. Its State was true when the fleet was checked; [Dispatcher.Assign]
+// asks the worker again. The channel is never closed: select on the context that ends Run too.
 func (d *Dispatcher) Free() <-chan Worker { return d.free }
 
 // ErrNoWorker says that no worker with this ID is registered.
@@ -156,8 +160,8 @@ const reserve = time.Minute
 
 // Assign gives a task to the worker with an ID, which takes it before any other and when it has a free slot: a busy
 // worker may be given tasks too. Should the worker die or degrade before it has taken the task, the fleet's checker
-// returns the task to its queue. Assign blocks for a ping of the worker and four round trips to Redis, five
-// for the Client's first task of a queue.
+// returns the task to its queue. Assign blocks for a ping of the worker and four round trips to Redis, five for the
+// Client's first task of a queue.
 //
 // A worker that would not run the task is an [*UnavailableError]; one that is not registered wraps [ErrNoWorker]. A
 // task that is not valid, or for later (Task.In), is an [*InvalidTaskError]; an ID that exists wraps [ErrTaskExists].

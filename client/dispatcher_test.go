@@ -138,6 +138,33 @@ func TestFreeWorkersAreOfferedAndDeadOnesAreNot(t *testing.T) {
 }
 
 // An invalid task is refused before any worker is asked or waited for.
+// A worker of another queue would refuse the task: it is not offered.
+func TestOnlyWorkersOfTheQueuesAreOffered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeFleet{workers: []Worker{
+			fakeWorker("other", Free, StatusRunning, "r"),
+			fakeWorker("first", Free, StatusRunning, "q"),
+			fakeWorker("second", Free, StatusRunning, "r", "p"),
+		}}
+		q := &fakeQueue{}
+		d := newDispatcher(DispatcherOptions{Interval: time.Second, Queues: []string{"q", "p"}}, f, q, q)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- d.Run(ctx) }() // ends with ctx
+		for range 2 {
+			for _, want := range []string{"first", "second"} {
+				if w := <-d.Free(); w.ID != want {
+					t.Errorf("worker %s is offered, want %s", w.ID, want)
+				}
+			}
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v, want nil after the end of its context", err)
+		}
+	})
+}
+
 func TestAssignRefusesInvalidTasks(t *testing.T) {
 	f := &fakeFleet{workers: []Worker{fakeWorker("w", Free, StatusRunning, "q")}, onInspect: func(id string) {
 		t.Errorf("worker %s is asked", id)

@@ -12,7 +12,7 @@ func newFleetCmd(a *app) *cobra.Command {
 		Use:   "fleet",
 		Short: "Check all workers and recover the tasks of dead ones, without running tasks",
 		Long: `Take part in the election of the fleet's health checker without running tasks. Workers take part in it too, unless
-fleet.enabled is false; one process at a time is the leader, and another takes over within 15 seconds when it dies.
+fleet.enabled is false; one process at a time is the leader, and another takes over within about 11 seconds when it dies.
 
 The leader pings every registered worker each fleet.interval. A dead worker's tasks run again elsewhere, at once where
 its death is proven, else when its heartbeat and the tasks' leases have ended. /metrics tells of the fleet and of all

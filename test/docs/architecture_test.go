@@ -57,6 +57,22 @@ func rows(text string) [][]string {
 	return out
 }
 
+// A file that is named for a behaviour exists.
+func TestArchitectureNamesExistingFiles(t *testing.T) {
+	name := regexp.MustCompile("`([^`]+)`")
+	found := rows(section(t, read(t, "docs/architecture.md"), "Where to look"))
+	if len(found) == 0 {
+		t.Fatal("docs/architecture.md has no rows below Where to look")
+	}
+	for _, row := range found {
+		for _, file := range name.FindAllStringSubmatch(row[1], -1) {
+			if _, err := os.Stat(root + "/" + file[1]); err != nil {
+				t.Errorf("docs/architecture.md names %s for %q, which does not exist", file[1], row[0])
+			}
+		}
+	}
+}
+
 // Every package has its sentence in docs/architecture.md, and every package there exists.
 func TestArchitectureListsEveryPackage(t *testing.T) {
 	list := exec.CommandContext(t.Context(), "go", "list", "./...")
