@@ -18,5 +18,6 @@
 // A task whose worker is dead is recovered: recovery.go lists the four ways and the guards between them.
 //
 // Around it stand the results (process.go), the views for redis-cli (views.go, lists.go), the depths of the queues
-// (depths.go), the tasks for one named worker (direct.go) and what an operator does by hand (admin.go).
+// (depths.go), the tasks for one named worker (direct.go), the crashes that a task has caused (crash.go) and what an
+// operator does by hand (admin.go).
 package queue

@@ -138,24 +138,6 @@ func (r *runner) asynqError(ctx context.Context, a *attempt, err error) error {
 	return errors.New(errorText(err.Error()))
 }
 
-// countCrash counts a crash against the task and archives it when it has caused too many.
-func (r *runner) countCrash(ctx context.Context, a *attempt, crash *CrashError) error {
-	cmd, _ := resend(ctx, func(ctx context.Context) *redis.Cmd {
-		return r.scripts.crash.Run(ctx, r.client, []string{a.key}, a.owner)
-	})
-	crashes, err := cmd.Int()
-	if err != nil {
-		r.log.Warn("crash not counted", "queue", a.task.Queue, "task_id", a.task.ID, "error", err)
-	}
-	text := errorText(crash.Error())
-	r.views.crashed(a.task, crashes)
-	if r.maxCrashes > 0 && crashes >= r.maxCrashes {
-		return &PermanentError{Message: fmt.Sprintf(
-			"archived: it took the Python process down %d times (max_task_crashes is %d); last time: %s", crashes, r.maxCrashes, text)}
-	}
-	return errors.New(text)
-}
-
 // errorText makes an error fit to be stored: asynq cannot encode what is not UTF-8 and would leave the task in active,
 // and a task should not grow without bound. The middle goes first: the type and the last line say the most.
 func errorText(s string) string {
