@@ -23,6 +23,8 @@ PACKAGES      ?= ./...
 TEST_MODULES  := deploy/kubernetes/test
 # Of one package: go test kills it then, with every stack.
 TEST_TIMEOUT  ?= 10m
+# How many packages are tested at once: they wait for other processes half of the time.
+TEST_PACKAGES ?= $(shell expr 1 + $$(nproc))
 FUZZ_TIME     ?= 20s
 
 .PHONY: help
@@ -43,7 +45,7 @@ test: ## run every test under the race detector; installs what they need with ap
 	scripts/install-tools $(TEST_PROGRAMS)
 	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py $(if $(filter ./...,$(PACKAGES)),$(TEST_MODULES:%=--module %)) \
 		--suite python:tests --suite scripts:tests -- \
-		-race -vet=off -timeout $(TEST_TIMEOUT) $(PACKAGES)
+		-race -vet=off -p $(TEST_PACKAGES) -timeout $(TEST_TIMEOUT) $(PACKAGES)
 
 .PHONY: test-long
 test-long: ## run the tests that take too long for every day, those named TestLong; at most 40 minutes
