@@ -168,7 +168,7 @@ type results struct {
 	cluster bool // the result's key lives in another slot than the task
 }
 
-// keep stores a result where the task can still be shown to be ours; it comes before the acknowledgement, so whoever
+// keep stores a result where the task can still be shown to be ours; it comes before the acknowledgement, so whatever
 // sees the task gone finds its result. A fenced result is not stored and is no error: the acknowledgement that follows
 // is refused and counted.
 func (s *results) keep(ctx context.Context, a *attempt, result json.RawMessage) error {

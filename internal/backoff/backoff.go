@@ -7,7 +7,7 @@ import (
 )
 
 // Policy doubles the wait from First to Max. Jitter, from 0 to 1, is the share of each wait that chance may take away,
-// so that those who failed together do not try again together.
+// so that clients that failed together do not try again together.
 type Policy struct {
 	First, Max time.Duration
 	Jitter     float64

@@ -21,7 +21,7 @@ func (n *Notifier) Next() <-chan struct{} {
 	return n.next
 }
 
-// Notify wakes everybody who waits. It never blocks.
+// Notify wakes every goroutine that waits. It never blocks.
 func (n *Notifier) Notify() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
