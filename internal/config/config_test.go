@@ -12,6 +12,14 @@ import (
 	"time"
 )
 
+// parse is Load for the bytes of a file. Errors call it name.
+func parse(name string, data []byte, o Options) (*Config, []string, error) {
+	l := newLoader(o.Env)
+	l.file = name
+	l.readFile(name, data)
+	return l.finish(o)
+}
+
 var update = flag.Bool("update", false, "write the golden files of testdata/bad")
 
 func TestBadFiles(t *testing.T) {
@@ -25,7 +33,7 @@ func TestBadFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, _, err := Parse("runqy.yaml", data, Options{Env: []string{"EMPTY="}})
+			c, _, err := parse("runqy.yaml", data, Options{Env: []string{"EMPTY="}})
 			var faults *Error
 			if c != nil || !errors.As(err, &faults) {
 				t.Fatalf("got the configuration %v and the error %v, want none and an *Error", c, err)
@@ -126,7 +134,7 @@ func TestDefaultsAreValid(t *testing.T) {
 
 func TestPythonDirNeedNotExistElsewhere(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
-	c, _, err := Parse("runqy.yaml", []byte("python: {dir: "+missing+"}"), Options{Elsewhere: true})
+	c, _, err := parse("runqy.yaml", []byte("python: {dir: "+missing+"}"), Options{Elsewhere: true})
 	if err != nil || c.Python.Dir != missing {
 		t.Errorf("got the configuration %+v and the error %v, want python.dir %s and none", c, err, missing)
 	}
@@ -289,7 +297,7 @@ func TestAliasBombEnds(t *testing.T) {
 	for i := 1; i < 30; i++ {
 		fmt.Fprintf(&b, "    - &b%d [*b%d,*b%d]\n", i, i-1, i-1)
 	}
-	if _, _, err := Parse("bomb.yaml", []byte(b.String()), Options{}); err == nil || len(err.Error()) > 10_000 {
+	if _, _, err := parse("bomb.yaml", []byte(b.String()), Options{}); err == nil || len(err.Error()) > 10_000 {
 		t.Fatalf("got %v, want a short error", err)
 	}
 }
@@ -345,7 +353,7 @@ func TestSizes(t *testing.T) {
 
 func load(t *testing.T, file string, env []string, flags map[string]string) *Config {
 	t.Helper()
-	c, _, err := Parse("runqy.yaml", []byte(file), Options{Env: env, Flags: flags, Elsewhere: true})
+	c, _, err := parse("runqy.yaml", []byte(file), Options{Env: env, Flags: flags, Elsewhere: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +378,7 @@ func FuzzParse(f *testing.F) {
 		if strings.Contains(file, "_file") {
 			t.Skip("a Redis URL may name files")
 		}
-		c, _, err := Parse("fuzz.yaml", []byte(file), Options{Env: []string{"RUNQY_QUEUES=" + queues, "V=v"}, Elsewhere: true})
+		c, _, err := parse("fuzz.yaml", []byte(file), Options{Env: []string{"RUNQY_QUEUES=" + queues, "V=v"}, Elsewhere: true})
 		if (c == nil) == (err == nil) {
 			t.Fatalf("got the configuration %v and the error %v, want exactly one of them", c, err)
 		}

@@ -45,14 +45,6 @@ func Load(o Options) (*Config, []string, error) {
 	return l.finish(o)
 }
 
-// Parse is Load for the bytes of a file. Errors call it name, and o.File is not used.
-func Parse(name string, data []byte, o Options) (*Config, []string, error) {
-	l := newLoader(o.Env)
-	l.file = name
-	l.readFile(name, data)
-	return l.finish(o)
-}
-
 func readLimited(file string) ([]byte, error) {
 	info, err := os.Stat(file)
 	if err != nil {

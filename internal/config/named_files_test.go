@@ -56,7 +56,7 @@ func TestFilesAreRead(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _, err := Parse("runqy.yaml", []byte(tc.config), Options{})
+			_, _, err := parse("runqy.yaml", []byte(tc.config), Options{})
 			var faults *Error
 			if !errors.As(err, &faults) || len(faults.Faults) != len(tc.want) {
 				t.Fatalf("got %v, want %d faults", err, len(tc.want))
@@ -68,7 +68,7 @@ func TestFilesAreRead(t *testing.T) {
 			}
 		})
 	}
-	if _, _, err := Parse("runqy.yaml", []byte("health: {web_config: nosuch.yml}"), Options{Elsewhere: true}); err != nil {
+	if _, _, err := parse("runqy.yaml", []byte("health: {web_config: nosuch.yml}"), Options{Elsewhere: true}); err != nil {
 		t.Errorf("on a machine that starts no worker: got %v, want no error", err)
 	}
 }
@@ -94,7 +94,7 @@ func TestPasswordThatPingsDoNotKnow(t *testing.T) {
 		"a password and no port":    {"health: {listen: '', web_config: " + users + "}", false},
 		"neither a file nor a user": {"", false},
 	} {
-		_, warnings, err := Parse("runqy.yaml", []byte(tc.config), Options{})
+		_, warnings, err := parse("runqy.yaml", []byte(tc.config), Options{})
 		if err != nil {
 			t.Errorf("%s: got the error %v, want none", name, err)
 		}
