@@ -51,7 +51,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	s.startMu.Lock()
 	if s.started {
 		s.startMu.Unlock()
-		return errors.New("supervisor: Run was called twice")
+		return errors.New("Run was called twice")
 	}
 	s.started = true
 	stopped := s.stopped
