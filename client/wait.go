@@ -11,6 +11,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/runqy/runqy-worker/internal/backoff"
 	"github.com/runqy/runqy-worker/internal/timer"
 )
 
@@ -88,9 +89,9 @@ const (
 // that is used again see [Task].DiscardOldResult.
 func (c *Client) Wait(ctx context.Context, queue, id string, opts WaitOptions) (json.RawMessage, error) {
 	w := waiter{client: c, queue: queue, id: id, opts: opts, progress: Progress{Fraction: -1}}
-	pause := minPoll
+	pauses := backoff.Policy{First: minPoll, Max: maxPoll}
 	lastAnswer := time.Now()
-	for {
+	for n := 1; ; n++ {
 		result, done, err := w.poll(ctx)
 		switch {
 		case done:
@@ -100,10 +101,9 @@ func (c *Client) Wait(ctx context.Context, queue, id string, opts WaitOptions) (
 		case time.Since(lastAnswer) > maxOutage:
 			return nil, fmt.Errorf("wait for task %s: %w", id, err)
 		}
-		if timer.Sleep(ctx, pause) != nil {
+		if timer.Sleep(ctx, pauses.Delay(n)) != nil {
 			return nil, &stoppedError{id: id, cause: ctx.Err()}
 		}
-		pause = min(pause*2, maxPoll)
 	}
 }
 

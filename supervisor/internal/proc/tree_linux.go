@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"github.com/runqy/runqy-worker/internal/backoff"
 )
 
 // maxOrphans bounds how many pids of killed descendants are remembered.
@@ -109,7 +111,8 @@ func killTree(leader stat, marker string) {
 func killRemaining(leader stat, marker string, timeout time.Duration) {
 	deadline := time.Now().Add(timeout)
 	var orphans []int
-	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+	pauses := backoff.Policy{First: time.Millisecond, Max: 50 * time.Millisecond}
+	for n := 1; ; n++ {
 		left := processTree(leader, marker)
 		if len(left) == 0 || time.Now().After(deadline) {
 			break
@@ -120,7 +123,7 @@ func killRemaining(leader stat, marker string, timeout time.Duration) {
 				orphans = append(orphans, p.pid)
 			}
 		}
-		time.Sleep(wait)
+		time.Sleep(pauses.Delay(n))
 	}
 	// Orphans become ours where the worker is init, or a subreaper.
 	for _, pid := range orphans {
