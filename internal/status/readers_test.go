@@ -14,6 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -72,7 +74,11 @@ type listedPackage struct {
 // listPackages returns the packages of this module and all that they import, with their export data.
 func listPackages(t *testing.T) []listedPackage {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles", module+"...").Output()
+	args := []string{"list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles"}
+	if raceEnabled() { // else everything would be compiled once more, without the race detector
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, module+"...")...).Output()
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
@@ -89,6 +95,12 @@ func listPackages(t *testing.T) []listedPackage {
 		packages = append(packages, p)
 	}
 	return packages
+}
+
+// raceEnabled reports whether this test was compiled with the race detector.
+func raceEnabled() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 // readersIn returns the files of a package that read stderr, each with one thing that it reads.
