@@ -26,11 +26,17 @@ func ResultKey(id string) string { return "asynq:result:" + id }
 // ViewKey returns the key of a task's readable hash.
 func ViewKey(id string) string { return "asynq:t:" + id }
 
+// ownPrefix is that of our keys in a queue's slot.
+func ownPrefix(queue string) string { return "runqy:{" + queue + "}:" }
+
+// cycleKey is the record of a worker's last cycle.
+func cycleKey(queue, workerID string) string { return ownPrefix(queue) + "cycle:" + workerID }
+
 // directKey is the list of tasks that wait for one named worker; it lives in the queue's slot.
-func directKey(queue, workerID string) string { return "runqy:{" + queue + "}:direct:" + workerID }
+func directKey(queue, workerID string) string { return ownPrefix(queue) + "direct:" + workerID }
 
 // directsKey is the set of worker ids that a queue has, or had, such a list for.
-func directsKey(queue string) string { return "runqy:{" + queue + "}:directs" }
+func directsKey(queue string) string { return ownPrefix(queue) + "directs" }
 
 func pendingViewKey(queue string) string { return "asynq:" + queue + ":pending" }
 func activeViewKey(queue string) string  { return "asynq:" + queue + ":active" }

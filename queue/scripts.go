@@ -48,11 +48,24 @@ var upcomingLua string
 //go:embed lua/view.lua
 var viewLua string
 
+//go:embed lua/day.lua
+var dayLua string
+
+//go:embed lua/cycle.lua
+var cycleLua string
+
+//go:embed lua/renew.lua
+var renewLua string
+
+//go:embed lua/owned.lua
+var ownedLua string
+
 // scripts are the Lua scripts of ours, hashed once per consumer.
 type scripts struct {
 	dequeue, requeue, result, crash, audit, archiveUnreadable *redis.Script
 	lists, upcoming, view                                     *redis.Script
 	active, recover, assign, returnDirect                     *redis.Script
+	cycle, renew, owned                                       *redis.Script
 }
 
 func newScripts() scripts {
@@ -72,5 +85,9 @@ func newScripts() scripts {
 		lists:        redis.NewScript(listsLua),
 		upcoming:     redis.NewScript(upcomingLua),
 		view:         redis.NewScript(viewLua),
+
+		cycle: redis.NewScript(dayLua + cycleLua),
+		renew: redis.NewScript(renewLua),
+		owned: redis.NewScript(ownedLua),
 	}
 }

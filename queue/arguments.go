@@ -1,0 +1,172 @@
+package queue
+
+import (
+	"strconv"
+	"time"
+)
+
+// What one call of the cycle script carries at most.
+const (
+	mostItems = 256
+	mostBytes = 1 << 20
+)
+
+// fit tells how many of the items go into one call: at least one, if there is any.
+func fit(items []item) int {
+	n, _ := fitting(items)
+	return n
+}
+
+// fitViews tells how many of the views go into one call beside the items, which fit.
+func fitViews(items []item, views []viewWrite) int {
+	_, bytes := fitting(items)
+	for i := range views {
+		bytes += len(views[i].id) + len(views[i].owner) + textsSize(views[i].fields)
+		if i == mostItems || bytes > mostBytes && (i > 0 || len(items) > 0) {
+			return i
+		}
+	}
+	return len(views)
+}
+
+// fitting returns how many of the items go into one call, and their size.
+func fitting(items []item) (n, bytes int) {
+	for i := range items {
+		size := items[i].size()
+		if i == mostItems || i > 0 && bytes+size > mostBytes {
+			return i, bytes
+		}
+		bytes += size
+	}
+	return len(items), bytes
+}
+
+// argumentSize is about what an argument costs beside its content.
+const argumentSize = 8
+
+func (it *item) size() int {
+	const fields = 9
+	return fields*argumentSize + len(it.id) + len(it.owner) + len(it.uniqueKey) + len(it.message) + len(it.result) +
+		textsSize(it.view)
+}
+
+func textsSize(list []string) int {
+	n := len(list) * argumentSize
+	for _, s := range list {
+		n += len(s)
+	}
+	return n
+}
+
+// arguments collects those of one call. The texts lie in one block, and the list points to them, so that an argument
+// costs no allocation of its own.
+type arguments struct {
+	block []string
+	list  []any
+}
+
+func newArguments(r cycleRequest) *arguments {
+	n := 8
+	for i := range r.items {
+		n += 17 + len(r.items[i].view)
+	}
+	for i := range r.views {
+		n += 3 + len(r.views[i].fields)
+	}
+	return &arguments{block: make([]string, 0, n), list: make([]any, 0, n)}
+}
+
+func (a *arguments) text(s string) {
+	a.block = append(a.block, s)
+	a.list = append(a.list, &a.block[len(a.block)-1])
+}
+
+func (a *arguments) texts(list []string) {
+	for _, s := range list {
+		a.text(s)
+	}
+}
+
+func (a *arguments) number(n int) { a.text(strconv.Itoa(n)) }
+
+func (a *arguments) bytes(b []byte) {
+	if len(b) == 0 {
+		a.text("")
+		return
+	}
+	a.list = append(a.list, b)
+}
+
+// item writes an item as the cycle script reads it.
+func (a *arguments) item(it *item) {
+	kind, seconds := it.kind()
+	a.text(kind)
+	a.text(it.id)
+	a.text(it.owner)
+	a.number(seconds)
+	a.text(it.uniqueKey)
+	var message, result []byte
+	if kind == "C" || kind == "R" || kind == "A" {
+		message = it.message
+	}
+	if kind == "D" || kind == "C" {
+		if result = it.result; len(result) == 0 {
+			result = []byte("null")
+		}
+	}
+	a.bytes(message)
+	a.bytes(result)
+	counts := []struct {
+		field string
+		value int
+	}{
+		{"crashes", it.crashes}, {"suspicions", it.suspicions}, {"recoveries", it.recoveries}, {"postponed", it.postponed},
+	}
+	n := 0
+	for _, c := range counts {
+		if c.value >= 0 && kind != "D" {
+			n += 2
+		}
+	}
+	a.number(n)
+	a.number(len(it.view))
+	for _, c := range counts {
+		if c.value >= 0 && kind != "D" {
+			a.text(c.field)
+			a.number(c.value)
+		}
+	}
+	a.texts(it.view)
+}
+
+// kind is the script's letter for what becomes of the task, with the seconds that belong to it.
+func (it *item) kind() (string, int) {
+	switch it.end {
+	case endRetry:
+		return "R", wholeSeconds(it.delay)
+	case endArchive:
+		return "A", 0
+	case endReturn:
+		return "H", 0
+	case endReturnLast:
+		return "L", 0
+	case endPostpone:
+		return "P", wholeSeconds(it.delay)
+	case endDone:
+		if it.retention > 0 {
+			return "C", wholeSeconds(it.retention)
+		}
+		return "D", 0
+	case endNothing:
+	}
+	return "X", 0
+}
+
+// wholeSeconds rounds up to what asynq keeps.
+func wholeSeconds(d time.Duration) int {
+	s := d / time.Second
+	if d%time.Second > 0 {
+		s++
+	}
+	return max(0, int(s))
+}

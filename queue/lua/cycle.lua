@@ -1,0 +1,459 @@
+-- One cycle of a worker with one queue: applies what became of its ended attempts, writes views, takes tasks, and gives
+-- back what it has claimed and does not take. Every transition has the effect of asynq's own script for it. day.lua
+-- stands in front of this.
+--
+-- An error of one item refuses this item alone, and one in the middle of the takes ends them; what went before them in
+-- the same call stays. What Redis refuses as a whole (no memory, a replica, …) it refuses at the first write, when
+-- nothing has been done.
+--
+-- KEYS: prefix of asynq's keys of the queue, prefix of ours
+-- ARGV: nonce, number, worker id, how many tasks to take, time to live of results (ms; "" writes none), time to live of
+--       views (ms; "" writes none), number of items, number of views; then for each item: ending, id, owner stamp,
+--       seconds (delay or retention), unique key, message, result, number of fields and of view fields, fields, view
+--       fields; then for each view: id, owner stamp ("" for any), number of fields, fields.
+--       Endings: D done, C completed, R retry, A archived, H head of pending, L end of pending, P postponed, X refused.
+--
+-- Returns now (s), now (µs), statuses (a applied, f fenced, r refused), refusals {index, text, …}, taken {index, id,
+-- message, since, counts, …}, lost {id, …}, returned, paused, more, failure, views dropped, warning.
+-- A number lower than the last one of the same process is answered with the error STALE.
+local nonce, number, worker = ARGV[1], ARGV[2], ARGV[3]
+local result_ttl, view_ttl = ARGV[5], ARGV[6]
+local tasks, active, lease, pending = KEYS[1] .. "t:", KEYS[1] .. "active", KEYS[1] .. "lease", KEYS[1] .. "pending"
+local direct, record = KEYS[2] .. "direct:" .. worker, KEYS[2] .. "cycle:" .. worker
+local stamp = worker .. "|" .. nonce .. "|" .. number .. "."
+
+local LEASE = 30                    -- s, as asynq's
+local STATS_TTL = 90 * 86400        -- s, as asynq's
+local ARCHIVE_AGE = 90 * 86400      -- s, as asynq's
+local ARCHIVE_SIZE = 10000          -- as asynq's
+local UNENDED_TTL = 90 * 86400000   -- ms: of a view whose task may still run
+local RECORD_TTL = 3600             -- s
+local MOST_LOST, MOST_CLAIMS = 1000, 100
+local MAX_INT64 = tonumber("9223372036854775807")
+
+local time = redis.call("TIME")
+local now = tonumber(time[1])
+local nanoseconds = time[1] .. string.format("%06d", time[2]) .. "000"
+
+-- try returns the reply of a command, or nothing and the text of its error.
+local function try(...)
+  local reply = redis.pcall(...)
+  if type(reply) == "table" and reply.err then
+    return nil, reply.err
+  end
+  return reply
+end
+
+local function is_wrong_type(text)
+  return string.find(text, "WRONGTYPE", 1, true) ~= nil
+end
+
+-- What is answered.
+local statuses, refusals, taken, ids, lost = {}, {}, {}, {}, {}
+local returned, dropped, failure, warning = 0, 0, "", ""
+
+local function warn(text)
+  if text and warning == "" then
+    warning = text
+  end
+end
+
+local function queue_state()
+  local paused = redis.pcall("EXISTS", KEYS[1] .. "paused") == 1 and 1 or 0
+  local more = 0
+  for _, list in ipairs({pending, direct}) do
+    local n = redis.pcall("LLEN", list)
+    if type(n) == "number" and n > 0 then
+      more = 1
+    end
+  end
+  return paused, more
+end
+
+local function add_taken(index, id, task)
+  local counts = ""
+  if task[3] or task[4] or task[5] or task[6] then
+    counts = (task[3] or "") .. "," .. (task[4] or "") .. "," .. (task[5] or "") .. "," .. (task[6] or "")
+  end
+  local n = #taken
+  taken[n + 1], taken[n + 2], taken[n + 3], taken[n + 4], taken[n + 5] = index, id, task[1], task[2] or "", counts
+end
+
+-- The request before, or this one when its answer was lost.
+local known, broken = try("HMGET", record, "nonce", "number")
+if broken then
+  redis.call("DEL", record)
+  known = {}
+end
+if known[1] == nonce then
+  local last = tonumber(known[2])
+  if tonumber(number) < last then
+    return redis.error_reply("STALE cycle " .. number .. " comes after cycle " .. known[2])
+  end
+  if tonumber(number) == last then
+    local r = redis.call("HMGET", record, "statuses", "refusals", "taken", "lost", "returned", "dropped", "failure", "warning")
+    for i, id in ipairs(cjson.decode(r[3])) do
+      local task = try("HMGET", tasks .. id, "msg", "since", "crashes", "suspicions", "recoveries", "postponed", "owner", "state")
+      if task and task[1] and task[7] == stamp .. i and task[8] == "active" then
+        add_taken(i, id, task)
+      end
+    end
+    local paused, more = queue_state()
+    return {time[1], time[2], r[1], cjson.decode(r[2]), taken, cjson.decode(r[4]), tonumber(r[5]), paused, more, r[7],
+      tonumber(r[6]), r[8]}
+  end
+end
+redis.call("HSET", record, "nonce", nonce, "number", number, "statuses", "", "refusals", "[]", "taken", "[]", "lost", "[]",
+  "returned", "0", "dropped", "0", "failure", "", "warning", "")
+redis.pcall("EXPIRE", record, RECORD_TTL)
+local _, unlisted = try("SADD", KEYS[2] .. "directs", worker)
+warn(unlisted)
+
+local function write_view(id, first, count, ttl)
+  local key = "asynq:t:" .. id
+  local _, wrong = try("HSET", key, unpack(ARGV, first, first + count - 1))
+  if wrong then
+    dropped = dropped + 1
+    return
+  end
+  redis.pcall("PEXPIRE", key, ttl)
+end
+
+-- stamped appends the present time to an encoded message, as a field that is given by its tag.
+local suffixes = {}
+local function stamped(message, tag)
+  if not suffixes[tag] then
+    local bytes, n = {string.char(tag)}, now
+    while n >= 128 do
+      bytes[#bytes + 1] = string.char(n % 128 + 128)
+      n = math.floor(n / 128)
+    end
+    bytes[#bytes + 1] = string.char(n)
+    suffixes[tag] = table.concat(bytes)
+  end
+  return message .. suffixes[tag]
+end
+local LAST_FAILED_AT, COMPLETED_AT = 88, 104 -- tags of the fields 11 and 13, as varints
+
+-- The items. Each ending returns an error text when it has done nothing.
+local ended, removed, done, failed = {}, {}, 0, 0
+
+local function keep_result(at)
+  if result_ttl ~= "" then
+    local _, wrong = try("SET", "asynq:result:" .. ARGV[at + 1], ARGV[at + 6], "PX", result_ttl)
+    return wrong
+  end
+end
+
+local function release(at)
+  local lock = ARGV[at + 4]
+  if lock ~= "" and redis.pcall("GET", lock) == ARGV[at + 1] then
+    redis.pcall("DEL", lock)
+  end
+end
+
+-- move puts a task into a sorted set and changes its hash; fields get those of the item.
+local function move(key, at, set, score, ...)
+  local id, fields = ARGV[at + 1], {...}
+  local _, wrong = try("ZADD", set, score, id)
+  if wrong then
+    return wrong
+  end
+  for i = at + 9, at + 8 + tonumber(ARGV[at + 7]) do
+    fields[#fields + 1] = ARGV[i]
+  end
+  _, wrong = try("HSET", key, unpack(fields))
+  if wrong then
+    redis.pcall("ZREM", set, id)
+    return wrong
+  end
+  redis.pcall("HDEL", key, "owner", "since")
+end
+
+-- give_back puts a task that did not run into pending, its age restored.
+local function give_back(key, at, command)
+  local since = redis.pcall("HGET", key, "since")
+  if not since or since == "" then
+    since = nanoseconds
+  end
+  local _, wrong = try(command, pending, ARGV[at + 1])
+  if wrong then
+    return wrong
+  end
+  local fields = {"state", "pending", "pending_since", since}
+  for i = at + 9, at + 8 + tonumber(ARGV[at + 7]) do
+    fields[#fields + 1] = ARGV[i]
+  end
+  _, wrong = try("HSET", key, unpack(fields))
+  if wrong then
+    redis.pcall(command == "RPUSH" and "RPOP" or "LPOP", pending)
+    return wrong
+  end
+  redis.pcall("HDEL", key, "owner", "since")
+end
+
+local endings = {
+  D = function(key, at)
+    local wrong = keep_result(at)
+    if wrong then
+      return wrong
+    end
+    removed[#removed + 1] = key
+    release(at)
+    done = done + 1
+  end,
+  C = function(key, at)
+    local wrong = keep_result(at) or move(key, at, KEYS[1] .. "completed", now + tonumber(ARGV[at + 3]),
+      "msg", stamped(ARGV[at + 5], COMPLETED_AT), "state", "completed", "result", ARGV[at + 6])
+    if wrong then
+      return wrong
+    end
+    release(at)
+    done = done + 1
+  end,
+  R = function(key, at)
+    local wrong = move(key, at, KEYS[1] .. "retry", now + tonumber(ARGV[at + 3]),
+      "msg", stamped(ARGV[at + 5], LAST_FAILED_AT), "state", "retry")
+    if wrong then
+      return wrong
+    end
+    done, failed = done + 1, failed + 1
+  end,
+  A = function(key, at)
+    local wrong = move(key, at, KEYS[1] .. "archived", now,
+      "msg", stamped(ARGV[at + 5], LAST_FAILED_AT), "state", "archived")
+    if wrong then
+      return wrong
+    end
+    done, failed = done + 1, failed + 1
+    ended.archived = true
+  end,
+  H = function(key, at) return give_back(key, at, "RPUSH") end,
+  L = function(key, at) return give_back(key, at, "LPUSH") end,
+  P = function(key, at)
+    return move(key, at, KEYS[1] .. "scheduled", now + tonumber(ARGV[at + 3]), "state", "scheduled")
+  end,
+}
+local UNENDED = {R = true, H = true, L = true, P = true}
+
+-- settle applies one item and returns its status.
+local function settle(at)
+  local kind, id = ARGV[at], ARGV[at + 1]
+  local key = tasks .. id
+  if kind == "X" then
+    return "r", ""
+  end
+  local owner, wrong = try("HGET", key, "owner")
+  if wrong then
+    return "r", wrong
+  end
+  if owner ~= ARGV[at + 2] then
+    if not owner and redis.pcall("EXISTS", key) == 0 then
+      -- The task is gone, but its id may not be.
+      if redis.pcall("LREM", active, 0, id) ~= 0 then
+        ended[#ended + 1] = id
+        lost[#lost + 1] = id
+      end
+    end
+    return "f"
+  end
+  -- One that asynq's recoverer has taken away keeps its stamp, but is not active. The oldest are at the tail.
+  local n
+  n, wrong = try("LREM", active, -1, id)
+  if wrong then
+    return "r", wrong
+  end
+  if n == 0 then
+    return "f"
+  end
+  wrong = endings[kind](key, at)
+  if wrong then
+    redis.pcall("LPUSH", active, id)
+    return "r", wrong
+  end
+  ended[#ended + 1] = id
+  local fields, view = tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8])
+  if view > 0 and view_ttl ~= "" then
+    write_view(id, at + 9 + fields, view, UNENDED[kind] and UNENDED_TTL or view_ttl)
+  end
+  return "a"
+end
+
+local at = 9
+for i = 1, tonumber(ARGV[7]) do
+  local status, text = settle(at)
+  statuses[i] = status
+  if text and text ~= "" then
+    refusals[#refusals + 1] = tostring(i - 1)
+    refusals[#refusals + 1] = text
+  end
+  at = at + 9 + tonumber(ARGV[at + 7]) + tonumber(ARGV[at + 8])
+end
+if #ended > 0 then
+  local _, wrong = try("ZREM", lease, unpack(ended))
+  warn(wrong)
+end
+if #removed > 0 then
+  redis.pcall("DEL", unpack(removed))
+end
+
+-- The views of tasks that go on.
+for _ = 1, tonumber(ARGV[8]) do
+  local id, owner, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  if count > 0 and view_ttl ~= "" and (owner == "" or redis.pcall("HGET", tasks .. id, "owner") == owner) then
+    write_view(id, at + 3, count, UNENDED_TTL)
+  end
+  at = at + 3 + count
+end
+
+-- trim drops from the archive what a command lists, as asynq does with each task that it archives, and returns how much.
+local function trim(archived, ...)
+  local old, wrong = try(...)
+  if wrong or #old == 0 then
+    warn(wrong)
+    return 0
+  end
+  local keys = {}
+  for i, id in ipairs(old) do
+    keys[i] = tasks .. id
+  end
+  redis.pcall("DEL", unpack(keys))
+  local n
+  n, wrong = try("ZREM", archived, unpack(old))
+  warn(wrong)
+  return n or 0
+end
+if ended.archived then
+  local archived, most = KEYS[1] .. "archived", 1000
+  repeat
+    local n = trim(archived, "ZRANGEBYSCORE", archived, "-inf", now - ARCHIVE_AGE, "LIMIT", 0, most)
+  until n < most
+  local excess = (try("ZCARD", archived) or 0) - ARCHIVE_SIZE + 1
+  while excess > 0 do
+    local n = trim(archived, "ZRANGE", archived, 0, math.min(excess, most) - 1)
+    excess = n > 0 and excess - n or 0
+  end
+end
+
+-- The counters.
+local function count(name, n, start_again)
+  local today = KEYS[1] .. name .. ":" .. day(now)
+  local total, wrong = try("INCRBY", today, n)
+  warn(wrong)
+  if total == n then
+    redis.pcall("EXPIREAT", today, now + STATS_TTL)
+  end
+  if start_again then
+    redis.pcall("SET", KEYS[1] .. name, n)
+  else
+    _, wrong = try("INCRBY", KEYS[1] .. name, n)
+    warn(wrong)
+  end
+end
+if done > 0 then
+  local total = redis.pcall("GET", KEYS[1] .. "processed")
+  local full = type(total) == "string" and tonumber(total) == MAX_INT64
+  count("processed", done, full)
+  if failed > 0 then
+    count("failed", failed, full)
+  end
+end
+
+-- accept makes one popped task this worker's. It returns an error text when it has done nothing.
+local seen = {}
+local function accept(id)
+  local key = tasks .. id
+  local task, wrong = try("HMGET", key, "msg", "pending_since", "crashes", "suspicions", "recoveries", "postponed")
+  if wrong and not is_wrong_type(wrong) then
+    return wrong
+  end
+  if wrong or not task[1] then
+    redis.pcall("LREM", active, 0, id)
+    redis.pcall("ZREM", lease, id)
+    lost[#lost + 1] = id
+    return
+  end
+  if seen[id] then -- it stood in the list twice
+    redis.pcall("LREM", active, 1, id)
+    return
+  end
+  local index = #ids + 1
+  _, wrong = try("HSET", key, "state", "active", "owner", stamp .. index, "since", task[2] or "")
+  if wrong then
+    return wrong
+  end
+  redis.pcall("HDEL", key, "pending_since", "assigned_to")
+  seen[id], ids[index] = true, id
+  add_taken(index, id, task)
+end
+
+-- take_from takes from the tail of a list until there are enough. It returns an error text when it has stopped early.
+local function take_from(list, take)
+  while #ids < take and #lost < MOST_LOST do
+    local tail, wrong = try("LRANGE", list, #ids - take, -1)
+    if wrong or #tail == 0 then
+      return wrong
+    end
+    local popped, leases = {}, {}
+    for i = #tail, 1, -1 do
+      popped[#popped + 1] = tail[i]
+      leases[#leases + 1] = now + LEASE
+      leases[#leases + 1] = tail[i]
+    end
+    _, wrong = try("ZADD", lease, unpack(leases))
+    if wrong then
+      return wrong
+    end
+    _, wrong = try("LPUSH", active, unpack(popped))
+    local accepted = 0
+    for _, id in ipairs(popped) do
+      wrong = wrong or accept(id)
+      if wrong then
+        redis.pcall("LREM", active, 1, id)
+        redis.pcall("ZREM", lease, id)
+      else
+        accepted = accepted + 1
+      end
+    end
+    redis.pcall("LTRIM", list, 0, -accepted - 1)
+    if wrong then
+      return wrong
+    end
+  end
+end
+
+-- return_claims gives back what waits for this worker without being assigned to it. The oldest is on the right, and
+-- comes last, so that it is at the head of pending.
+local function return_claims()
+  local waiting, wrong = try("LRANGE", direct, 0, MOST_CLAIMS - 1)
+  if wrong then
+    return wrong
+  end
+  for _, id in ipairs(waiting) do
+    local assigned
+    assigned, wrong = try("HGET", tasks .. id, "assigned_to")
+    if wrong and not is_wrong_type(wrong) then
+      return wrong
+    end
+    if not assigned then
+      _, wrong = try("RPUSH", pending, id)
+      if wrong then
+        return wrong
+      end
+      redis.pcall("LREM", direct, 1, id)
+      returned = returned + 1
+    end
+  end
+end
+
+if redis.pcall("EXISTS", KEYS[1] .. "paused") == 0 then
+  local take = tonumber(ARGV[4])
+  failure = take_from(direct, take) or take_from(pending, take) or ""
+end
+warn(return_claims())
+
+local recorded = table.concat(statuses)
+redis.pcall("HSET", record, "statuses", recorded, "refusals", cjson.encode(refusals), "taken", cjson.encode(ids),
+  "lost", cjson.encode(lost), "returned", returned, "dropped", dropped, "failure", failure, "warning", warning)
+local paused, more = queue_state()
+return {time[1], time[2], recorded, refusals, taken, lost, returned, paused, more, failure, dropped, warning}
