@@ -2,288 +2,177 @@ package queue
 
 import (
 	"cmp"
-	"context"
+	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
 
-// attempt is one run of one task, from the dequeue to the acknowledgement. It holds one slot until its handler has
-// returned. Everything but the first block is guarded by attempts.mu.
+// attempt is one run of one task, from the take to when Redis has applied its outcome. Its fields belong to the loop,
+// but for those of the first block, which never change, and of progress.
 type attempt struct {
-	task   *Task
-	key    string // of asynq's task hash
-	owner  string // the stamp on that hash: worker id, nonce of this process, number of the dequeue
-	number uint64
-	taken  time.Time
+	loop  *loop
+	task  *Task
+	raw   []byte // asynq's message as it was stored
+	owner string // the stamp: worker id, nonce of this process, number of the cycle and of the take in it
+	taken time.Time
+	order uint64 // of the takes
 
-	started  time.Time       // when the handler was called; zero before
-	ctxDone  <-chan struct{} // asynq gave up on this run: timeout, deadline, cancelled, lease lost
-	returned time.Time       // when the handler came back; zero before
-	failed   bool            // it came back with an error
-	gone     chan struct{}   // closed when the handler came back or never will be called
-	acking   bool            // asynq has sent its one acknowledgement
-	settled  bool            // requeued by us: asynq's acknowledgement is answered without asking Redis
-	progress progress        // what the handler has reported last
+	submitted bool
+	began     time.Time // when the handler began; zero before
+	ended     bool
+	deadline  time.Time // from when it began
+	heapIndex int       // in the loop's deadlines; -1: not in there
+	cause     error     // why it was cancelled; nil: it was not
+	postponed int       // how often it has been put off because it has to run alone
+
+	viewed   time.Time // when its readable hash was last written; zero: never
+	progress progress
 }
 
 // progress is how far a handler says it has come.
 type progress struct {
+	changed  bool // since it was last written
 	reported bool // a fraction was
 	fraction float64
 	message  string
 }
 
-// attempts knows every run this process holds, and which numbers it has asked Redis for without an answer yet.
-type attempts struct {
-	prefix string        // worker id and nonce, in front of every owner stamp
-	slots  chan struct{} // one token per run that has not returned; its capacity is the concurrency
+// Began implements Attempt.
+func (a *attempt) Began(at time.Time) { a.loop.inbox.put(event{kind: eventBegan, attempt: a, at: at}) }
 
-	mu       sync.Mutex // guards the rest
-	last     uint64
-	asked    map[uint64]struct{}   // dequeues under way
-	byKey    map[string][]*attempt // runs that are not acknowledged yet or have not returned, oldest first
-	handling map[string]*attempt   // by task id, which the child's protocol is keyed by: at most one at a time
+// Ended implements Attempt.
+func (a *attempt) Ended(result json.RawMessage, took time.Duration, err error) {
+	a.loop.inbox.put(event{kind: eventEnded, attempt: a, result: result, took: took, err: err})
 }
 
-func newAttempts(workerID, nonce string, concurrency int) *attempts {
-	return &attempts{
-		prefix:   workerID + "|" + nonce + "|",
-		slots:    make(chan struct{}, concurrency),
-		asked:    make(map[uint64]struct{}),
-		byKey:    make(map[string][]*attempt),
-		handling: make(map[string]*attempt),
+// Progress implements Attempt.
+func (a *attempt) Progress(fraction float64, message string) {
+	if a.loop.table.report(a, fraction, message) {
+		a.loop.inbox.put(event{kind: eventProgress, attempt: a})
 	}
 }
 
-// ask numbers a dequeue that is about to be sent. The audit takes a number that is being asked for as held.
-func (as *attempts) ask() (number uint64, owner string) {
-	as.mu.Lock()
-	defer as.mu.Unlock()
-	as.last++
-	as.asked[as.last] = struct{}{}
-	return as.last, as.prefix + strconv.FormatUint(as.last, 10)
+// attemptTable is what other goroutines may read of the attempts: which there are, and what they report.
+type attemptTable struct {
+	prefix string // worker id and nonce, in front of every owner stamp
+
+	mu       sync.Mutex // guards the rest, and of each attempt began, deadline, ended and progress
+	attempts map[string]*attempt
+	asking   map[string]uint64 // by queue: the number of the cycle that is under way; 0: none
 }
 
-// answered ends a dequeue. a is nil when it brought nothing or its answer was lost; else a holds the caller's slot from
-// here on.
-func (as *attempts) answered(number uint64, a *attempt) {
-	as.mu.Lock()
-	defer as.mu.Unlock()
-	delete(as.asked, number)
-	if a != nil {
-		as.byKey[a.key] = append(as.byKey[a.key], a)
+func newAttemptTable(workerID, nonce string) *attemptTable {
+	return &attemptTable{
+		prefix: workerID + "|" + nonce + "|", attempts: make(map[string]*attempt), asking: make(map[string]uint64),
 	}
 }
 
-// start marks the oldest run of this task that has not started as started. It returns nil when there is none: the run
-// waited so long that it was dropped and requeued.
-func (as *attempts) start(ctx context.Context, key string, now time.Time) *attempt {
-	as.mu.Lock()
-	defer as.mu.Unlock()
-	for _, a := range as.byKey[key] {
-		if a.started.IsZero() && !a.acking {
-			a.started = now
-			a.ctxDone = ctx.Done()
-			return a
-		}
-	}
-	return nil
-}
-
-// enter waits until no other run with the same task id is with the handler. A run that asynq has given up on may still
-// be there when the next one of the same task arrives.
-func (as *attempts) enter(ctx context.Context, a *attempt) error {
-	for {
-		as.mu.Lock()
-		other := as.handling[a.task.ID]
-		if other == nil {
-			as.handling[a.task.ID] = a
-			as.mu.Unlock()
-			return nil
-		}
-		as.mu.Unlock()
-		select {
-		case <-other.gone:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+// add registers what a cycle has taken, and that the cycle is over.
+func (t *attemptTable) add(queue string, taken []*attempt) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.asking[queue] = 0
+	for _, a := range taken {
+		t.attempts[a.owner] = a
 	}
 }
 
-// finish marks that the run's handler has returned, with an error or without, and frees its slot.
-func (as *attempts) finish(a *attempt, now time.Time, failed bool) {
-	as.mu.Lock()
-	defer as.mu.Unlock()
-	a.failed = failed
-	as.release(a, now)
-	as.forgetIfOver(a)
+// ask notes that a cycle is under way: what carries its number is not lost.
+func (t *attemptTable) ask(queue string, number uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.asking[queue] = number
 }
 
-// release frees the slot, once. The caller holds mu.
-func (as *attempts) release(a *attempt, now time.Time) {
-	if !a.returned.IsZero() {
-		return
-	}
-	a.returned = now
-	close(a.gone)
-	if as.handling[a.task.ID] == a {
-		delete(as.handling, a.task.ID)
-	}
-	<-as.slots
+// begin notes that a handler has begun, and by when it has to end.
+func (t *attemptTable) begin(a *attempt, at, deadline time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a.began, a.deadline = at, deadline
 }
 
-// settle marks that the run's task was requeued, so that asynq's acknowledgement has nothing left to do.
-func (as *attempts) settle(a *attempt) {
-	as.mu.Lock()
-	defer as.mu.Unlock()
-	a.settled = true
-}
-
-// acknowledging returns the run that an acknowledgement of asynq's belongs to, or nil when it is none of ours: then it
-// is the recoverer's. asynq names only the task; it acknowledges a run once, when its handler returned, its context
-// ended or its deadline had passed before it began, and the newest run that can have ended so is meant.
-func (as *attempts) acknowledging(key string, out outcome, now time.Time) (a *attempt, settled bool) {
-	as.mu.Lock()
-	defer as.mu.Unlock()
-	for _, c := range slices.Backward(as.byKey[key]) {
-		switch {
-		case c.acking:
-			continue
-		case c.started.IsZero():
-			if c.task.Deadline.IsZero() || now.Before(c.task.Deadline) {
-				continue
-			}
-			as.release(c, now) // asynq will not call the handler any more
-		case isDone(c.ctxDone): // as failed, or as what it returned in the same moment
-		case c.returned.IsZero(), c.failed != (out == outcomeRetry || out == outcomeArchived):
-			continue
-		}
-		c.acking = true
-		return c, c.settled
-	}
-	return nil, false
-}
-
-// acknowledged ends what acknowledging began.
-func (as *attempts) acknowledged(a *attempt) {
-	as.mu.Lock()
-	defer as.mu.Unlock()
-	a.settled = true
-	as.forgetIfOver(a)
-}
-
-// forgetIfOver drops a run that is both acknowledged and returned. The caller holds mu.
-func (as *attempts) forgetIfOver(a *attempt) {
-	if a.acking && a.settled && !a.returned.IsZero() {
-		as.drop(a)
+// remove forgets attempts whose outcome Redis has applied.
+func (t *attemptTable) remove(ended []*attempt) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, a := range ended {
+		delete(t.attempts, a.owner)
 	}
 }
 
-func (as *attempts) drop(a *attempt) {
-	rest := slices.DeleteFunc(as.byKey[a.key], func(o *attempt) bool { return o == a })
-	if len(rest) == 0 {
-		delete(as.byKey, a.key)
-		return
+// holds reports whether an owner stamp of this process names an attempt that is held, or one that a cycle under way may
+// bring.
+func (t *attemptTable) holds(queue, owner string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.attempts[owner] != nil {
+		return true
 	}
-	as.byKey[a.key] = rest
+	number, _, _ := strings.Cut(strings.TrimPrefix(owner, t.prefix), ".")
+	n, err := strconv.ParseUint(number, 10, 64)
+	return err == nil && t.asking[queue] != 0 && n >= t.asking[queue]
 }
 
-// prune drops runs that asynq will never acknowledge (it drops an acknowledgement when it believes the lease lost) and
-// runs whose handler it has not called for so long that it may never. It returns how many, and those of them whose
-// handler ran for nothing: what it returned was never acknowledged.
-func (as *attempts) prune(now time.Time, grace time.Duration) (n int, unacknowledged []*attempt) {
-	as.mu.Lock()
-	defer as.mu.Unlock()
-	for _, list := range as.byKey {
-		for _, a := range slices.Clone(list) {
-			never := a.started.IsZero() && !a.acking && now.Sub(a.taken) > grace
-			unheard := !a.returned.IsZero() && !a.acking && now.Sub(a.returned) > grace
-			if never {
-				as.release(a, now)
-			}
-			if never || unheard {
-				as.drop(a)
-				n++
-			}
-			if unheard && !a.settled {
-				unacknowledged = append(unacknowledged, a)
-			}
-		}
+// held returns the attempts by queue.
+func (t *attemptTable) held() map[string][]*attempt {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	byQueue := make(map[string][]*attempt)
+	for _, a := range t.attempts {
+		byQueue[a.task.Queue] = append(byQueue[a.task.Queue], a)
 	}
-	return n, unacknowledged
+	return byQueue
 }
 
-// holds reports whether an owner stamp of this process names a run that is held, or a dequeue still under way.
-func (as *attempts) holds(key, owner string) bool {
-	as.mu.Lock()
-	defer as.mu.Unlock()
-	for _, a := range as.byKey[key] {
-		if a.owner == owner {
-			return true
-		}
-	}
-	number, err := strconv.ParseUint(owner[len(as.prefix):], 10, 64)
-	if err != nil {
-		return false
-	}
-	_, asked := as.asked[number]
-	return asked
-}
-
-// inFlight reports whether a run of this task is held.
-func (as *attempts) inFlight(key string) bool {
-	as.mu.Lock()
-	defer as.mu.Unlock()
-	return len(as.byKey[key]) > 0
-}
-
-// busy returns how many slots are taken.
-func (as *attempts) busy() int { return len(as.slots) }
-
-// active returns the runs that are with the handler or about to be, the longest-running first.
-func (as *attempts) active() []*attempt {
-	as.mu.Lock()
-	defer as.mu.Unlock()
-	var out []*attempt
-	for _, list := range as.byKey {
-		for _, a := range list {
-			if a.returned.IsZero() {
-				out = append(out, a)
-			}
-		}
-	}
-	slices.SortFunc(out, func(x, y *attempt) int { return cmp.Compare(x.number, y.number) })
-	return out
-}
-
-// report keeps what the handler of a task says about its progress; a fraction that is no number or negative keeps the
-// one before. ok reports whether the task is with the handler.
-func (as *attempts) report(id string, fraction float64, message string) (p progress, ok bool) {
-	as.mu.Lock()
-	defer as.mu.Unlock()
-	a := as.handling[id]
-	if a == nil {
-		return progress{}, false
-	}
+// report keeps what a handler says about its progress, and reports whether that is news to the loop.
+func (t *attemptTable) report(a *attempt, fraction float64, message string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if fraction >= 0 {
 		a.progress.reported, a.progress.fraction = true, min(fraction, 1)
 	}
 	a.progress.message = message
-	return a.progress, true
+	was := a.progress.changed
+	a.progress.changed = true
+	return !was
 }
 
-// activeTasks returns what Consumer.Active does.
-func (as *attempts) activeTasks() []ActiveTask {
-	runs := as.active()
+// takeProgress returns what was reported and not yet written.
+func (t *attemptTable) takeProgress(a *attempt) (p progress, changed bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p = a.progress
+	a.progress.changed = false
+	return p, p.changed
+}
+
+// active returns what Consumer.Active does.
+func (t *attemptTable) active() []ActiveTask {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	runs := make([]*attempt, 0, len(t.attempts))
+	for _, a := range t.attempts {
+		if !a.ended {
+			runs = append(runs, a)
+		}
+	}
+	slices.SortFunc(runs, func(x, y *attempt) int {
+		if x.began.IsZero() != y.began.IsZero() {
+			if x.began.IsZero() {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Or(x.began.Compare(y.began), cmp.Compare(x.order, y.order))
+	})
 	out := make([]ActiveTask, len(runs))
-	as.mu.Lock()
-	defer as.mu.Unlock()
 	for i, a := range runs {
 		out[i] = ActiveTask{
-			ID: a.task.ID, Queue: a.task.Queue, Type: a.task.Type, Since: a.taken, Started: a.started,
-			Progress: -1, ProgressMessage: a.progress.message, Payload: a.task.Payload,
+			ID: a.task.ID, Queue: a.task.Queue, Type: a.task.Type, Since: a.taken, Started: a.began,
+			Progress: -1, ProgressMessage: a.progress.message, Payload: a.task.Payload, deadline: a.deadline,
 		}
 		if a.progress.reported {
 			out[i].Progress = a.progress.fraction
@@ -292,11 +181,14 @@ func (as *attempts) activeTasks() []ActiveTask {
 	return out
 }
 
-func isDone(ch <-chan struct{}) bool {
-	select {
-	case <-ch:
-		return true
-	default:
-		return false
-	}
+// end marks an attempt as over for those who ask what is active.
+func (t *attemptTable) end(a *attempt) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a.ended = true
+}
+
+// failedMessage is what asynq's message says after a failure.
+func (a *attempt) failedMessage(text string, counted bool) []byte {
+	return (&message{Retried: a.task.RetryCount}).failed(a.raw, text, counted)
 }

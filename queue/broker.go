@@ -4,63 +4,66 @@ import (
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/runqy/runqy-worker/internal/backoff"
-	"github.com/runqy/runqy-worker/internal/timer"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// broker is the Redis client that asynq's server is given. Only scripts are looked at, by the shape of their keys: the
-// dequeue is replaced, acknowledgements are guarded, everything else passes through.
+// broker is the Redis client that asynq's server is given, which does the housekeeping: it forwards tasks whose time has
+// come, expires completed ones, recovers those of other asynq servers, and writes its part of the server list. Only
+// scripts are looked at, by the shape of their keys: the dequeue finds nothing, and what judges times does so by Redis'
+// clock. Everything else passes through.
 type broker struct {
 	redis.UniversalClient
-	// noRetry runs what must not be sent twice without our knowing: its client does not retry by itself.
-	noRetry  redis.UniversalClient
-	dequeuer *dequeuer
-	attempts *attempts
-	// acknowledged is told of every acknowledgement that Redis carried out for a run of ours.
-	acknowledged func(a *attempt, out outcome, stored *message)
-	fenced       func(queue, taskID string, out outcome)
-	requestAudit func() // something may be stamped ours that nobody holds
+	// stopping is closed when the dequeue may return.
+	stopping <-chan struct{}
+	active   func() []ActiveTask
+	lapsed   *redis.Script
+	silent   *noChannel // for the subscription
 
-	mu      sync.Mutex               // guards guarded
-	guarded map[string]*redis.Script // by the digest of asynq's own source; as many as asynq has such scripts
+	mu        sync.Mutex               // guards rewritten
+	rewritten map[string]*redis.Script // by the digest of asynq's own source; as many as asynq has such scripts
 }
 
-// outcome is what an acknowledgement does with the task.
-type outcome string
+// scriptKind is what we do with a script of asynq's.
+type scriptKind int
 
 const (
-	outcomeDone     outcome = "completed" // removed, or kept as completed for its retention
-	outcomeRetry    outcome = "retry"
-	outcomeArchived outcome = "archived"
-	outcomePending  outcome = "pending"
-	outcomeDropped  outcome = "dropped" // asynq did not send it, since the lease had ended
+	scriptOther   scriptKind = iota
+	scriptDequeue            // the loop takes the tasks
+	scriptLapsed             // lists tasks with a lapsed lease: ours are left out
+	scriptRecover            // takes one of those from active: guarded
+	scriptForward            // moves tasks that are due to pending
+	scriptExpire             // deletes what has expired, by the time in its first argument
+	scriptServer             // writes the server and its workers
 )
 
-const (
-	resendFor     = 30 * time.Second // where the caller has no deadline: as long as asynq's leases
-	fencedReply   = "FENCED"
-	notFoundReply = "NOT FOUND"
-)
+// prologues stand in front of asynq's source, in the same script.
+var prologues = map[scriptKind]string{
+	scriptForward: dayLua + clockLua + "ARGV[1], ARGV[3] = now, nowNano\n",
+	scriptExpire:  dayLua + clockLua + "ARGV[1] = now\n",
+	scriptRecover: dayLua + clockLua + guardLua,
+}
 
 // EvalSha implements redis.Scripter.
-func (b *broker) EvalSha(ctx context.Context, sha1 string, keys []string, args ...any) *redis.Cmd {
-	if queue, ok := dequeueOf(keys); ok {
-		return b.dequeuer.dequeue(ctx, queue)
-	}
-	ack, ok := acknowledgementOf(keys)
-	if !ok {
-		return b.UniversalClient.EvalSha(ctx, sha1, keys, args...)
+func (b *broker) EvalSha(ctx context.Context, digest string, keys []string, args ...any) *redis.Cmd {
+	kind := kindOf(keys)
+	switch {
+	case kind == scriptDequeue:
+		<-b.stopping
+		return nilCmd(ctx)
+	case kind == scriptLapsed:
+		return b.lapsed.Run(ctx, b.UniversalClient, keys, args[1])
+	case kind == scriptServer:
+		return b.UniversalClient.EvalSha(ctx, digest, keys, b.serverState(keys, args)...)
+	case prologues[kind] == "":
+		return b.UniversalClient.EvalSha(ctx, digest, keys, args...)
 	}
 	b.mu.Lock()
-	script := b.guarded[sha1]
+	script := b.rewritten[digest]
 	b.mu.Unlock()
 	if script == nil {
 		// asynq answers this by sending the source through Eval, which is where we learn it.
@@ -68,202 +71,159 @@ func (b *broker) EvalSha(ctx context.Context, sha1 string, keys []string, args .
 		cmd.SetErr(redis.ErrNoScript)
 		return cmd
 	}
-	return b.acknowledge(ctx, script, ack, keys, args)
+	return script.Run(ctx, b.UniversalClient, keys, relativeTimes(kind, keys, args)...)
 }
 
 // Eval implements redis.Scripter.
 func (b *broker) Eval(ctx context.Context, source string, keys []string, args ...any) *redis.Cmd {
-	if queue, ok := dequeueOf(keys); ok {
-		return b.dequeuer.dequeue(ctx, queue)
-	}
-	ack, ok := acknowledgementOf(keys)
-	if !ok {
+	kind := kindOf(keys)
+	switch {
+	case kind == scriptDequeue, kind == scriptLapsed:
+		return b.EvalSha(ctx, "", keys, args...)
+	case kind == scriptServer:
+		return b.UniversalClient.Eval(ctx, source, keys, b.serverState(keys, args)...)
+	case prologues[kind] == "":
 		return b.UniversalClient.Eval(ctx, source, keys, args...)
 	}
-	digest := sha1.Sum([]byte(source)) //nolint:gosec // Redis names scripts by SHA-1
-	sha := hex.EncodeToString(digest[:])
+	sum := sha1.Sum([]byte(source)) //nolint:gosec // Redis names scripts by SHA-1
+	script := redis.NewScript(prologues[kind] + source)
 	b.mu.Lock()
-	script := b.guarded[sha]
-	if script == nil {
-		script = redis.NewScript(guardLua + source)
-		b.guarded[sha] = script
-	}
+	b.rewritten[hex.EncodeToString(sum[:])] = script
 	b.mu.Unlock()
-	return b.acknowledge(ctx, script, ack, keys, args)
+	return script.Run(ctx, b.UniversalClient, keys, relativeTimes(kind, keys, args)...)
 }
 
-// Subscribe implements redis.UniversalClient, for asynq's cancellations. asynq panics when a subscription ends before
-// it has asked for that, so it is not on the client that may be closed under it.
+// Subscribe implements redis.UniversalClient, for asynq's cancellations.
 func (b *broker) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {
-	return b.noRetry.Subscribe(ctx, channels...)
+	return b.silent.Subscribe(ctx, channels...)
 }
 
-// dequeueOf recognises asynq's dequeue script by its second key.
-func dequeueOf(keys []string) (queue string, ok bool) {
-	if len(keys) != 4 {
-		return "", false
+// kindOf recognises asynq's scripts by their keys.
+func kindOf(keys []string) scriptKind {
+	if len(keys) == 0 {
+		return scriptOther
 	}
-	queue, rest, ok := queueOfKey(keys[1])
-	return queue, ok && rest == "paused"
-}
-
-// acknowledgement is a recognised script call.
-type acknowledgement struct {
-	queue, id string
-	out       outcome
-	taskIndex int // of the task key in KEYS, from 1
-	lease     int // of the lease key in KEYS, from 1
-}
-
-// acknowledgementOf recognises the scripts that end a run: their keys hold the active list, the lease set and exactly
-// one task hash (archive also passes the bare prefix of the task keys).
-func acknowledgementOf(keys []string) (acknowledgement, bool) {
-	ack := acknowledgement{out: outcomeDone}
-	active := false
-	for i, key := range keys {
-		queue, rest, ok := queueOfKey(key)
-		if !ok {
-			continue
-		}
-		if id, isTask := strings.CutPrefix(rest, "t:"); isTask {
-			if id == "" {
-				continue
-			}
-			if ack.taskIndex != 0 {
-				return acknowledgement{}, false
-			}
-			ack.queue, ack.id, ack.taskIndex = queue, id, i+1
-			continue
-		}
-		switch rest {
-		case "active":
-			active = true
-		case "lease":
-			ack.lease = i + 1
-		case "retry":
-			ack.out = outcomeRetry
-		case "archived":
-			ack.out = outcomeArchived
-		case "pending":
-			ack.out = outcomePending
-		}
+	if len(keys) == 2 && strings.HasPrefix(keys[0], "asynq:servers:{") && strings.HasPrefix(keys[1], "asynq:workers:{") {
+		return scriptServer
 	}
-	return ack, active && ack.taskIndex != 0 && ack.lease != 0
-}
-
-// acknowledge runs a guarded script, and again while the connection fails, until ctx ends: asynq gives it the end of
-// the lease. asynq's own re-send runs under a context that is over by then, and has nothing left to try.
-func (b *broker) acknowledge(ctx context.Context, script *redis.Script, ack acknowledgement, keys []string, args []any) *redis.Cmd {
-	if err := ctx.Err(); err != nil {
-		cmd := redis.NewCmd(ctx)
-		cmd.SetErr(err)
-		return cmd
+	var rest []string
+	for _, key := range keys {
+		_, r, _ := queueOfKey(key)
+		rest = append(rest, r)
 	}
-	now := time.Now()
-	a, settled := b.attempts.acknowledging(taskKey(ack.queue, ack.id), ack.out, now)
-	if settled {
-		b.attempts.acknowledged(a)
-		return okCmd(ctx)
-	}
-	owner := ""
-	if a != nil {
-		owner = a.owner
-		defer b.attempts.acknowledged(a)
-	}
-	args = append(args[:len(args):len(args)], owner, now.Unix(), ack.taskIndex, ack.lease)
-	cmd, tries := resend(ctx, func(ctx context.Context) *redis.Cmd {
-		return script.Run(ctx, b.noRetry, keys, args...)
-	})
-	reply, err := cmd.Text()
 	switch {
-	case err != nil && !isReply(err):
-		b.requestAudit()
-		return cmd
-	case reply == fencedReply, a != nil && err != nil && strings.Contains(err.Error(), notFoundReply):
-		// After a try whose answer was lost, this is what the first one's success looks like.
-		if tries == 1 {
-			b.fenced(ack.queue, ack.id, ack.out)
-			return okCmd(ctx)
-		}
-	case err != nil:
-		return cmd
+	case len(keys) == 4 && rest[1] == "paused":
+		return scriptDequeue
+	case len(keys) == 1 && rest[0] == "lease":
+		return scriptLapsed
+	case len(keys) == 1 && (rest[0] == "completed" || rest[0] == "aggregation_sets"):
+		return scriptExpire
+	case len(keys) == 2 && rest[1] == "pending" && (rest[0] == "scheduled" || rest[0] == "retry"):
+		return scriptForward
+	case len(keys) >= 8 && strings.HasPrefix(rest[0], "t:") && rest[1] == "active" && rest[2] == "lease":
+		return scriptRecover
 	}
-	if a != nil {
-		b.acknowledged(a, ack.out, storedMessage(ack.out, args))
-	}
-	return okCmd(ctx)
+	return scriptOther
 }
 
-// storedMessage decodes the task message that retry and archive write back, which holds the error and the new count.
-func storedMessage(out outcome, args []any) *message {
-	if out != outcomeRetry && out != outcomeArchived || len(args) < 2 {
-		return nil
+// relativeTimes turns the times in the arguments of asynq's retry and archive, which are those of our clock, into
+// distances from now; the guard adds Redis' time again.
+func relativeTimes(kind scriptKind, keys []string, args []any) []any {
+	if kind != scriptRecover {
+		return args
 	}
-	encoded, ok := args[1].([]byte)
+	times := []int{2, 3} // of retry: when it is due, when the counters expire
+	if len(keys) == 9 {
+		times = []int{2, 3, 5} // of archive: now, the oldest to keep, when the counters expire
+	}
+	now := time.Now().Unix()
+	args = append([]any(nil), args...)
+	for _, i := range times {
+		if at, ok := args[i].(int64); ok {
+			args[i] = at - now
+		}
+	}
+	return args
+}
+
+// The field numbers of asynq's ServerInfo and WorkerInfo, in internal/proto/asynq.proto of the pinned release.
+const (
+	serverHost    = protowire.Number(1)
+	serverPID     = protowire.Number(2)
+	serverID      = protowire.Number(3)
+	serverWorkers = protowire.Number(9) // how many tasks run
+	workerTaskID  = protowire.Number(4)
+	workerType    = protowire.Number(5)
+	workerPayload = protowire.Number(6)
+	workerQueue   = protowire.Number(7)
+	workerStarted = protowire.Number(8)
+	workerEnds    = protowire.Number(9)
+)
+
+// serverState adds the tasks that run to what asynq's server writes of itself: it started none of them.
+func (b *broker) serverState(keys []string, args []any) []any {
+	if len(args) != 2 {
+		return args // it is cleared
+	}
+	info, ok := args[1].([]byte)
 	if !ok {
-		return nil
+		return args
 	}
-	m, err := decodeMessage(encoded)
-	if err != nil {
-		return nil
+	server := identityOf(info)
+	running := 0
+	out := append([]any(nil), args...)
+	for _, t := range b.active() {
+		if t.Started.IsZero() {
+			continue
+		}
+		running++
+		w := append([]byte(nil), server...)
+		w = appendText(w, workerTaskID, t.ID)
+		w = appendText(w, workerType, t.Type)
+		w = appendText(w, workerPayload, string(t.Payload))
+		w = appendText(w, workerQueue, t.Queue)
+		w = appendTime(w, workerStarted, t.Started)
+		w = appendTime(w, workerEnds, t.deadline)
+		out = append(out, t.ID, w)
 	}
-	return m
+	// In protobuf the last one of a field wins.
+	info = protowire.AppendTag(append([]byte(nil), info...), serverWorkers, protowire.VarintType)
+	out[1] = protowire.AppendVarint(info, uint64(running))
+	return out
 }
 
-// resend runs a command until Redis has answered it or ctx is over, and returns its last result and the number of
-// tries. Errors that pass by themselves (a failover, a full memory) count as no answer.
-func resend(ctx context.Context, run func(context.Context) *redis.Cmd) (*redis.Cmd, int) {
-	if _, bounded := ctx.Deadline(); !bounded {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, resendFor)
-		defer cancel()
-	}
-	delays := backoff.Policy{First: 5 * time.Millisecond, Max: time.Second}
-	for try := 1; ; try++ {
-		cmd := run(ctx)
-		if err := cmd.Err(); err == nil || isReply(err) {
-			return cmd, try
+// identityOf returns the fields of an encoded ServerInfo that a WorkerInfo has too: host, pid and server id.
+func identityOf(info []byte) []byte {
+	var out []byte
+	for len(info) > 0 {
+		num, _, n := protowire.ConsumeField(info)
+		if n < 0 {
+			return out
 		}
-		if err := timer.Sleep(ctx, delays.Delay(try)); err != nil {
-			return cmd, try
+		if num == serverHost || num == serverPID || num == serverID {
+			out = append(out, info[:n]...)
 		}
+		info = info[n:]
 	}
+	return out
 }
 
-// isReply reports whether an error is Redis' final word on a command, rather than a failure to get one.
-func isReply(err error) bool {
-	if errors.Is(err, redis.Nil) {
-		return true
-	}
-	var reply redis.Error
-	if !errors.As(err, &reply) {
-		return false
-	}
-	for _, temporary := range []string{
-		"MOVED", "ASK", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "OOM", "MISCONF",
-		"max number of clients",
-	} {
-		// Redis 6 wraps what a script ran into.
-		if redis.HasErrorPrefix(err, temporary) || strings.Contains(err.Error(), " -"+temporary+" ") {
-			return false
-		}
-	}
-	return true
+func appendText(b []byte, num protowire.Number, text string) []byte {
+	return protowire.AppendString(protowire.AppendTag(b, num, protowire.BytesType), text)
 }
 
-func okCmd(ctx context.Context) *redis.Cmd {
-	cmd := redis.NewCmd(ctx)
-	cmd.SetVal("OK")
-	return cmd
+// appendTime appends a google.protobuf.Timestamp.
+func appendTime(b []byte, num protowire.Number, t time.Time) []byte {
+	if t.IsZero() {
+		return b
+	}
+	stamp := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), uint64(t.Unix()))
+	stamp = protowire.AppendVarint(protowire.AppendTag(stamp, 2, protowire.VarintType), uint64(t.Nanosecond()))
+	return protowire.AppendBytes(protowire.AppendTag(b, num, protowire.BytesType), stamp)
 }
 
 func nilCmd(ctx context.Context) *redis.Cmd {
 	cmd := redis.NewCmd(ctx)
 	cmd.SetErr(redis.Nil)
 	return cmd
-}
-
-// unexpectedReply names a script's answer that has not the form it should have.
-func unexpectedReply(script string, v any) error {
-	return fmt.Errorf("the %s script answered %v, which it never should", script, v)
 }

@@ -22,7 +22,7 @@ import (
 type Clients struct {
 	Client   redis.UniversalClient // for all that may be sent twice
 	NoRetry  redis.UniversalClient // opened with [NoRetry]: for what may not
-	Blocking redis.UniversalClient // opened with [NoRetry], at least two connections per queue
+	Blocking redis.UniversalClient // opened with [NoRetry], at least one connection per queue
 }
 
 // NoRetry prepares the options of a client that sends no command twice by itself. A cluster client would, under the
@@ -37,27 +37,49 @@ type Options struct {
 	StrictPriority  bool           // a queue is served only while all of greater weight are empty
 	Concurrency     int            // tasks with the handler at once, at least 1
 	ShutdownTimeout time.Duration  // how long tasks in flight may take once Run's context is over
-	MaxTaskCrashes  int            // a task that crashed the process this often is archived; 0: never
+	MaxTaskCrashes  int            // a task that crashed the process this often is archived, one suspected so often runs alone; 0: never
 	ResultTTL       time.Duration  // of results and of the readable hashes
 	Views           bool           // keep the views for redis-cli
 	Cluster         bool           // the client is one of Redis Cluster
 	BeatInterval    time.Duration  // how often the audit looks and the copied lists are refreshed
 	BeatTTL         time.Duration  // how long the copied lists outlive their last refresh
-	WaitLimit       time.Duration  // longest wait inside one dequeue call; 0: 5 s
 	Observer        Observer
 	Logger          *slog.Logger
 }
 
-// Observer is told what happens to tasks. Any field may be nil; the functions are called from several goroutines and
-// must not block.
+// Observer is told what happens to tasks. Any field may be nil; the functions are called by the consumer's loop and must
+// not block.
 type Observer struct {
-	Finished func(t *Task, took time.Duration, failed bool) // an attempt ended; not for one that did not run
-	Fenced   func(queue string)                             // an acknowledgement came too late and was refused
+	Began        func(t *Task, waited time.Duration)            // its handler began, so long after it was enqueued or due
+	Finished     func(t *Task, took time.Duration, failed bool) // an attempt ended; not for one that did not run
+	Retried      func(queue string)
+	Archived     func(queue string)
+	Fenced       func(queue string)        // an acknowledgement came too late and was refused
+	Lost         func(queue string, n int) // ids whose tasks were gone were dropped
+	ViewsDropped func(n int)               // readable hashes that could not be written
+}
+
+func (o Observer) began(t *Task, waited time.Duration) {
+	if o.Began != nil {
+		o.Began(t, waited)
+	}
 }
 
 func (o Observer) finished(t *Task, took time.Duration, failed bool) {
 	if o.Finished != nil {
 		o.Finished(t, took, failed)
+	}
+}
+
+func (o Observer) retried(queue string) {
+	if o.Retried != nil {
+		o.Retried(queue)
+	}
+}
+
+func (o Observer) archived(queue string) {
+	if o.Archived != nil {
+		o.Archived(queue)
 	}
 }
 
@@ -67,13 +89,24 @@ func (o Observer) fenced(queue string) {
 	}
 }
 
+func (o Observer) lost(queue string, n int) {
+	if o.Lost != nil {
+		o.Lost(queue, n)
+	}
+}
+
+func (o Observer) viewsDropped(n int) {
+	if n > 0 && o.ViewsDropped != nil {
+		o.ViewsDropped(n)
+	}
+}
+
 const (
-	defaultWaitLimit = 5 * time.Second
 	// forwardEvery is how often asynq moves scheduled and retried tasks whose time has come to pending. asynq's default
 	// of 5 s is latency for nothing; this costs two cheap commands a second and queue.
 	forwardEvery = time.Second
-	// quitAfter is asynq's own shutdown timeout. By then no attempt is left; it is a last way out, from commands that
-	// Redis does not answer too.
+	// quitAfter bounds what is left to do when no task is with the handler any more: sending the outcomes, and the end of
+	// asynq's server. A Redis that answers nothing is not waited for.
 	quitAfter = 5 * time.Second
 )
 
@@ -81,15 +114,13 @@ const (
 type Consumer struct {
 	opts     Options
 	clients  Clients
-	handler  Handler
 	log      *slog.Logger
-	attempts *attempts
+	loop     *loop
 	broker   *broker
-	runner   *runner
 	auditor  *auditor
-	views    *taskViews
+	renewer  *renewer
 	lists    *listViews
-	watchers []*watcher
+	directs  *Directs
 	stopping chan struct{} // closed when no task may be taken any more
 }
 
@@ -98,61 +129,70 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	queues := slices.Sorted(maps.Keys(opts.Queues))
 	c := &Consumer{
-		opts: opts, clients: clients, handler: handler, log: opts.Logger.With("component", "queue"),
-		attempts: newAttempts(opts.WorkerID, opts.Nonce, opts.Concurrency),
-		stopping: make(chan struct{}),
+		opts: opts, clients: clients, log: opts.Logger.With("component", "queue"),
+		directs: NewDirects(clients.Client), stopping: make(chan struct{}),
 	}
 	scripts := newScripts()
+	names := ByPriority(opts.Queues)
 	if opts.Views {
-		c.views = newTaskViews(clients.Client, scripts.view, opts.ResultTTL, opts.WorkerID, c.log)
 		if opts.Cluster {
 			c.log.Info("list views unavailable", "reason", "on Redis Cluster asynq:<queue>:pending and :active do not exist")
 		} else {
 			c.lists = &listViews{
-				client: clients.Client, scripts: scripts, queues: queues, worker: opts.WorkerID,
+				client: clients.Client, scripts: scripts, queues: names, worker: opts.WorkerID,
 				interval: opts.BeatInterval, ttl: opts.BeatTTL, viewTTL: opts.ResultTTL, log: c.log,
 				changed: wakeup.New(),
 			}
-			c.views.lists = c.lists
 		}
 	}
+	table := newAttemptTable(opts.WorkerID, opts.Nonce)
 	c.auditor = &auditor{
-		client: clients.Client, scripts: scripts, attempts: c.attempts, views: c.views, queues: queues,
+		client: clients.NoRetry, scripts: scripts, table: table, queues: names,
 		interval: opts.BeatInterval, log: c.log, requested: wakeup.New(),
-		fenced: func(queue, taskID string) { c.fenced(queue, taskID, outcomeDropped) },
 	}
-	ready := wakeup.New()
-	watchers := make(map[string][]*watcher, len(queues))
-	for _, q := range queues {
-		for _, key := range []string{pendingKey(q), directKey(q, opts.WorkerID)} {
-			watchers[q] = append(watchers[q], newWatcher(key, clients.Blocking, ready))
-		}
-		c.watchers = append(c.watchers, watchers[q]...)
+	c.loop = &loop{
+		opts: opts, handler: handler, gate: gate, log: c.log, observer: opts.Observer, inbox: newInbox(), table: table,
+		lists: c.lists, audit: c.auditor.request, handling: make(map[string]*attempt),
+		idle: make(chan struct{}), flushed: make(chan struct{}),
 	}
-	d := &dequeuer{
-		client: clients.NoRetry, scripts: scripts, attempts: c.attempts, gate: gate, log: c.log, stopping: c.stopping,
-		limit: opts.WaitLimit, requestAudit: c.auditor.request, watchers: watchers, ready: ready,
-		worker: opts.WorkerID,
+	for _, name := range names {
+		c.loop.queues = append(c.loop.queues, c.newQueue(name, scripts))
 	}
-	if d.limit == 0 {
-		d.limit = defaultWaitLimit
-	}
-	if opts.StrictPriority {
-		d.strict = ByPriority(opts.Queues)
-	}
+	c.renewer = &renewer{client: clients.Client, scripts: scripts, table: table, inbox: c.loop.inbox, log: c.log}
 	c.broker = &broker{
-		UniversalClient: clients.Client, noRetry: clients.NoRetry, dequeuer: d, attempts: c.attempts,
-		acknowledged: c.views.acknowledged, fenced: c.fenced, requestAudit: c.auditor.request,
-		guarded: make(map[string]*redis.Script),
-	}
-	c.runner = &runner{
-		client: clients.NoRetry, scripts: scripts, attempts: c.attempts, handler: handler, views: c.views,
-		results:  &results{client: clients.NoRetry, scripts: scripts, ttl: opts.ResultTTL, cluster: opts.Cluster},
-		observer: opts.Observer, log: c.log, maxCrashes: opts.MaxTaskCrashes, requestAudit: c.auditor.request,
+		UniversalClient: clients.Client, stopping: c.stopping, active: table.active, lapsed: scripts.lapsed,
+		silent:    newNoChannel(),
+		rewritten: make(map[string]*redis.Script),
 	}
 	return c, nil
+}
+
+func (c *Consumer) newQueue(name string, scripts scripts) *queueState {
+	q := &queueState{name: name, weight: c.opts.Queues[name]}
+	q.cycler = &cycler{
+		cycles: cycles{
+			client: c.clients.NoRetry, scripts: scripts, queue: name, worker: c.opts.WorkerID, nonce: c.opts.Nonce,
+			resultTTL: c.opts.ResultTTL, views: c.opts.Views, cluster: c.opts.Cluster,
+		},
+		queue: q, inbox: c.loop.inbox, loop: c.loop, log: c.log, requests: make(chan cycleRequest, 1),
+		archive: c.archiveUnreadable,
+	}
+	q.watcher = newWatcher(name, c.opts.WorkerID, c.clients.Blocking, func() {
+		c.loop.inbox.put(event{kind: eventClaim, queue: q})
+	})
+	return q
+}
+
+// archiveUnreadable archives a task that asynq could not read either.
+func (c *Consumer) archiveUnreadable(ctx context.Context, queue, id, owner string, cause error) {
+	keys := []string{taskKey(queue, id), activeKey(queue), leaseKey(queue), archivedKey(queue)}
+	if err := newScripts().archiveUnreadable.Run(ctx, c.clients.Client, keys, id, owner, time.Now().Unix()).Err(); err != nil {
+		c.auditor.request()
+		c.log.Error("unreadable task not archived", "queue", queue, "task_id", id, "error", err)
+		return
+	}
+	c.log.Error("unreadable task archived", "queue", queue, "task_id", id, "error", cause)
 }
 
 func (o Options) check() error {
@@ -184,114 +224,100 @@ func ByPriority(queues map[string]int) []string {
 }
 
 // Run processes tasks until ctx is over, then drains: it takes no more, lets those in flight finish for up to
-// ShutdownTimeout, and then calls abort, which must make every Process call return soon; what did not finish goes back
+// ShutdownTimeout, and then calls abort, which must make every attempt end soon; what did not finish goes back
 // to pending with its retry count untouched. It returns when nothing of it is left running.
 func (c *Consumer) Run(ctx context.Context, abort func()) error {
 	server := asynq.NewServerFromRedisClient(c.broker, asynq.Config{
 		Concurrency:              c.opts.Concurrency,
 		Queues:                   c.opts.Queues,
 		StrictPriority:           c.opts.StrictPriority,
-		TaskCheckInterval:        time.Millisecond, // the waiting is done inside the dequeue
+		TaskCheckInterval:        time.Millisecond, // its dequeue returns once, at the end
 		DelayedTaskCheckInterval: forwardEvery,
-		RetryDelayFunc:           retryDelay,
 		ShutdownTimeout:          quitAfter,
 		Logger:                   asynqLogger{c.opts.Logger.With("component", "asynq")},
-		ErrorHandler:             asynq.ErrorHandlerFunc(c.logFailure),
 	})
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	if err := server.Start(asynq.NotFoundHandler()); err != nil {
+		return fmt.Errorf("start asynq's server: %w", err)
+	}
 	var running sync.WaitGroup
-	for _, w := range c.watchers {
-		running.Go(func() { w.run(background) })
+	for _, q := range c.loop.queues {
+		running.Go(func() { q.cycler.run(background) })
+		running.Go(func() { q.watcher.run(background) })
 	}
+	running.Go(func() { c.loop.run(background) })
 	running.Go(func() { c.auditor.run(background) })
-	if c.views != nil {
-		running.Go(func() { c.views.run(background) })
-	}
+	running.Go(func() { c.renewer.run(background) })
 	if c.lists != nil {
 		running.Go(func() { c.lists.run(background) })
 	}
-	err := server.Start(c.runner)
-	if err == nil {
-		<-ctx.Done()
-	}
-	close(c.stopping)
+	<-ctx.Done()
 	closeErr := c.clients.Blocking.Close()
-	if err == nil {
-		server.Stop()
-		c.drain(abort)
-		// What is left is tidying up, by one part after the other. A Redis that answers none of their commands is not
-		// waited for: on a closed client they fail at once.
-		overdue := time.AfterFunc(quitAfter, func() { _ = c.clients.Client.Close() })
-		defer overdue.Stop()
-		server.Shutdown()
+	c.loop.inbox.put(event{kind: eventDrain})
+	c.drain(abort)
+	// What is left is tidying up, by one part after the other. A Redis that answers none of their commands is not
+	// waited for: on a closed client they fail at once.
+	overdue := time.AfterFunc(quitAfter, func() { _ = c.clients.Client.Close() })
+	defer overdue.Stop()
+	select {
+	case <-c.loop.flushed:
+	case <-time.After(quitAfter):
+		c.log.Warn("drain incomplete", "reason", "redis does not take the outcomes")
 	}
 	stop()
 	running.Wait()
-	if err != nil {
-		return fmt.Errorf("start asynq's server: %w", err)
-	}
+	close(c.stopping)
+	server.Shutdown()
+	c.broker.silent.close()
 	if closeErr != nil {
 		return fmt.Errorf("close the blocking connections: %w", closeErr)
 	}
 	return nil
 }
 
-// drain waits for the tasks in flight, and past the shutdown timeout has them aborted and waits for that. All slots are
-// taken when it returns, so no task can begin any more.
+// drain waits for the tasks with the handler, and past the shutdown timeout has them aborted and waits for that.
 func (c *Consumer) drain(abort func()) {
-	if n := c.attempts.busy(); n > 0 {
+	if n := len(c.Active()); n > 0 {
 		c.log.Info("drain started", "tasks", n, "timeout", c.opts.ShutdownTimeout)
 	}
 	timeout := time.NewTimer(c.opts.ShutdownTimeout)
 	defer timeout.Stop()
-	for range c.opts.Concurrency {
-		select {
-		case c.attempts.slots <- struct{}{}:
-			continue
-		case <-timeout.C:
-		}
-		c.log.Warn("drain timed out", "tasks", len(c.attempts.active()))
+	select {
+	case <-c.loop.idle:
+	case <-timeout.C:
+		c.log.Warn("drain timed out", "tasks", len(c.Active()))
 		abort()
-		c.attempts.slots <- struct{}{}
+		<-c.loop.idle
 	}
 }
 
-func (c *Consumer) fenced(queue, taskID string, out outcome) {
-	c.opts.Observer.fenced(queue)
-	c.log.Warn("late acknowledgement refused", "queue", queue, "task_id", taskID, "outcome", string(out))
+// Wake has every queue asked soon: there may be room again, or a task for this worker. It does not block.
+func (c *Consumer) Wake() { c.loop.inbox.put(event{kind: eventWake}) }
+
+// Cancel has a task cancelled that is with the handler, or waits for it; for another it does nothing. It does not block.
+func (c *Consumer) Cancel(taskID string) {
+	c.loop.inbox.put(event{kind: eventCancel, taskID: taskID})
 }
 
-func (c *Consumer) logFailure(ctx context.Context, t *asynq.Task, err error) {
-	id, _ := asynq.GetTaskID(ctx)
-	queue, _ := asynq.GetQueueName(ctx)
-	retried, _ := asynq.GetRetryCount(ctx)
-	most, _ := asynq.GetMaxRetry(ctx)
-	c.log.Warn("task failed", "queue", queue, "task_id", id, "type", t.Type(), "retry_count", retried, "max_retry", most, "error", err)
+// Free reports whether a task would begin now. It is safe to call at any time.
+func (c *Consumer) Free() bool {
+	return !c.loop.alone.Load() && c.loop.handler.Room().Idle && c.loop.gate.Open()
 }
 
 // ActiveTask is a task that is being worked on.
 type ActiveTask struct {
 	ID, Queue, Type string
 	Since           time.Time // when it was taken from the queue
-	Started         time.Time // when it was given to the handler; zero before
+	Started         time.Time // when its handler began; zero before
 	Progress        float64   // the share that its handler says is done, 0 to 1; negative: it has said nothing
 	ProgressMessage string    // what the handler said with it; empty: nothing
 	Payload         []byte    // not to be changed
+	deadline        time.Time
 }
 
 // Active returns the tasks in flight, the longest-running first. It is safe to call at any time.
-func (c *Consumer) Active() []ActiveTask {
-	return c.attempts.activeTasks()
-}
-
-// Progress notes what the handler of a task has reported: the share that is done, clamped to at most 1 (negative or
-// NaN: as before), and a message, which replaces the one before. It is shown by Active at once and in the task's
-// readable hash within half a second or so. It does not block. For a task that is not with the handler it does nothing.
-func (c *Consumer) Progress(taskID string, fraction float64, message string) {
-	if p, ok := c.attempts.report(taskID, fraction, message); ok {
-		c.views.progressed(taskID, p)
-	}
-}
+func (c *Consumer) Active() []ActiveTask { return c.loop.table.active() }
 
 // asynqLogger brings asynq's own log lines into ours, with their text as the message. What asynq logs in normal running
 // is for debugging.

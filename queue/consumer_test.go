@@ -21,13 +21,6 @@ import (
 
 const testQueue = "inference_default"
 
-// handlerFunc is a queue.Handler made of a function.
-type handlerFunc func(ctx context.Context, t *queue.Task) (json.RawMessage, error)
-
-func (f handlerFunc) Process(ctx context.Context, t *queue.Task) (json.RawMessage, error) {
-	return f(ctx, t)
-}
-
 // gate is a queue.Gate that a test opens and closes.
 type gate struct {
 	mu      sync.Mutex
@@ -70,6 +63,7 @@ type bench struct {
 	fenced   chan string
 	finished chan string // task id, and "!" in front when the attempt failed
 	abort    func()
+	handler  *handler
 	consumer *queue.Consumer
 	stop     func() // drains; called at the end of the test at the latest
 }
@@ -112,8 +106,9 @@ func newBench(t *testing.T) *bench {
 func (b *bench) start(h handlerFunc) {
 	b.t.Helper()
 	clients := queue.Clients{Client: b.open(), NoRetry: b.open(queue.NoRetry), Blocking: b.open(queue.NoRetry)}
+	b.handler = newHandler(h, b.opts.Concurrency)
 	var err error
-	b.consumer, err = queue.NewConsumer(clients, h, b.gate, b.opts)
+	b.consumer, err = queue.NewConsumer(clients, b.handler, b.gate, b.opts)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -132,6 +127,7 @@ func (b *bench) start(h handlerFunc) {
 		}
 		_ = clients.Client.Close()
 		_ = clients.NoRetry.Close()
+		b.handler.running.Wait()
 	})
 	b.t.Cleanup(b.stop)
 }
@@ -303,16 +299,6 @@ func TestFailuresRetryArchiveAndSayWhen(t *testing.T) {
 	})
 }
 
-// asynq catches a panic and takes it for a failure.
-func TestPanicIsAFailure(t *testing.T) {
-	b := newBench(t)
-	b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) { panic("a bug") })
-	b.enqueue("panics", asynq.MaxRetry(3))
-	if info := b.eventuallyState("panics", "retry"); !strings.Contains(info.LastErr, "a bug") {
-		t.Errorf("the error of a panic is %q, want its text", info.LastErr)
-	}
-}
-
 func TestCrashesAreCountedAndThePoisonIsArchived(t *testing.T) {
 	b := newBench(t)
 	b.start(func(_ context.Context, _ *queue.Task) (json.RawMessage, error) {
@@ -450,43 +436,85 @@ func TestPausedQueueNeitherRunsNorSpins(t *testing.T) {
 	b.waitFinished("p1")
 }
 
-func TestTimeoutHoldsTheSlotUntilTheHandlerIsBack(t *testing.T) {
+// A task whose time is over is cancelled. It holds its slot until the handler is back, whose answer counts.
+func TestOverdueTaskHoldsItsSlotUntilTheHandlerIsBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		opts          []asynq.Option
+		answer        error
+		state, failed string
+	}{
+		"result":    {[]asynq.Option{asynq.MaxRetry(0)}, nil, "", ""},
+		"error":     {[]asynq.Option{asynq.MaxRetry(1)}, errors.New("boom"), "retry", "context deadline exceeded: boom"},
+		"permanent": {[]asynq.Option{asynq.MaxRetry(1)}, &queue.PermanentError{Message: "never"}, "archived", "never"},
+		"untouched": {[]asynq.Option{asynq.MaxRetry(0)}, queue.ErrUntouched, "pending", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			entered, cancelled, release := make(chan string, 10), make(chan struct{}), make(chan struct{})
+			b.start(func(ctx context.Context, task *queue.Task) (json.RawMessage, error) {
+				entered <- task.ID
+				if task.ID != "slow" {
+					return nil, nil
+				}
+				<-ctx.Done()
+				close(cancelled)
+				<-release
+				b.gate.set(c.state != "pending")
+				return json.RawMessage(`"late"`), c.answer
+			})
+			b.enqueue("slow", append(c.opts, asynq.Timeout(time.Second))...)
+			<-entered
+			b.enqueue("next")
+			<-cancelled
+			if got := b.consumer.Active(); len(got) != 1 || got[0].ID != "slow" {
+				t.Errorf("active tasks %v, want slow alone", got)
+			}
+			if n := b.redis.LLen(t.Context(), key("pending")).Val(); n != 1 {
+				t.Errorf("%d pending: the next task was taken although no slot was free", n)
+			}
+			close(release)
+			info := b.eventuallyState("slow", c.state)
+			if info != nil && info.LastErr != c.failed {
+				t.Errorf("asynq keeps %q, want %q", info.LastErr, c.failed)
+			}
+			if got := b.redis.Get(t.Context(), queue.ResultKey("slow")).Val(); c.state == "" && got != `"late"` {
+				t.Errorf("the result is %q", got)
+			}
+		})
+	}
+}
+
+// An attempt that is over before it begins ends as asynq ends it, and leaves its slot.
+func TestOverdueBeforeItBegins(t *testing.T) {
 	b := newBench(t)
-	release := make(chan struct{})
-	entered := make(chan string, 10)
-	b.start(func(ctx context.Context, task *queue.Task) (json.RawMessage, error) {
-		entered <- task.ID
-		if task.ID == "slow" {
-			<-ctx.Done()
-			<-release
+	b.start(func(_ context.Context, task *queue.Task) (json.RawMessage, error) {
+		if strings.HasPrefix(task.ID, "over") {
+			t.Errorf("the handler got %s", task.ID)
 		}
 		return nil, nil
 	})
-	b.enqueue("slow", asynq.Timeout(time.Second), asynq.MaxRetry(1))
-	<-entered
+	b.enqueue("over-negative", asynq.Timeout(-time.Minute), asynq.MaxRetry(0))
+	b.enqueue("over-deadline", asynq.Deadline(time.Now().Add(-time.Minute)), asynq.MaxRetry(2))
+	b.enqueue("over-both", asynq.Timeout(time.Second), asynq.Deadline(time.Now().Add(-time.Second)), asynq.MaxRetry(0))
 	b.enqueue("next")
-	info := b.eventuallyState("slow", "retry")
-	if !strings.Contains(info.LastErr, "deadline exceeded") {
-		t.Errorf("asynq keeps %q", info.LastErr)
+	for id, state := range map[string]string{"over-negative": "archived", "over-deadline": "retry", "over-both": "archived"} {
+		if info := b.eventuallyState(id, state); info.LastErr != context.DeadlineExceeded.Error() {
+			t.Errorf("%s: error %q", id, info.LastErr)
+		}
 	}
-	if got := b.consumer.Active(); len(got) != 1 || got[0].ID != "slow" {
-		t.Errorf("active tasks %v, want slow alone", got)
-	}
-	if n := b.redis.LLen(t.Context(), "asynq:{"+testQueue+"}:pending").Val(); n != 1 {
-		t.Errorf("%d pending: the next task was taken although no slot was free", n)
-	}
-	close(release)
-	b.waitFinished("!slow")
-	b.waitFinished("next")
+	b.eventuallyState("next", "")
 }
 
 func TestSameIDIsNeverHandledTwiceAtOnce(t *testing.T) {
 	b := newBench(t)
 	b.opts.Concurrency = 2
-	release := make(chan struct{})
+	entered, release := make(chan struct{}), make(chan struct{})
 	var mu sync.Mutex
 	inside, most, runs := 0, 0, 0
-	b.start(func(ctx context.Context, _ *queue.Task) (json.RawMessage, error) {
+	b.start(func(_ context.Context, task *queue.Task) (json.RawMessage, error) {
+		if task.ID == "other" {
+			return nil, nil
+		}
 		mu.Lock()
 		inside++
 		runs++
@@ -494,7 +522,7 @@ func TestSameIDIsNeverHandledTwiceAtOnce(t *testing.T) {
 		most = max(most, inside)
 		mu.Unlock()
 		if first {
-			<-ctx.Done()
+			close(entered)
 			<-release
 		}
 		mu.Lock()
@@ -502,12 +530,16 @@ func TestSameIDIsNeverHandledTwiceAtOnce(t *testing.T) {
 		mu.Unlock()
 		return nil, nil
 	})
-	b.enqueue("same", asynq.Timeout(time.Second), asynq.MaxRetry(5))
-	b.eventuallyState("same", "retry")
-	if err := b.inspect.RunTask(testQueue, "same"); err != nil {
-		t.Fatal(err)
-	}
-	b.eventuallyState("same", "active")
+	b.enqueue("same", asynq.MaxRetry(5))
+	<-entered
+	// The task is taken away, and comes back while its handler still runs.
+	ctx := t.Context()
+	b.redis.LRem(ctx, key("active"), 0, "same")
+	b.redis.HDel(ctx, key("t:same"), "owner")
+	b.redis.HSet(ctx, key("t:same"), "state", "pending")
+	b.redis.LPush(ctx, key("pending"), "same")
+	b.enqueue("other")
+	b.waitFinished("other")
 	close(release)
 	b.eventuallyState("same", "")
 	mu.Lock()
@@ -517,8 +549,7 @@ func TestSameIDIsNeverHandledTwiceAtOnce(t *testing.T) {
 	}
 }
 
-// asynq's ids are unique per queue, but it keeps the leases of a server by id alone: of two such tasks at once it would
-// let one's lapse, and both would run again.
+// asynq's ids are unique per queue, the protocol's among all that is with the process.
 func TestSameIDInTwoQueuesRunsOneAfterTheOther(t *testing.T) {
 	b := newBench(t)
 	b.opts.Queues = map[string]int{testQueue: 1, "other": 1}
@@ -561,7 +592,7 @@ func TestSameIDInTwoQueuesRunsOneAfterTheOther(t *testing.T) {
 	})
 }
 
-func TestCancelProcessing(t *testing.T) {
+func TestCancel(t *testing.T) {
 	b := newBench(t)
 	entered := make(chan struct{})
 	b.start(func(ctx context.Context, _ *queue.Task) (json.RawMessage, error) {
@@ -571,16 +602,12 @@ func TestCancelProcessing(t *testing.T) {
 	})
 	b.enqueue("c1", asynq.MaxRetry(2))
 	<-entered
-	b.eventually(func() string { // the subscription may come later than the first task
-		if err := b.inspect.CancelProcessing("c1"); err != nil {
-			return err.Error()
-		}
-		if info, err := b.inspect.GetTaskInfo(testQueue, "c1"); err != nil || info.State != asynq.TaskStateRetry {
-			return "not cancelled"
-		}
-		return ""
-	})
+	b.consumer.Cancel("another")
+	b.consumer.Cancel("c1")
 	b.waitFinished("!c1")
+	if info := b.eventuallyState("c1", "retry"); info.LastErr != context.Canceled.Error() {
+		t.Errorf("error %q", info.LastErr)
+	}
 }
 
 func TestScheduledAndUniqueTasks(t *testing.T) {

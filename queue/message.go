@@ -20,10 +20,13 @@ type message struct {
 	MaxRetry   int
 	Retried    int
 	ErrorMsg   string
-	Timeout    time.Duration
+	Timeout    time.Duration // 0 for a negative one
 	Deadline   time.Time
 	Retention  time.Duration
 	LastFailed time.Time
+	UniqueKey  string
+
+	TimeoutSecs, DeadlineAt int64 // as they are stored
 }
 
 const (
@@ -88,8 +91,9 @@ func (m *message) setNumber(num protowire.Number, v uint64) {
 	case fieldRetried:
 		m.Retried = int(int32(v))
 	case fieldTimeout:
-		m.Timeout = seconds(v)
+		m.Timeout, m.TimeoutSecs = seconds(v), int64(v)
 	case fieldDeadline:
+		m.DeadlineAt = int64(v)
 		if v != 0 {
 			m.Deadline = time.Unix(int64(v), 0)
 		}
@@ -106,7 +110,7 @@ func (m *message) setBytes(num protowire.Number, v []byte) error {
 	var unused string // of fields that are not needed and that asynq's decoder looks at all the same
 	text := map[protowire.Number]*string{
 		fieldType: &m.Type, fieldID: &m.ID, fieldQueue: &m.Queue, fieldErrorMsg: &m.ErrorMsg,
-		fieldUniqueKey: &unused, fieldGroupKey: &unused,
+		fieldUniqueKey: &m.UniqueKey, fieldGroupKey: &unused,
 	}
 	switch {
 	case num == fieldPayload:

@@ -60,18 +60,18 @@ func TestProgressIsShownWhileTheTaskRunsAndAfter(t *testing.T) {
 		{math.Inf(1), "at the end", 1, "1", "at the end"},
 		{0, "again", 0, "0", "again"},
 	} {
-		b.consumer.Progress("t1", step.fraction, step.message)
+		b.handler.progress("t1", step.fraction, step.message)
 		if fraction, message := b.activeProgress(); fraction != step.want || message != step.message {
 			t.Errorf("after %+v: %v, %q", step, fraction, message)
 		}
 		b.wantProgress("t1", "active", step.view, step.inView)
 	}
-	b.consumer.Progress("t2", 0.5, "of a task that is not here")
-	b.consumer.Progress("t1", 0.9, "last")
+	b.handler.progress("t2", 0.5, "of a task that is not here")
+	b.handler.progress("t1", 0.9, "last")
 	close(release)
 	b.waitFinished("t1")
 	b.wantProgress("t1", "completed", "0.9", "last")
-	b.consumer.Progress("t1", 0.1, "too late")
+	b.handler.progress("t1", 0.1, "too late")
 	b.stop()
 	b.wantProgress("t1", "completed", "0.9", "last")
 	if n := b.redis.Exists(t.Context(), queue.ViewKey("t2")).Val(); n != 0 {
@@ -84,7 +84,7 @@ func TestProgressBeginsAnewWithEachAttempt(t *testing.T) {
 	second, release := make(chan struct{}), make(chan struct{})
 	b.start(func(_ context.Context, task *queue.Task) (json.RawMessage, error) {
 		if task.RetryCount == 0 {
-			b.consumer.Progress(task.ID, 0.7, "nearly")
+			b.handler.progress(task.ID, 0.7, "nearly")
 			return nil, &queue.RetryError{Message: "again", Delay: time.Second}
 		}
 		close(second)
@@ -111,9 +111,9 @@ func TestProgressIsWrittenNowAndThen(t *testing.T) {
 	b.wantProgress("t1", "active", "", "")
 	before, began := commandCount(t, b.redis)["eval"], time.Now()
 	for i := range 200_000 {
-		b.consumer.Progress("t1", float64(i)/200_000, "")
+		b.handler.progress("t1", float64(i)/200_000, "")
 	}
-	b.consumer.Progress("t1", 1, "all")
+	b.handler.progress("t1", 1, "all")
 	b.wantProgress("t1", "active", "1", "all")
 	most := 4 * int(time.Since(began)/(500*time.Millisecond)+2) // some are of the copied lists
 	if n := commandCount(t, b.redis)["eval"] - before; n > most {

@@ -6,20 +6,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-//go:embed lua/dequeue.lua
-var dequeueLua string
-
 //go:embed lua/requeue.lua
 var requeueLua string
 
 //go:embed lua/guard.lua
 var guardLua string
-
-//go:embed lua/result.lua
-var resultLua string
-
-//go:embed lua/crash.lua
-var crashLua string
 
 //go:embed lua/audit.lua
 var auditLua string
@@ -60,20 +51,23 @@ var renewLua string
 //go:embed lua/owned.lua
 var ownedLua string
 
+//go:embed lua/clock.lua
+var clockLua string
+
+//go:embed lua/lapsed.lua
+var lapsedLua string
+
 // scripts are the Lua scripts of ours, hashed once per consumer.
 type scripts struct {
-	dequeue, requeue, result, crash, audit, archiveUnreadable *redis.Script
-	lists, upcoming, view                                     *redis.Script
-	active, recover, assign, returnDirect                     *redis.Script
-	cycle, renew, owned                                       *redis.Script
+	requeue, audit, archiveUnreadable     *redis.Script
+	lists, upcoming, view                 *redis.Script
+	active, recover, assign, returnDirect *redis.Script
+	cycle, renew, owned, lapsed           *redis.Script
 }
 
 func newScripts() scripts {
 	return scripts{
-		dequeue: redis.NewScript(dequeueLua),
 		requeue: redis.NewScript(requeueLua),
-		result:  redis.NewScript(resultLua),
-		crash:   redis.NewScript(crashLua),
 		audit:   redis.NewScript(auditLua),
 		active:  redis.NewScript(activeLua),
 		recover: redis.NewScript(recoverLua),
@@ -86,8 +80,9 @@ func newScripts() scripts {
 		upcoming:     redis.NewScript(upcomingLua),
 		view:         redis.NewScript(viewLua),
 
-		cycle: redis.NewScript(dayLua + cycleLua),
-		renew: redis.NewScript(renewLua),
-		owned: redis.NewScript(ownedLua),
+		cycle:  redis.NewScript(dayLua + cycleLua),
+		renew:  redis.NewScript(renewLua),
+		owned:  redis.NewScript(ownedLua),
+		lapsed: redis.NewScript(lapsedLua),
 	}
 }

@@ -1,254 +1,169 @@
 package queue
 
 import (
-	"context"
 	"encoding/base64"
-	"log/slog"
-	"maps"
 	"math"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
-
-	"github.com/redis/go-redis/v9"
-
-	"github.com/runqy/runqy-worker/internal/timer"
-	"github.com/runqy/runqy-worker/internal/wakeup"
 )
 
 const (
 	viewPayloadMost = 4 << 10 // bytes of a payload that a view shows
-	viewBacklogMost = 10_000  // tasks whose views wait for Redis; beyond, the views of further ones are skipped
-	viewBatch       = 256     // tasks written in one round trip
-	// viewProgressEvery is how long reported progress may wait to be written, together with that of other tasks.
+	// viewAfter is how long a task has run when its view is written while it runs: the views of shorter ones are written
+	// once, when they end.
+	viewAfter = 20 * time.Millisecond
+	// viewProgressEvery is how long reported progress may wait to be written.
 	viewProgressEvery = 500 * time.Millisecond
+	viewsAtOnce       = 64 // views of running tasks in one cycle
 )
 
-// taskViews writes the readable hash of each task, asynq:t:<id>, behind the work: it never makes a task wait. Changes
-// of one task are merged while they wait and keep their order. A nil *taskViews writes nothing.
-type taskViews struct {
-	client redis.UniversalClient
-	script *redis.Script
-	ttl    time.Duration
-	worker string
-	log    *slog.Logger
-	wake   wakeup.Signal // something waits
-	lists  *listViews    // follow what is written here; nil when there are none
-	moving wakeup.Signal // some task has made progress
+// The views are the readable hashes asynq:t:<id>. They ride in the cycles: with the outcome of a task, or while it runs.
 
-	mu      sync.Mutex // guards the rest
-	waiting map[string]map[string]string
-	skipped int
-	// progress is that of tasks with the handler, not yet among what waits: it changes faster than it is worth writing.
-	progress map[string]progress
-}
-
-func newTaskViews(client redis.UniversalClient, script *redis.Script, ttl time.Duration, worker string, log *slog.Logger) *taskViews {
-	return &taskViews{
-		client: client, script: script, ttl: ttl, worker: worker, log: log,
-		wake: wakeup.New(), waiting: make(map[string]map[string]string),
-		moving: wakeup.New(), progress: make(map[string]progress),
+// startedView returns the fields that say what a task is, and that it runs.
+func startedView(a *attempt) []string {
+	t := a.task
+	return []string{
+		"id", t.ID, "type", t.Type, "queue", t.Queue, "state", "active", "payload", PayloadText(t.Payload),
+		"retried", itoa(t.RetryCount), "max_retry", itoa(t.MaxRetry), "timeout", viewSeconds(t.Timeout),
+		"enqueued", viewTime(t.Enqueued), "started", viewTime(a.began), "worker", a.loop.opts.WorkerID,
+		"crashes", itoa(t.Crashes), "suspicions", itoa(t.Suspicions), "recoveries", itoa(t.Recoveries),
+		"completed", "", "duration_seconds", "", "error", "", "progress", "", "progress_message", "",
 	}
 }
 
-func (v *taskViews) started(t *Task, at time.Time) {
-	if v == nil {
-		return
+// set replaces the value of a field.
+func set(fields []string, name, value string) []string {
+	for i := 0; i+1 < len(fields); i += 2 {
+		if fields[i] == name {
+			fields[i+1] = value
+			return fields
+		}
 	}
-	v.takeProgress(t.ID) // of an attempt before this one
-	v.put(t.ID, map[string]string{
-		"id": t.ID, "type": t.Type, "queue": t.Queue, "state": "active", "payload": PayloadText(t.Payload),
-		"retried": strconv.Itoa(t.RetryCount), "max_retry": strconv.Itoa(t.MaxRetry),
-		"timeout": viewSeconds(t.Timeout), "enqueued": viewTime(t.Enqueued), "started": viewTime(at),
-		"completed": "", "duration_seconds": "", "worker": v.worker, "error": "", "crashes": strconv.Itoa(t.Crashes),
-		"progress": "", "progress_message": "",
-	})
+	return append(fields, name, value)
 }
 
-// progressed has a task's progress written, at most every viewProgressEvery.
-func (v *taskViews) progressed(id string, p progress) {
-	if v == nil {
-		return
-	}
-	v.mu.Lock()
-	if _, known := v.progress[id]; known || len(v.progress) < viewBacklogMost {
-		v.progress[id] = p
-	}
-	v.mu.Unlock()
-	v.moving.Wake()
-}
-
-// takeProgress returns the fields of progress that is not yet among what waits, and forgets it.
-func (v *taskViews) takeProgress(id string) map[string]string {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	p, ok := v.progress[id]
-	if !ok {
+// endView returns the fields that a task's end changes; all of them, when none was written while it ran.
+func (l *loop) endView(a *attempt, now time.Time, took time.Duration, state, failure string, retried int) []string {
+	if !l.opts.Views {
 		return nil
 	}
-	delete(v.progress, id)
-	return p.fields()
-}
-
-// queueProgress puts all progress among what waits.
-func (v *taskViews) queueProgress() {
-	v.mu.Lock()
-	for id, p := range v.progress {
-		v.merge(id, p.fields())
+	var fields []string
+	if a.viewed.IsZero() {
+		fields = startedView(a)
 	}
-	clear(v.progress)
-	v.mu.Unlock()
-	v.wake.Wake()
+	fields = set(fields, "state", state)
+	if !a.began.IsZero() {
+		fields = set(fields, "duration_seconds", viewSeconds(took))
+	}
+	if state == "completed" {
+		fields = set(fields, "completed", viewTime(now))
+	}
+	if failure != "" {
+		fields = set(fields, "error", failure)
+		fields = set(fields, "retried", itoa(retried))
+	}
+	return l.withProgress(a, fields)
 }
 
-func (p progress) fields() map[string]string {
-	fields := map[string]string{"progress": "", "progress_message": p.message}
-	if p.reported {
-		fields["progress"] = strconv.FormatFloat(math.Round(p.fraction*1e4)/1e4, 'f', -1, 64)
+// withProgress adds what was reported and not yet written.
+func (l *loop) withProgress(a *attempt, fields []string) []string {
+	p, changed := l.table.takeProgress(a)
+	if !changed {
+		return fields
+	}
+	for i, f := 0, p.fields(); i < len(f); i += 2 {
+		fields = set(fields, f[i], f[i+1])
 	}
 	return fields
 }
 
-// acknowledged writes what asynq was told to do with the task. stored is the message it wrote back, if it did.
-func (v *taskViews) acknowledged(a *attempt, out outcome, stored *message) {
-	if v == nil {
-		return
-	}
-	now := time.Now()
-	fields := map[string]string{"state": string(out), "worker": v.worker}
-	maps.Copy(fields, v.takeProgress(a.task.ID))
-	if !a.started.IsZero() {
-		fields["duration_seconds"] = viewSeconds(now.Sub(a.started))
-	}
-	if out == outcomeDone {
-		fields["completed"] = viewTime(now)
-	}
-	if stored != nil {
-		fields["error"] = stored.ErrorMsg
-		fields["retried"] = strconv.Itoa(stored.Retried)
-	}
-	v.put(a.task.ID, fields)
-}
-
-func (v *taskViews) crashed(t *Task, crashes int) {
-	if v == nil || crashes < 1 {
-		return
-	}
-	v.put(t.ID, map[string]string{"crashes": strconv.Itoa(crashes)})
-}
-
-func (v *taskViews) requeued(t *Task) {
-	if v == nil {
-		return
-	}
-	v.takeProgress(t.ID)
-	v.put(t.ID, map[string]string{
-		"id": t.ID, "queue": t.Queue, "state": string(outcomePending), "started": "", "worker": "",
-		"progress": "", "progress_message": "",
-	})
-}
-
-func (v *taskViews) put(id string, fields map[string]string) {
-	v.mu.Lock()
-	v.merge(id, fields)
-	v.mu.Unlock()
-	v.wake.Wake()
-}
-
-// merge puts fields among what waits. The caller holds mu.
-func (v *taskViews) merge(id string, fields map[string]string) {
-	if waiting := v.waiting[id]; waiting != nil {
-		maps.Copy(waiting, fields)
-	} else if len(v.waiting) < viewBacklogMost {
-		v.waiting[id] = fields
-	} else {
-		v.skipped++
+// returnView returns the fields of a task that goes back without having run.
+func returnView(a *attempt, state string) []string {
+	return []string{
+		"id", a.task.ID, "queue", a.task.Queue, "state", state, "started", "", "worker", "", "progress", "", "progress_message", "",
 	}
 }
 
-// run writes what waits until ctx is over, and then once more.
-func (v *taskViews) run(ctx context.Context) {
-	moving := v.moving.C() // nil until progress may be written again
-	rest := time.NewTimer(time.Hour)
-	rest.Stop()
-	defer rest.Stop()
-	for {
-		select {
-		case <-v.wake.C():
-			if !v.flush(ctx) {
-				_ = timer.Sleep(ctx, time.Second) // the loop asks ctx
+func (p progress) fields() []string {
+	fraction := ""
+	if p.reported {
+		fraction = strconv.FormatFloat(math.Round(p.fraction*1e4)/1e4, 'f', -1, 64)
+	}
+	return []string{"progress", fraction, "progress_message", p.message}
+}
+
+// viewsDue reports whether views of running tasks should be written now.
+func (l *loop) viewsDue(q *queueState, now time.Time) bool {
+	at := l.nextView(q)
+	return !at.IsZero() && !now.Before(at)
+}
+
+// nextView is when views of running tasks are to be written next; zero: there are none.
+func (l *loop) nextView(q *queueState) time.Time {
+	if !l.opts.Views || q.busy {
+		return time.Time{}
+	}
+	var next time.Time
+	q.unseen = dropEnded(q.unseen)
+	if len(q.unseen) > 0 {
+		next = q.unseen[0].began.Add(viewAfter)
+	}
+	q.moved = dropEnded(q.moved)
+	for _, a := range q.moved {
+		if at := a.viewed.Add(viewProgressEvery); !a.viewed.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
+}
+
+// dropEnded drops the attempts at the front that are over.
+func dropEnded(attempts []*attempt) []*attempt {
+	n := 0
+	for n < len(attempts) && attempts[n].ended {
+		attempts[n] = nil
+		n++
+	}
+	return attempts[n:]
+}
+
+// takeViews returns what the next cycle writes of running tasks.
+func (l *loop) takeViews(q *queueState, now time.Time) []viewWrite {
+	if !l.opts.Views || len(q.unseen) == 0 && len(q.moved) == 0 {
+		return nil
+	}
+	var views []viewWrite
+	unseen := q.unseen
+	for len(unseen) > 0 && len(views) < viewsAtOnce && now.Sub(unseen[0].began) >= viewAfter {
+		if a := unseen[0]; !a.ended && a.viewed.IsZero() {
+			a.viewed = now
+			views = append(views, viewWrite{id: a.task.ID, owner: a.owner, fields: l.withProgress(a, startedView(a))})
+		}
+		unseen[0] = nil
+		unseen = unseen[1:]
+	}
+	q.unseen = unseen
+	moved := q.moved[:0]
+	for _, a := range q.moved {
+		switch {
+		case a.ended:
+		case len(views) >= viewsAtOnce, a.viewed.IsZero(), now.Sub(a.viewed) < viewProgressEvery:
+			moved = append(moved, a)
+		default:
+			a.viewed = now
+			if p, changed := l.table.takeProgress(a); changed {
+				views = append(views, viewWrite{id: a.task.ID, owner: a.owner, fields: p.fields()})
 			}
-			v.lists.refreshSoon()
-		case <-moving:
-			moving = nil
-			rest.Reset(viewProgressEvery)
-			v.queueProgress()
-		case <-rest.C:
-			moving = v.moving.C()
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-			defer cancel()
-			v.flush(last)
-			return
 		}
 	}
+	clear(q.moved[len(moved):])
+	q.moved = moved
+	return views
 }
 
-// flush writes all that waits. What Redis did not take waits again, under what has changed since.
-func (v *taskViews) flush(ctx context.Context) bool {
-	v.mu.Lock()
-	batch, skipped := v.waiting, v.skipped
-	v.waiting, v.skipped = make(map[string]map[string]string), 0
-	v.mu.Unlock()
-	if skipped > 0 {
-		v.log.Warn("task views skipped", "tasks", skipped)
-	}
-	for len(batch) > 0 {
-		ids := make([]string, 0, viewBatch)
-		_, err := v.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-			for id, fields := range batch {
-				args := []any{v.ttl.Milliseconds()}
-				for name, value := range fields {
-					args = append(args, name, value)
-				}
-				// A script, so that no hash is left without its time to live; a transaction may not span the slots of
-				// Redis Cluster. Eval, not EvalSha: inside a pipeline there is no second chance for a script that Redis
-				// has forgotten.
-				v.script.Eval(ctx, pipe, []string{ViewKey(id)}, args...)
-				if ids = append(ids, id); len(ids) == viewBatch {
-					break
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			v.log.Debug("task view write failed", "tasks", len(batch), "error", err)
-			v.restore(batch)
-			return false
-		}
-		for _, id := range ids {
-			delete(batch, id)
-		}
-	}
-	return true
-}
-
-func (v *taskViews) restore(batch map[string]map[string]string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for id, fields := range batch {
-		if newer := v.waiting[id]; newer != nil {
-			maps.Copy(fields, newer)
-		} else if len(v.waiting) >= viewBacklogMost {
-			v.skipped++
-			continue
-		}
-		v.waiting[id] = fields
-	}
-	v.wake.Wake()
-}
+func itoa(n int) string { return strconv.Itoa(n) }
 
 // PayloadText shows the beginning of a payload, 4 KiB at most: as it is when it is text, else in base64.
 func PayloadText(b []byte) string {

@@ -15,27 +15,57 @@ import (
 type taskHandler struct {
 	supervisor *supervisor.Supervisor
 	touch      func() // a task has started or ended
-	progress   func(taskID string, fraction float64, message string)
 }
 
-// Process implements queue.Handler.
-func (h taskHandler) Process(ctx context.Context, t *queue.Task) (json.RawMessage, error) {
-	h.touch()
-	defer h.touch()
-	reply, err := h.supervisor.Do(ctx, supervisor.Request{
-		TaskID: t.ID, Queue: t.Queue, Type: t.Type, Payload: t.Payload,
-		RetryCount: t.RetryCount, MaxRetry: t.MaxRetry, Deadline: t.Deadline, Headers: t.Headers,
-		Progress: func(fraction float64, message string) { h.progress(t.ID, fraction, message) },
+// Submit implements queue.Handler.
+func (h taskHandler) Submit(t *queue.Task, a queue.Attempt) {
+	h.supervisor.Submit(supervisor.Request{
+		TaskID: t.ID, Queue: t.Queue, Type: t.Type, Payload: t.Payload, Headers: t.Headers,
+		RetryCount: t.RetryCount, MaxRetry: t.MaxRetry, Crashes: t.Crashes, Suspicions: t.Suspicions,
+		Timeout: t.Timeout, Deadline: t.Deadline, Caller: caller{attempt: a, touch: h.touch},
 	})
+}
+
+// Cancel implements queue.Handler.
+func (h taskHandler) Cancel(t *queue.Task) { h.supervisor.Cancel(t.ID) }
+
+// Room implements queue.Handler.
+func (h taskHandler) Room() queue.Room { return queue.Room(h.supervisor.Room()) }
+
+// caller tells an attempt of the queue what becomes of a request.
+type caller struct {
+	attempt queue.Attempt
+	touch   func()
+}
+
+// Began implements supervisor.Caller.
+func (c caller) Began(at time.Time) {
+	c.touch()
+	c.attempt.Began(at)
+}
+
+// Progress implements supervisor.Caller.
+func (c caller) Progress(fraction float64, message string) { c.attempt.Progress(fraction, message) }
+
+// Ended implements supervisor.Caller.
+func (c caller) Ended(reply supervisor.Reply, err error) {
+	c.touch()
 	if err != nil {
-		return nil, attemptError(err)
+		c.attempt.Ended(nil, reply.Took, attemptError(err))
+		return
 	}
+	result, err := outcome(reply)
+	c.attempt.Ended(result, reply.Took, err)
+}
+
+// outcome maps a reply to what the queue makes of it.
+func outcome(reply supervisor.Reply) (json.RawMessage, error) {
 	switch {
 	case reply.Error == "":
 		return reply.Result, nil
 	case !reply.Retry:
 		return nil, &queue.PermanentError{Message: reply.Error}
-	case reply.RetryDelay > 0:
+	case reply.HasRetryDelay:
 		return nil, &queue.RetryError{Delay: reply.RetryDelay, Message: reply.Error}
 	}
 	return nil, errors.New(reply.Error)
@@ -43,8 +73,13 @@ func (h taskHandler) Process(ctx context.Context, t *queue.Task) (json.RawMessag
 
 // attemptError maps the supervisor's error for a task without an answer to the queue's.
 func attemptError(err error) error {
-	var crash *supervisor.CrashError
+	var (
+		crash     *supervisor.CrashError
+		suspicion *supervisor.SuspicionError
+	)
 	switch {
+	case errors.As(err, &suspicion):
+		return &queue.SuspicionError{Err: err}
 	case errors.As(err, &crash):
 		return &queue.CrashError{Err: err}
 	case errors.Is(err, supervisor.ErrNotRun), errors.Is(err, supervisor.ErrStopped), errors.Is(err, supervisor.ErrDuplicate):
@@ -52,7 +87,6 @@ func attemptError(err error) error {
 	}
 	return err
 }
-
 func (w *Worker) taskFinished(t *queue.Task, took time.Duration, failed bool) {
 	w.processed.Add(1)
 	if failed {

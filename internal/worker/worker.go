@@ -138,10 +138,7 @@ func (w *Worker) newConsumer() (*queue.Consumer, error) {
 	cfg := w.cfg
 	return queue.NewConsumer(
 		queue.Clients{Client: w.client, NoRetry: w.noRetry, Blocking: w.blocking},
-		taskHandler{
-			supervisor: w.supervisor, touch: func() { w.beat.WriteSoon() },
-			progress: func(taskID string, fraction float64, message string) { w.consumer.Progress(taskID, fraction, message) },
-		}, w.monitor,
+		taskHandler{supervisor: w.supervisor, touch: func() { w.beat.WriteSoon() }}, w.monitor,
 		queue.Options{
 			WorkerID: cfg.Worker.ID, Nonce: w.identity.Nonce, Queues: cfg.Worker.Queues,
 			StrictPriority: cfg.Worker.StrictPriority, Concurrency: cfg.Worker.Concurrency,

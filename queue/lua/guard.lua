@@ -1,22 +1,18 @@
--- Stands in front of an acknowledging script of asynq's, in the same script: runs it only for a caller that may. With
--- an owner stamp, the task must still carry it. Without one the caller is asynq's recoverer (recovery.go), which may
--- only touch a task that has no valid lease.
+-- Stands in front of asynq's retry and archive, in the same script. Only asynq's recoverer calls them (recovery.go): it
+-- may touch a task that no worker of ours has taken and that has no valid lease. Its times are distances from now.
 --
--- KEYS: those of asynq's script
--- ARGV: those of asynq's script, the first of which is the task id; then owner stamp, now (unix s), index of the task
---       key, index of the lease key
+-- KEYS: those of asynq's script: task, active, lease, retry or archived, the day's processed and failed, …
+-- ARGV: those of asynq's script, the first of which is the task id
 --
--- Returns FENCED, or what asynq's script returns.
+-- Returns OK for a task that is left alone, or what asynq's script returns.
 do
-  local n = #ARGV
-  if ARGV[n - 3] ~= "" then
-    if redis.call("HGET", KEYS[tonumber(ARGV[n - 1])], "owner") ~= ARGV[n - 3] then
-      return redis.status_reply("FENCED")
-    end
-  else
-    local lease = redis.call("ZSCORE", KEYS[tonumber(ARGV[n])], ARGV[1])
-    if lease and tonumber(lease) > tonumber(ARGV[n - 2]) then
-      return redis.status_reply("FENCED")
-    end
+  local lease = redis.call("ZSCORE", KEYS[3], ARGV[1])
+  if redis.call("HEXISTS", KEYS[1], "owner") == 1 or lease and tonumber(lease) > tonumber(now) then
+    return redis.status_reply("OK")
   end
+  for _, i in ipairs(#KEYS == 9 and {3, 4, 6} or {3, 4}) do
+    ARGV[i] = tostring(tonumber(now) + tonumber(ARGV[i]))
+  end
+  KEYS[5] = string.gsub(KEYS[5], "%d+-%d+-%d+$", today)
+  KEYS[6] = string.gsub(KEYS[6], "%d+-%d+-%d+$", today)
 end

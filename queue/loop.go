@@ -1,0 +1,496 @@
+package queue
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// emptyFor is how long a queue that had nothing is not asked again while others have tasks. Under strict priority it
+	// is asked each time.
+	emptyFor = 10 * time.Millisecond
+	// lookEvery is how often the queues are asked although no claim came: a task may have been assigned to this worker
+	// while the announcement was lost.
+	lookEvery  = 2 * time.Second
+	pausedPoll = time.Second // how often a paused queue is asked whether it still is
+	// heldFor is how long a task may be held that has not been given to the handler. Then another worker gets the chance.
+	heldFor = time.Second
+	// aheadMost bounds the time that tasks wait here for their turn, by the measured rate at which others end.
+	aheadMost = 100 * time.Millisecond
+)
+
+// loop owns the attempts: what is taken, with the handler, over its time, ended. It runs on one goroutine and waits for
+// nothing but its inbox, the gate and its timer; Redis is asked by the cyclers. All fields are its own, but for inbox and
+// table, and what is atomic.
+type loop struct {
+	opts     Options
+	handler  Handler
+	gate     Gate
+	log      *slog.Logger
+	observer Observer
+	inbox    *inbox
+	table    *attemptTable
+	lists    *listViews // nil: none
+	audit    func()     // something may be stamped ours that nobody holds
+
+	queues    []*queueState       // by falling priority
+	handling  map[string]*attempt // with the handler, by task id
+	held      []*attempt          // taken, and not yet given to the handler
+	deadlines deadlines
+	suspect   *suspect // nil: no task has to run alone
+	order     uint64
+	roundTrip time.Duration // of a cycle, smoothed
+	looked    time.Time     // when all queues were last to be asked
+	strict    int           // under strict priority: the queues before this one have just had nothing
+	timer     *time.Timer
+	draining  bool
+
+	alone   atomic.Bool   // a task runs alone, or waits to
+	idle    chan struct{} // closed when draining and nothing is with the handler
+	flushed chan struct{} // closed when, after that, Redis has every outcome
+}
+
+// queueState is what the loop knows of one queue.
+type queueState struct {
+	name    string
+	weight  int
+	credit  int // of the weighted round robin
+	cycler  *cycler
+	watcher *watcher
+
+	number  uint64 // of the last cycle
+	busy    bool   // a cycle is under way
+	asked   int    // how many tasks it may take
+	take    int    // how many the next one may
+	ended   []*endedAttempt
+	sent    []*endedAttempt // those of the cycle under way
+	due     bool            // a cycle is due whatever there is to take: a claim may have to go back
+	empty   bool            // it had nothing when it was last asked
+	emptyAt time.Time
+	paused  time.Time  // until when it is not asked; zero: it is not paused
+	unseen  []*attempt // have begun, and have no readable hash yet, the first to begin first
+	moved   []*attempt // have made progress that is not written
+}
+
+// run handles events until ctx is over.
+func (l *loop) run(ctx context.Context) {
+	l.timer = time.NewTimer(0)
+	defer l.timer.Stop()
+	var events []event
+	for {
+		changed := l.gate.Changed()
+		l.advance(time.Now())
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.inbox.wake.C():
+			events = l.inbox.take(events)
+			now := time.Now()
+			for i := range events {
+				l.handle(&events[i], now)
+			}
+		case <-changed:
+			l.look(time.Now())
+		case <-l.timer.C:
+		}
+	}
+}
+
+// handle takes one event.
+func (l *loop) handle(e *event, now time.Time) {
+	switch e.kind {
+	case eventBegan:
+		l.began(e.attempt, e.at)
+	case eventProgress:
+		q := l.byName(e.attempt.task.Queue)
+		q.moved = append(q.moved, e.attempt)
+	case eventEnded:
+		l.ended(e.attempt, e.result, e.took, e.err, now)
+	case eventCycled:
+		l.cycled(e.queue, e.cycle, now)
+	case eventClaim:
+		e.queue.due, e.queue.empty = true, false
+		l.strict = 0
+	case eventWake:
+		l.look(now)
+	case eventLost:
+		l.cancel(e.attempt, errTaken)
+	case eventCancel:
+		l.cancelID(e.taskID)
+	case eventDrain:
+		l.drain(now)
+	}
+}
+
+// look has every queue asked again.
+func (l *loop) look(now time.Time) {
+	l.looked, l.strict = now, 0
+	for _, q := range l.queues {
+		q.empty, q.paused = false, time.Time{}
+	}
+}
+
+// advance does all that can be done now, and sets the timer for what cannot.
+func (l *loop) advance(now time.Time) {
+	for a := l.deadlines.due(now); a != nil; a = l.deadlines.due(now) {
+		l.cancel(a, context.DeadlineExceeded)
+	}
+	if now.Sub(l.looked) >= lookEvery {
+		l.look(now)
+	}
+	l.runSuspect(now)
+	l.submitHeld(now)
+	want := l.want()
+	l.allot(want, now)
+	for _, q := range l.queues {
+		if !q.busy && (q.take > 0 || q.due || len(q.ended) > 0 || l.viewsDue(q, now)) {
+			l.startCycle(q, now)
+		}
+	}
+	l.arm(want, now)
+	l.closeWhenDone()
+	l.setTimer(now)
+}
+
+// want is how many further tasks should be taken: those that the handler has room for, and as many as will end before
+// the next cycle has brought others.
+func (l *loop) want() int {
+	if l.draining || l.suspect != nil || !l.gate.Open() {
+		return 0
+	}
+	room := l.handler.Room()
+	want := room.Free - len(l.held)
+	if room.Rate*aheadMost.Seconds() >= 1 {
+		ahead := min(2*l.roundTrip+time.Millisecond, aheadMost)
+		want += min(int(math.Ceil(room.Rate*ahead.Seconds())), l.opts.Concurrency)
+	}
+	for _, q := range l.queues {
+		want -= q.asked
+	}
+	return max(0, want)
+}
+
+// allot says how many tasks each queue's next cycle may take.
+func (l *loop) allot(want int, now time.Time) {
+	for _, q := range l.queues {
+		q.take = 0
+	}
+	if want == 0 {
+		return
+	}
+	if l.opts.StrictPriority {
+		l.allotStrictly(want, now)
+		return
+	}
+	total := 0
+	var candidates []*queueState
+	for _, q := range l.queues {
+		if !q.busy && q.askable(now) && (!q.empty || !q.watcher.armed.Load() && now.Sub(q.emptyAt) >= emptyFor && !l.allEmpty(now)) {
+			candidates = append(candidates, q)
+			total += q.weight
+		}
+	}
+	if len(candidates) == 1 {
+		candidates[0].take = want
+		return
+	}
+	for range want {
+		var best *queueState
+		for _, q := range candidates {
+			q.credit += q.weight
+			if best == nil || q.credit > best.credit {
+				best = q
+			}
+		}
+		if best == nil {
+			return
+		}
+		best.credit -= total
+		best.take++
+	}
+}
+
+// allotStrictly has the first queue asked that has not just had nothing; the next one is asked when that one has
+// answered with fewer.
+func (l *loop) allotStrictly(want int, now time.Time) {
+	for _, q := range l.queues[min(l.strict, len(l.queues)):] {
+		if !q.askable(now) {
+			l.strict++
+			continue
+		}
+		if !q.busy {
+			q.take = want
+		}
+		return
+	}
+}
+
+func (q *queueState) askable(now time.Time) bool { return !now.Before(q.paused) }
+
+// allEmpty reports whether no queue is thought to have tasks.
+func (l *loop) allEmpty(now time.Time) bool {
+	for _, q := range l.queues {
+		if q.askable(now) && !q.empty {
+			return false
+		}
+	}
+	return true
+}
+
+// arm waits for tasks in every queue where there is room and none has any.
+func (l *loop) arm(want int, now time.Time) {
+	idle := want > 0 && l.allEmpty(now)
+	for _, q := range l.queues {
+		if idle && q.askable(now) && !q.busy {
+			q.watcher.arm()
+		} else if want == 0 || !q.askable(now) {
+			q.watcher.disarm()
+		}
+	}
+}
+
+// startCycle has a queue's outcomes applied and its tasks taken.
+func (l *loop) startCycle(q *queueState, now time.Time) {
+	r := cycleRequest{take: q.take}
+	r.items, q.sent, q.ended = q.nextItems()
+	r.views = l.takeViews(q, now)
+	q.number++
+	r.number = q.number
+	q.busy, q.asked, q.due, q.take = true, r.take, false, 0
+	l.table.ask(q.name, r.number)
+	q.cycler.requests <- r // it has room: none is under way
+}
+
+// cycled takes what a cycle has brought.
+func (l *loop) cycled(q *queueState, c cycleResult, now time.Time) {
+	asked := q.asked
+	q.busy, q.asked = false, 0
+	if c.err != nil {
+		q.ended = append(q.sent, q.ended...)
+		q.sent = nil
+		l.audit()
+		return
+	}
+	l.roundTrip += (c.took - l.roundTrip) / 8
+	l.settled(q, &c.reply)
+	for _, a := range c.taken {
+		l.order++
+		a.order = l.order
+	}
+	l.table.add(q.name, c.taken)
+	twins := l.accept(c.taken, now)
+	q.paused = time.Time{}
+	if c.reply.paused {
+		q.paused = now.Add(pausedPoll)
+	}
+	got := len(c.reply.taken) + len(c.reply.lost)
+	q.empty = asked > 0 && got < asked || asked == 0 && q.empty && !c.reply.more || twins == len(c.taken) && twins > 0
+	if q.empty {
+		q.emptyAt = now
+	}
+	l.passStrictly(q, asked > 0 && (got < asked || c.reply.paused))
+	if n := len(c.reply.lost); n > 0 {
+		l.observer.lost(q.name, n)
+		l.log.Warn("tasks lost", "queue", q.name, "tasks", n, "task_id", c.reply.lost[0])
+	}
+	if c.reply.failure != "" {
+		l.log.Warn("dequeue failed", "queue", q.name, "error", c.reply.failure)
+	}
+	l.observer.viewsDropped(c.reply.viewsDropped)
+	if len(c.taken) > 0 || len(c.reply.statuses) > 0 {
+		l.lists.refreshSoon()
+	}
+}
+
+// passStrictly notes that a queue had nothing more, or begins with the first one again.
+func (l *loop) passStrictly(q *queueState, exhausted bool) {
+	for i, other := range l.queues {
+		if other != q {
+			continue
+		}
+		if exhausted {
+			l.strict = max(l.strict, i+1)
+		} else if l.strict <= i {
+			l.strict = 0
+		}
+	}
+}
+
+// accept receives what was taken. It returns how many of them had to go back since a task of the same id is still with
+// the handler.
+func (l *loop) accept(taken []*attempt, now time.Time) (twins int) {
+	for _, a := range taken {
+		switch {
+		case l.handling[a.task.ID] != nil || l.holdsID(a.task.ID):
+			twins++
+			l.settle(a, endReturnLast, now)
+		case l.draining:
+			l.settle(a, endReturn, now)
+		case l.opts.MaxTaskCrashes > 0 && a.task.Suspicions >= l.opts.MaxTaskCrashes:
+			l.takeSuspect(a, now)
+		default:
+			l.held = append(l.held, a)
+		}
+	}
+	return twins
+}
+
+func (l *loop) holdsID(id string) bool {
+	if l.suspect != nil && l.suspect.attempt.task.ID == id {
+		return true
+	}
+	for _, a := range l.held {
+		if a.task.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// submitHeld gives the handler what it has room for. What has waited for too long goes back.
+func (l *loop) submitHeld(now time.Time) {
+	n := 0
+	for n < len(l.held) && l.gate.Open() && l.handler.Room().Free > 0 && (l.suspect == nil || !l.suspect.attempt.submitted) {
+		a := l.held[n]
+		n++
+		l.submit(a, now)
+	}
+	for n < len(l.held) && (now.Sub(l.held[n].taken) >= heldFor || !l.gate.Open()) {
+		l.settle(l.held[n], endReturn, now)
+		n++
+	}
+	if n > 0 {
+		rest := copy(l.held, l.held[n:])
+		clear(l.held[rest:])
+		l.held = l.held[:rest]
+	}
+}
+
+// submit gives one attempt to the handler, unless its time is over.
+func (l *loop) submit(a *attempt, now time.Time) {
+	if !effectiveDeadline(a.task.timeoutSecs, a.task.deadlineAt, now).After(now) {
+		l.fail(a, context.DeadlineExceeded, 0, now)
+		return
+	}
+	a.submitted = true
+	l.handling[a.task.ID] = a
+	l.handler.Submit(a.task, a)
+}
+
+// began notes that a handler has begun: its timeout counts from there.
+func (l *loop) began(a *attempt, at time.Time) {
+	if a.ended {
+		return
+	}
+	l.table.begin(a, at, effectiveDeadline(a.task.timeoutSecs, a.task.deadlineAt, at))
+	l.deadlines.add(a)
+	q := l.byName(a.task.Queue)
+	q.unseen = append(q.unseen, a)
+	if since := a.task.Enqueued; !since.IsZero() {
+		l.observer.began(a.task, max(0, at.Sub(since)))
+	}
+}
+
+// cancel asks the handler to end a task early.
+func (l *loop) cancel(a *attempt, cause error) {
+	if a.ended || a.cause != nil {
+		return
+	}
+	if !a.submitted {
+		return // it goes back, or is found overdue when it is its turn
+	}
+	a.cause = cause
+	l.handler.Cancel(a.task)
+}
+
+func (l *loop) cancelID(id string) {
+	if a := l.handling[id]; a != nil {
+		l.cancel(a, context.Canceled)
+		return
+	}
+	for i, a := range l.held {
+		if a.task.ID == id {
+			l.held = append(l.held[:i], l.held[i+1:]...)
+			l.fail(a, context.Canceled, 0, time.Now())
+			return
+		}
+	}
+}
+
+// drain gives back what is not with the handler, and takes nothing more.
+func (l *loop) drain(now time.Time) {
+	l.draining = true
+	for _, a := range l.held {
+		l.settle(a, endReturn, now)
+	}
+	clear(l.held)
+	l.held = l.held[:0]
+	if s := l.suspect; s != nil && !s.attempt.submitted {
+		l.settle(s.attempt, endReturn, now)
+		l.setSuspect(nil)
+	}
+	for _, q := range l.queues {
+		q.due = true // what was claimed goes back
+	}
+}
+
+// closeWhenDone tells the drain how far it is.
+func (l *loop) closeWhenDone() {
+	if !l.draining || len(l.handling) > 0 {
+		return
+	}
+	if !isDone(l.idle) {
+		close(l.idle)
+	}
+	for _, q := range l.queues {
+		if q.busy || q.due || len(q.ended) > 0 {
+			return
+		}
+	}
+	if !isDone(l.flushed) {
+		close(l.flushed)
+	}
+}
+
+// setTimer wakes the loop when the next thing is due.
+func (l *loop) setTimer(now time.Time) {
+	next := l.looked.Add(lookEvery)
+	earlier := func(t time.Time) {
+		if !t.IsZero() && t.Before(next) {
+			next = t
+		}
+	}
+	earlier(l.deadlines.next())
+	if len(l.held) > 0 {
+		earlier(l.held[0].taken.Add(heldFor))
+	}
+	if l.suspect != nil {
+		earlier(l.suspect.until)
+	}
+	for _, q := range l.queues {
+		earlier(q.paused)
+		earlier(l.nextView(q))
+	}
+	l.timer.Reset(max(0, next.Sub(now)))
+}
+
+func (l *loop) byName(name string) *queueState {
+	for _, q := range l.queues {
+		if q.name == name {
+			return q
+		}
+	}
+	return nil // no attempt is of a queue that is not served
+}
+
+func isDone(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}

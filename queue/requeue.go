@@ -1,0 +1,91 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/internal/backoff"
+	"github.com/runqy/runqy-worker/internal/timer"
+)
+
+const resendFor = 30 * time.Second // where the caller has no deadline: as long as a lease
+
+// requeue moves one task from active to the head of pending, if it still carries the owner stamp.
+func requeue(ctx context.Context, client redis.UniversalClient, script *redis.Script, queue, id, owner string) (bool, error) {
+	keys := []string{taskKey(queue, id), activeKey(queue), leaseKey(queue), pendingKey(queue)}
+	cmd, tries := resend(ctx, func(ctx context.Context) *redis.Cmd {
+		return script.Run(ctx, client, keys, id, owner, time.Now().UnixNano(), "RPUSH")
+	})
+	n, err := cmd.Int()
+	if err != nil {
+		return false, fmt.Errorf("requeue task %s of queue %s: %w", id, queue, err)
+	}
+	return n == 1 || tries > 1, nil // after a lost answer, the stamp is gone because the first try went through
+}
+
+// resend runs a command until Redis has answered it or ctx is over, and returns its last result and the number of
+// tries. Errors that pass by themselves (a failover, a full memory) count as no answer.
+func resend(ctx context.Context, run func(context.Context) *redis.Cmd) (*redis.Cmd, int) {
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, resendFor)
+		defer cancel()
+	}
+	delays := backoff.Policy{First: 5 * time.Millisecond, Max: time.Second}
+	for try := 1; ; try++ {
+		cmd := run(ctx)
+		if err := cmd.Err(); err == nil || isReply(err) {
+			return cmd, try
+		}
+		if err := timer.Sleep(ctx, delays.Delay(try)); err != nil {
+			return cmd, try
+		}
+	}
+}
+
+// isReply reports whether an error is Redis' final word on a command, rather than a failure to get one.
+func isReply(err error) bool {
+	if errors.Is(err, redis.Nil) {
+		return true
+	}
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return false
+	}
+	for _, temporary := range []string{
+		"MOVED", "ASK", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "OOM", "MISCONF",
+		"NOAUTH", "WRONGPASS", "NOPERM", "max number of clients",
+	} {
+		// Redis 6 wraps what a script ran into.
+		if redis.HasErrorPrefix(err, temporary) || strings.Contains(err.Error(), " -"+temporary+" ") {
+			return false
+		}
+	}
+	return true
+}
+
+// unexpectedReply names a script's answer that has not the form it should have.
+func unexpectedReply(script string, v any) error {
+	return fmt.Errorf("the %s script answered %v, which it never should", script, v)
+}
+
+// texts turns a script's answer into strings.
+func texts(reply []any) ([]string, error) {
+	out := make([]string, len(reply))
+	for i, v := range reply {
+		s, ok := v.(string)
+		if !ok {
+			return nil, unexpectedReply("Lua", reply)
+		}
+		out[i] = s
+	}
+	if len(out) == 0 {
+		return nil, unexpectedReply("Lua", reply)
+	}
+	return out, nil
+}
