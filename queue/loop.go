@@ -283,13 +283,14 @@ func (l *loop) cycled(q *queueState, c cycleResult, now time.Time) {
 	l.table.add(q.name, c.taken)
 	twins := l.accept(c.taken, now)
 	q.paused = time.Time{}
-	if c.reply.paused {
-		q.paused = now.Add(pausedPoll)
-	}
 	got := len(c.reply.taken) + len(c.reply.lost)
 	q.empty = asked > 0 && got < asked || asked == 0 && q.empty && !c.reply.more || twins == len(c.taken) && twins > 0
 	if q.empty {
 		q.emptyAt = now
+	}
+	if c.reply.paused {
+		// It is asked again before it is waited for: a claim does not look whether the queue is paused.
+		q.paused, q.empty = now.Add(pausedPoll), false
 	}
 	l.passStrictly(q, asked > 0 && (got < asked || c.reply.paused))
 	if n := len(c.reply.lost); n > 0 {
