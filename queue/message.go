@@ -20,10 +20,12 @@ type message struct {
 	MaxRetry   int
 	Retried    int
 	ErrorMsg   string
-	Timeout    time.Duration
+	Timeout    time.Duration // negative when it was over before the task was enqueued
 	Deadline   time.Time
 	Retention  time.Duration
 	LastFailed time.Time
+	// TimeoutSeconds and DeadlineUnix are the limits as they are stored, for effectiveDeadline; 0 is none.
+	TimeoutSeconds, DeadlineUnix int64
 }
 
 const (
@@ -88,8 +90,9 @@ func (m *message) setNumber(num protowire.Number, v uint64) {
 	case fieldRetried:
 		m.Retried = int(int32(v))
 	case fieldTimeout:
-		m.Timeout = seconds(v)
+		m.TimeoutSeconds, m.Timeout = int64(v), seconds(v)
 	case fieldDeadline:
+		m.DeadlineUnix, m.Deadline = int64(v), time.Time{}
 		if v != 0 {
 			m.Deadline = time.Unix(int64(v), 0)
 		}
@@ -98,7 +101,7 @@ func (m *message) setNumber(num protowire.Number, v uint64) {
 			m.LastFailed = time.Unix(int64(v), 0)
 		}
 	case fieldRetention:
-		m.Retention = seconds(v)
+		m.Retention = max(0, seconds(v))
 	}
 }
 
@@ -154,8 +157,8 @@ func (m *message) addHeader(b []byte) error {
 	return nil
 }
 
-// seconds turns asynq's whole seconds into a duration, capped where a duration ends.
+// seconds turns asynq's whole seconds, which may be negative, into a duration, capped where a duration ends.
 func seconds(v uint64) time.Duration {
 	const most = int64(1<<63-1) / int64(time.Second)
-	return time.Duration(min(max(int64(v), 0), most)) * time.Second
+	return time.Duration(min(max(int64(v), -most), most)) * time.Second
 }
