@@ -20,6 +20,7 @@ type message struct {
 	MaxRetry   int
 	Retried    int
 	ErrorMsg   string
+	UniqueKey  string        // of the lock that the task took when it was enqueued
 	Timeout    time.Duration // negative when it was over before the task was enqueued
 	Deadline   time.Time
 	Retention  time.Duration
@@ -106,10 +107,10 @@ func (m *message) setNumber(num protowire.Number, v uint64) {
 }
 
 func (m *message) setBytes(num protowire.Number, v []byte) error {
-	var unused string // of fields that are not needed and that asynq's decoder looks at all the same
+	var unused string // of a field that is not needed and that asynq's decoder looks at all the same
 	text := map[protowire.Number]*string{
 		fieldType: &m.Type, fieldID: &m.ID, fieldQueue: &m.Queue, fieldErrorMsg: &m.ErrorMsg,
-		fieldUniqueKey: &unused, fieldGroupKey: &unused,
+		fieldUniqueKey: &m.UniqueKey, fieldGroupKey: &unused,
 	}
 	switch {
 	case num == fieldPayload:
