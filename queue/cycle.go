@@ -147,14 +147,14 @@ func (c *cycles) args(r cycleRequest) []any {
 		views = nil
 	}
 	a.number(len(views))
-	for i := range r.items {
-		a.item(&r.items[i])
-	}
 	for _, v := range views {
 		a.text(v.id)
 		a.text(v.owner)
 		a.number(len(v.fields))
 		a.texts(v.fields)
+	}
+	for i := range r.items {
+		a.item(&r.items[i])
 	}
 	return a.list
 }

@@ -96,9 +96,9 @@ func newAttempt(l *loop, queue string, t *takenTask, now time.Time) (*attempt, e
 		ID: m.ID, Queue: queue, Type: m.Type, Payload: m.Payload, Headers: m.Headers,
 		RetryCount: m.Retried, MaxRetry: m.MaxRetry, Timeout: m.Timeout, Retention: m.Retention, Deadline: m.Deadline,
 		Crashes: t.crashes, Suspicions: t.suspicions, Recoveries: t.recoveries,
-		Enqueued: unixNano(t.since), uniqueKey: m.UniqueKey, timeoutSecs: m.TimeoutSecs, deadlineAt: m.DeadlineAt,
+		Enqueued: unixNano(t.since), uniqueKey: m.UniqueKey, timeoutSeconds: m.TimeoutSeconds, deadlineUnix: m.DeadlineUnix,
 	}
-	if task.timeoutSecs == 0 && task.deadlineAt == 0 {
+	if task.timeoutSeconds == 0 && task.deadlineUnix == 0 {
 		task.Timeout = defaultTimeout
 	}
 	return &attempt{loop: l, task: task, raw: t.message, owner: t.owner, taken: now, postponed: t.postponed, heapIndex: -1}, nil

@@ -372,7 +372,7 @@ func (l *loop) submitHeld(now time.Time) {
 
 // submit gives one attempt to the handler, unless its time is over.
 func (l *loop) submit(a *attempt, now time.Time) {
-	if !effectiveDeadline(a.task.timeoutSecs, a.task.deadlineAt, now).After(now) {
+	if !effectiveDeadline(a.task.timeoutSeconds, a.task.deadlineUnix, now).After(now) {
 		l.fail(a, context.DeadlineExceeded, 0, now)
 		return
 	}
@@ -386,7 +386,7 @@ func (l *loop) began(a *attempt, at time.Time) {
 	if a.ended {
 		return
 	}
-	l.table.begin(a, at, effectiveDeadline(a.task.timeoutSecs, a.task.deadlineAt, at))
+	l.table.begin(a, at, effectiveDeadline(a.task.timeoutSeconds, a.task.deadlineUnix, at))
 	l.deadlines.add(a)
 	q := l.byName(a.task.Queue)
 	q.unseen = append(q.unseen, a)

@@ -29,9 +29,11 @@ type stage struct {
 
 func (s *stage) Submit(_ *Task, a Attempt) { s.submitted = append(s.submitted, a.(*attempt)) }
 func (s *stage) Cancel(t *Task)            { s.cancelled = append(s.cancelled, t.ID) }
-func (s *stage) Room() Room                { return Room{Free: max(0, s.room.Free-len(s.submitted)), Rate: s.room.Rate} }
-func (s *stage) Open() bool                { return !s.shut }
-func (s *stage) Changed() <-chan struct{}  { return nil }
+func (s *stage) Room() Room {
+	return Room{Free: max(0, s.room.Free-len(s.submitted)), Rate: s.room.Rate}
+}
+func (s *stage) Open() bool               { return !s.shut }
+func (s *stage) Changed() <-chan struct{} { return nil }
 
 func newStage(t *testing.T, concurrency int, queues map[string]int, strict bool) *stage {
 	t.Helper()
@@ -249,7 +251,7 @@ func TestNothingIsTakenAheadOfLongTasks(t *testing.T) {
 func TestDeadlineIsFromTheBegin(t *testing.T) {
 	s := newStage(t, 2, map[string]int{"a": 1}, false)
 	s.wantTake("a", 2)
-	s.answer("a", Task{ID: "t1", timeoutSecs: 10}, Task{ID: "t2", timeoutSecs: 10})
+	s.answer("a", Task{ID: "t1", timeoutSeconds: 10}, Task{ID: "t2", timeoutSeconds: 10})
 	s.begin(s.submitted[0])
 	s.now = s.now.Add(9 * time.Second)
 	s.begin(s.submitted[1])

@@ -20,13 +20,13 @@ type message struct {
 	MaxRetry   int
 	Retried    int
 	ErrorMsg   string
-	Timeout    time.Duration // 0 for a negative one
+	UniqueKey  string        // of the lock that the task took when it was enqueued
+	Timeout    time.Duration // negative when it was over before the task was enqueued
 	Deadline   time.Time
 	Retention  time.Duration
 	LastFailed time.Time
-	UniqueKey  string
-
-	TimeoutSecs, DeadlineAt int64 // as they are stored
+	// TimeoutSeconds and DeadlineUnix are the limits as they are stored, for effectiveDeadline; 0 is none.
+	TimeoutSeconds, DeadlineUnix int64
 }
 
 const (
@@ -91,9 +91,9 @@ func (m *message) setNumber(num protowire.Number, v uint64) {
 	case fieldRetried:
 		m.Retried = int(int32(v))
 	case fieldTimeout:
-		m.Timeout, m.TimeoutSecs = seconds(v), int64(v)
+		m.TimeoutSeconds, m.Timeout = int64(v), seconds(v)
 	case fieldDeadline:
-		m.DeadlineAt = int64(v)
+		m.DeadlineUnix, m.Deadline = int64(v), time.Time{}
 		if v != 0 {
 			m.Deadline = time.Unix(int64(v), 0)
 		}
@@ -102,12 +102,12 @@ func (m *message) setNumber(num protowire.Number, v uint64) {
 			m.LastFailed = time.Unix(int64(v), 0)
 		}
 	case fieldRetention:
-		m.Retention = seconds(v)
+		m.Retention = max(0, seconds(v))
 	}
 }
 
 func (m *message) setBytes(num protowire.Number, v []byte) error {
-	var unused string // of fields that are not needed and that asynq's decoder looks at all the same
+	var unused string // of a field that is not needed and that asynq's decoder looks at all the same
 	text := map[protowire.Number]*string{
 		fieldType: &m.Type, fieldID: &m.ID, fieldQueue: &m.Queue, fieldErrorMsg: &m.ErrorMsg,
 		fieldUniqueKey: &m.UniqueKey, fieldGroupKey: &unused,
@@ -158,8 +158,8 @@ func (m *message) addHeader(b []byte) error {
 	return nil
 }
 
-// seconds turns asynq's whole seconds into a duration, capped where a duration ends.
+// seconds turns asynq's whole seconds, which may be negative, into a duration, capped where a duration ends.
 func seconds(v uint64) time.Duration {
 	const most = int64(1<<63-1) / int64(time.Second)
-	return time.Duration(min(max(int64(v), 0), most)) * time.Second
+	return time.Duration(min(max(int64(v), -most), most)) * time.Second
 }

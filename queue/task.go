@@ -8,23 +8,23 @@ import (
 
 // Task is one attempt at one task, as its handler sees it. It is not changed after it was handed over.
 type Task struct {
-	ID          string
-	Queue       string
-	Type        string
-	Payload     []byte
-	Headers     map[string]string
-	RetryCount  int           // attempts that failed before this one
-	MaxRetry    int           // attempts that may still follow after the first
-	Crashes     int           // how often this task alone took the Python process down
-	Suspicions  int           // how often the process died while this task ran beside others
-	Recoveries  int           // how often its worker vanished
-	Timeout     time.Duration // from when the handler begins; 0: none
-	Deadline    time.Time     // absolute, as enqueued; zero: none
-	Retention   time.Duration // how long asynq keeps the completed task
-	Enqueued    time.Time     // since when it was pending; zero when unknown
-	uniqueKey   string        // of asynq's lock; empty: none
-	timeoutSecs int64         // as asynq stores them, negative values included
-	deadlineAt  int64
+	ID             string
+	Queue          string
+	Type           string
+	Payload        []byte
+	Headers        map[string]string
+	RetryCount     int           // attempts that failed before this one
+	MaxRetry       int           // attempts that may still follow after the first
+	Crashes        int           // how often this task alone took the Python process down
+	Suspicions     int           // how often the process died while this task ran beside others
+	Recoveries     int           // how often its worker vanished
+	Timeout        time.Duration // from when the handler begins; 0: none
+	Deadline       time.Time     // absolute, as enqueued; zero: none
+	Retention      time.Duration // how long asynq keeps the completed task
+	Enqueued       time.Time     // since when it was pending; zero when unknown
+	uniqueKey      string        // of asynq's lock; empty: none
+	timeoutSeconds int64         // as asynq stores them, negative values included
+	deadlineUnix   int64
 }
 
 // Handler runs tasks. Its methods are called by the consumer's loop and must return at once.

@@ -1,4 +1,4 @@
--- One cycle of a worker with one queue: applies what became of its ended attempts, writes views, takes tasks, and gives
+-- One cycle of a worker with one queue: writes views, applies what became of its ended attempts, takes tasks, and gives
 -- back what it has claimed and does not take. Every transition has the effect of asynq's own script for it. day.lua
 -- stands in front of this.
 --
@@ -8,9 +8,9 @@
 --
 -- KEYS: prefix of asynq's keys of the queue, prefix of ours
 -- ARGV: nonce, number, worker id, how many tasks to take, time to live of results (ms; "" writes none), time to live of
---       views (ms; "" writes none), number of items, number of views; then for each item: ending, id, owner stamp,
---       seconds (delay or retention), unique key, message, result, number of fields and of view fields, fields, view
---       fields; then for each view: id, owner stamp ("" for any), number of fields, fields.
+--       views (ms; "" writes none), number of items, number of views; then for each view: id, owner stamp ("" for
+--       any), number of fields, fields; then for each item: ending, id, owner stamp, seconds (delay or retention),
+--       unique key, message, result, number of fields and of view fields, fields, view fields.
 --       Endings: D done, C completed, R retry, A archived, H head of pending, L end of pending, P postponed, X refused.
 --
 -- Returns now (s), now (µs), statuses (a applied, f fenced, r refused), refusals {index, text, …}, taken {index, id,
@@ -117,6 +117,16 @@ local function write_view(id, first, count, ttl)
     return
   end
   redis.pcall("PEXPIRE", key, ttl)
+end
+
+-- The views of tasks that go on, before any of them ends.
+local at = 9
+for _ = 1, tonumber(ARGV[8]) do
+  local id, owner, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  if count > 0 and view_ttl ~= "" and (owner == "" or redis.pcall("HGET", tasks .. id, "owner") == owner) then
+    write_view(id, at + 3, count, UNENDED_TTL)
+  end
+  at = at + 3 + count
 end
 
 -- stamped appends the present time to an encoded message, as a field that is given by its tag.
@@ -279,7 +289,6 @@ local function settle(at)
   return "a"
 end
 
-local at = 9
 for i = 1, tonumber(ARGV[7]) do
   local status, text = settle(at)
   statuses[i] = status
@@ -295,15 +304,6 @@ if #ended > 0 then
 end
 if #removed > 0 then
   redis.pcall("DEL", unpack(removed))
-end
-
--- The views of tasks that go on.
-for _ = 1, tonumber(ARGV[8]) do
-  local id, owner, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  if count > 0 and view_ttl ~= "" and (owner == "" or redis.pcall("HGET", tasks .. id, "owner") == owner) then
-    write_view(id, at + 3, count, UNENDED_TTL)
-  end
-  at = at + 3 + count
 end
 
 -- trim drops from the archive what a command lists, as asynq does with each task that it archives, and returns how much.
