@@ -257,7 +257,7 @@ func (d *dequeuer) postpone(ctx context.Context, queue, id, owner string) {
 // archiveUnreadable archives a task that asynq could not read either. It would drop it and leave it in active for ever.
 func (d *dequeuer) archiveUnreadable(ctx context.Context, queue, id, owner string, cause error) {
 	keys := []string{taskKey(queue, id), activeKey(queue), leaseKey(queue), archivedKey(queue)}
-	if err := d.scripts.archiveUnreadable.Run(ctx, d.client, keys, id, owner, time.Now().Unix()).Err(); err != nil {
+	if err := d.scripts.archiveUnreadable.Run(ctx, d.client, keys, id, owner).Err(); err != nil {
 		d.requestAudit()
 		d.log.Error("unreadable task not archived", "queue", queue, "task_id", id, "error", err)
 		return

@@ -108,7 +108,7 @@ const (
 func requeue(ctx context.Context, client redis.UniversalClient, script *redis.Script, queue, id, owner, where string) (bool, error) {
 	keys := []string{taskKey(queue, id), activeKey(queue), leaseKey(queue), pendingKey(queue)}
 	cmd, tries := resend(ctx, func(ctx context.Context) *redis.Cmd {
-		return script.Run(ctx, client, keys, id, owner, time.Now().UnixNano(), where)
+		return script.Run(ctx, client, keys, id, owner, where)
 	})
 	n, err := cmd.Int()
 	if err != nil {
