@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 IMAGE   ?= runqy-worker:$(VERSION)
 
 # What the tests and the lint run, by the name of the program; scripts/install-tools knows the packages.
-TEST_PROGRAMS := curl gcc git ip python3 redis-server prometheus promtool prometheus-alertmanager initdb chromium systemd-analyze
+TEST_PROGRAMS := curl faketime gcc git ip python3 redis-server prometheus promtool prometheus-alertmanager initdb chromium systemd-analyze
 E2E_PROGRAMS  := gcc python3 redis-server prometheus prometheus-alertmanager chromium
 LINT_PROGRAMS := black git mypy promtool python3
 

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/internal/control"
 	"github.com/runqy/runqy-worker/internal/fleet"
 	"github.com/runqy/runqy-worker/queue"
 )
@@ -47,9 +50,25 @@ type taskSender interface {
 	Enqueue(ctx context.Context, t Task) (TaskInfo, error)
 }
 
-// taskAssigner moves a scheduled task to one worker; queue.Directs is one.
+// taskAssigner moves a scheduled task to one worker.
 type taskAssigner interface {
 	Assign(ctx context.Context, queue, taskID, workerID string) error
+}
+
+// announcer is the real taskAssigner: it tells the worker, too.
+type announcer struct {
+	directs *queue.Directs
+	redis   redis.UniversalClient
+}
+
+// Assign implements taskAssigner.
+func (a announcer) Assign(ctx context.Context, queue, taskID, workerID string) error {
+	if err := a.directs.Assign(ctx, queue, taskID, workerID); err != nil {
+		return err
+	}
+	// The worker finds the task by itself too, only later.
+	_ = control.AnnounceAssigned(ctx, a.redis, workerID, queue)
+	return nil
 }
 
 // fleetWorkers is a checker as a workerSource.
@@ -68,7 +87,7 @@ func (f fleetWorkers) Inspect(ctx context.Context, id string) (Worker, bool, err
 // NewDispatcher returns a Dispatcher. It does nothing by itself: [Dispatcher.Free] offers workers while
 // [Dispatcher.Run] runs, and [Dispatcher.Assign] needs no Run.
 func (c *Client) NewDispatcher(opts DispatcherOptions) *Dispatcher {
-	return newDispatcher(opts, fleetWorkers{fleet.NewChecker(c.registry)}, c, queue.NewDirects(c.redis))
+	return newDispatcher(opts, fleetWorkers{fleet.NewChecker(c.registry)}, c, announcer{queue.NewDirects(c.redis), c.redis})
 }
 
 func newDispatcher(opts DispatcherOptions, workers workerSource, tasks taskSender, directs taskAssigner) *Dispatcher {
@@ -160,7 +179,7 @@ const reserve = time.Minute
 
 // Assign gives a task to the worker with an ID, which takes it before any other and when it has a free slot: a busy
 // worker may be given tasks too. Should the worker die or degrade before it has taken the task, the fleet's checker
-// returns the task to its queue. Assign blocks for a ping of the worker and four round trips to Redis, five for the
+// returns the task to its queue. Assign blocks for a ping of the worker and five round trips to Redis, six for the
 // Client's first task of a queue.
 //
 // A worker that would not run the task is an [*UnavailableError]; one that is not registered wraps [ErrNoWorker]. A

@@ -111,6 +111,48 @@ func TestEnqueueManyOverABreakingConnection(t *testing.T) {
 	}
 }
 
+// An answer that is lost makes go-redis send the task again: it exists then, and that is no conflict. An ID of the
+// caller's may be another task's.
+func TestEnqueueOverABreakingConnection(t *testing.T) {
+	s := redistest.Start(t)
+	proxy := redistest.StartProxy(t, s.Addr)
+	client := redis.NewClient(&redis.Options{Addr: proxy.Addr, MaxRetries: 10, MinRetryBackoff: time.Millisecond, MaxRetryBackoff: 2 * time.Millisecond})
+	defer client.Close()
+	c := newTestClient(t, client)
+	proxy.CutEveryMatching(3, redistest.CutReply, func(name string) bool { return name == "EVALSHA" })
+	const n = 30
+	ids := make(map[string]bool)
+	for i := range n {
+		task := manyTasks(1)[0]
+		task.ID = ""
+		want := TaskPending
+		if i%2 == 0 {
+			task.In, want = time.Hour, TaskScheduled
+		}
+		info, err := c.Enqueue(t.Context(), task)
+		if err != nil || info.State != want || info.Queue != task.Queue || info.Type != task.Type {
+			t.Fatalf("task %d: %+v, error %v; want it %s", i, info, err, want)
+		}
+		ids[info.ID] = true
+	}
+	if proxy.Cuts() == 0 {
+		t.Fatal("no connection was cut")
+	}
+	pending, scheduled := s.Client.LLen(t.Context(), "asynq:{q}:pending").Val(), s.Client.ZCard(t.Context(), "asynq:{q}:scheduled").Val()
+	if len(ids) != n || pending != n/2 || scheduled != n/2 {
+		t.Errorf("%d ids, %d tasks pending and %d scheduled; want %d, and each once", len(ids), pending, scheduled, n)
+	}
+	proxy.CutEvery(0, redistest.CutReply)
+	task := manyTasks(1)[0]
+	task.ID = "mine"
+	if _, err := c.Enqueue(t.Context(), task); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Enqueue(t.Context(), task); !errors.Is(err, ErrTaskExists) {
+		t.Errorf("an id of the caller's that exists: error %v, want ErrTaskExists", err)
+	}
+}
+
 // When the connection is lost for good, the outcomes tell apart what was sent and what was not.
 func TestEnqueueManyTellsWhatIsUncertain(t *testing.T) {
 	s := redistest.Start(t)

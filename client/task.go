@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
@@ -129,11 +130,13 @@ func (t Task) message() (*asynq.Task, []asynq.Option) {
 	return asynq.NewTaskWithHeaders(t.Type, bytes.TrimSpace(t.Payload), t.Headers), opts
 }
 
-// Enqueue puts one task on its queue and returns its ID. It blocks for a round trip to Redis, two for the Client's first
+// Enqueue puts one task on its queue and returns its ID. When the connection breaks before Redis has answered, the task
+// is sent again under the same ID, so that it is never enqueued twice. It blocks for a round trip to Redis, two for the Client's first
 // task of a queue; on a Redis Cluster whose slot moves or whose master is elected, for up to 30 s.
 //
 // The error is an [*InvalidTaskError] for a task that cannot be enqueued, and wraps [ErrTaskExists] for an ID that the
-// queue already has. After any other error, the end of ctx included, the task may or may not be in the queue.
+// queue already has; for an ID of yours that may have been this very call, before its connection broke. After any other
+// error, the end of ctx included, the task may or may not be in the queue.
 func (c *Client) Enqueue(ctx context.Context, t Task) (TaskInfo, error) {
 	if err := t.Validate(); err != nil {
 		return TaskInfo{}, err
@@ -141,7 +144,25 @@ func (c *Client) Enqueue(ctx context.Context, t Task) (TaskInfo, error) {
 	if err := c.discardOldResult(ctx, t); err != nil {
 		return TaskInfo{}, err
 	}
-	return c.send(ctx, c.asynq, t)
+	generated := t.ID == ""
+	if generated {
+		t.ID = uuid.NewString()
+	}
+	info, err := c.send(ctx, c.asynq, t)
+	if generated && errors.Is(err, ErrTaskExists) {
+		// Nobody else has this ID: the task was enqueued by a try whose answer was lost, and that was repeated.
+		return t.enqueued(), nil
+	}
+	return info, err
+}
+
+// enqueued is what there is to tell of the task, whose ID is set, right after it was enqueued.
+func (t Task) enqueued() TaskInfo {
+	info := TaskInfo{ID: t.ID, Queue: t.Queue, Type: t.Type, State: TaskPending}
+	if t.In > 0 {
+		info.State = TaskScheduled
+	}
+	return info
 }
 
 const (

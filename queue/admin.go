@@ -39,6 +39,7 @@ const failureMost = 256 << 10
 type Admin struct {
 	client    redis.UniversalClient
 	inspector *asynq.Inspector
+	scripts   scripts
 
 	mu   sync.Mutex // guards seen
 	seen map[failureKey]Failure
@@ -53,34 +54,89 @@ type failureKey struct {
 
 // NewAdmin returns an Admin that works through client, which stays the caller's.
 func NewAdmin(client redis.UniversalClient) *Admin {
-	return &Admin{client: client, inspector: asynq.NewInspectorFromRedisClient(client)}
+	return &Admin{client: client, inspector: asynq.NewInspectorFromRedisClient(client), scripts: newScripts()}
 }
 
-// Retry puts a failed or scheduled task at the end of the pending list, whatever its remaining retries.
-func (a *Admin) Retry(_ context.Context, queue, id string) error {
-	if err := a.inspector.RunTask(queue, id); err != nil {
-		return fmt.Errorf("run task %s of queue %s again: %w", id, queue, err)
+// How long and how many tasks asynq keeps in an archive.
+const (
+	archiveKeeps = 90 * 24 * time.Hour
+	archiveMost  = 10_000
+)
+
+// Retry puts a failed or scheduled task at the end of the pending list, whatever its remaining retries. The crashes,
+// suspicions and recoveries that were counted against it are forgotten in the same step.
+func (a *Admin) Retry(ctx context.Context, queue, id string) error {
+	keys := []string{taskKey(queue, id), pendingKey(queue), groupsKey(queue)}
+	n, err := a.scripts.run.Run(ctx, a.client, keys, id, keyPrefix(queue), groupKeyPrefix(queue)).Int()
+	if err == nil {
+		switch n {
+		case 1:
+			return nil
+		case 0:
+			err = asynq.ErrTaskNotFound
+		case -1:
+			err = errors.New("it is active")
+		case -2:
+			err = errors.New("it is pending already")
+		default:
+			err = errors.New("it is not where its state says")
+		}
 	}
-	return nil
+	return fmt.Errorf("run task %s of queue %s again: %w", id, queue, err)
 }
 
-// Delete removes a failed task and its view. Nothing brings it back. A task that is about to run, because somebody else
-// has had it run again meanwhile or its next attempt is due, is left alone: that is an error.
+// Delete removes a failed task, or one that waits for one worker, and its view. Nothing brings it back. Any other task
+// that is about to run, because somebody else has had it run again meanwhile or its next attempt is due, is left alone:
+// that is an error.
 func (a *Admin) Delete(ctx context.Context, queue, id string) error {
-	state, err := a.client.HGet(ctx, taskKey(queue, id), "state").Result()
-	switch {
-	case err != nil && !errors.Is(err, redis.Nil):
-		return fmt.Errorf("delete task %s of queue %s: %w", id, queue, err)
-	case err == nil && status.TaskState(state) != status.Retry && status.TaskState(state) != status.Archived:
-		return fmt.Errorf("delete task %s of queue %s: it is %s, not failed", id, queue, state)
-	}
-	if err := a.inspector.DeleteTask(queue, id); err != nil {
+	if err := a.deleteTask(ctx, queue, id); err != nil {
 		return fmt.Errorf("delete task %s of queue %s: %w", id, queue, err)
 	}
 	if err := a.client.Del(ctx, ViewKey(id)).Err(); err != nil {
 		return fmt.Errorf("delete %s, while its task is deleted: %w", ViewKey(id), err)
 	}
 	return nil
+}
+
+func (a *Admin) deleteTask(ctx context.Context, queue, id string) error {
+	state, err := a.client.HGet(ctx, taskKey(queue, id), "state").Result()
+	switch {
+	case err != nil && !errors.Is(err, redis.Nil):
+		return err
+	case err == nil && status.TaskState(state) == status.Pending:
+		removed, err := a.removeDirect(ctx, queue, id, "delete")
+		if err == nil && !removed {
+			err = fmt.Errorf("it is %s, not failed", state)
+		}
+		return err
+	case err == nil && status.TaskState(state) != status.Retry && status.TaskState(state) != status.Archived:
+		return fmt.Errorf("it is %s, not failed", state)
+	}
+	return a.inspector.DeleteTask(queue, id)
+}
+
+// Archive moves a task that is neither active nor archived to the archive, one that waits for one worker too.
+func (a *Admin) Archive(ctx context.Context, queue, id string) error {
+	removed, err := a.removeDirect(ctx, queue, id, "archive")
+	if err == nil && !removed {
+		err = a.inspector.ArchiveTask(queue, id)
+	}
+	if err != nil {
+		return fmt.Errorf("archive task %s of queue %s: %w", id, queue, err)
+	}
+	return nil
+}
+
+// removeDirect deletes or archives a task that stands in some worker's list, which asynq does not know. It reports false
+// when there is none.
+func (a *Admin) removeDirect(ctx context.Context, queue, id, how string) (bool, error) {
+	keys := []string{taskKey(queue, id), directsKey(queue), archivedKey(queue)}
+	n, err := a.scripts.removeDirect.Run(ctx, a.client, keys,
+		id, directKeyPrefix(queue), how, int(archiveKeeps/time.Second), archiveMost).Int()
+	if err != nil {
+		return false, fmt.Errorf("look for it among the tasks for one worker: %w", err)
+	}
+	return n == 1, nil
 }
 
 // Pause keeps every worker from taking tasks of a queue, until Resume. Those that run go on. Pausing a paused queue is

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -95,6 +96,116 @@ func TestATaskThatWaitsIsNotDeletedAsFailed(t *testing.T) {
 	}
 	if _, err := b.inspect.GetTaskInfo(testQueue, "waits"); err != nil {
 		t.Errorf("the pending task is gone: %v", err)
+	}
+}
+
+// asynq looks for pending tasks in the shared list alone.
+func TestTasksForOneWorkerCanBeDeletedAndArchived(t *testing.T) {
+	b := newBench(t)
+	ctx := t.Context()
+	for _, id := range []string{"deleted", "archived", "stays"} {
+		b.assign(id, "worker-1")
+	}
+	b.enqueue("claimed", asynq.Unique(time.Hour))
+	unique := b.redis.HGet(ctx, key("t:claimed"), "unique_key").Val()
+	if b.redis.Exists(ctx, unique).Val() != 1 {
+		t.Fatalf("the task has no lock %q", unique)
+	}
+	b.claim("worker-2")
+	before := everything(t, b.redis)
+	if b.inspect.DeleteTask(testQueue, "deleted") == nil || b.inspect.ArchiveTask(testQueue, "archived") == nil {
+		t.Error("asynq's own tools found a task for one worker: the docs say otherwise")
+	}
+	if after := everything(t, b.redis); !maps.Equal(before, after) {
+		t.Error("asynq's own tools changed something")
+	}
+
+	admin := queue.NewAdmin(b.redis)
+	for name, err := range map[string]error{
+		"delete": admin.Delete(ctx, testQueue, "deleted"), "archive": admin.Archive(ctx, testQueue, "archived"),
+		"delete of a claim": admin.Delete(ctx, testQueue, "claimed"),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	b.eventuallyState("deleted", "")
+	b.eventuallyState("claimed", "")
+	b.eventuallyState("archived", "archived")
+	b.eventuallyState("stays", "pending")
+	if n := b.redis.Exists(ctx, unique).Val(); n != 0 {
+		t.Error("the lock of a deleted task is held")
+	}
+	if b.redis.HExists(ctx, key("t:archived"), "assigned_to").Val() {
+		t.Error("an archived task is assigned still")
+	}
+	if got := b.inOrder(directOf("worker-1")); !slices.Equal(got, []string{"stays"}) {
+		t.Errorf("the worker's list is %v, want what stays", got)
+	}
+	if admin.Archive(ctx, testQueue, "archived") == nil {
+		t.Error("what is archived was archived again")
+	}
+	b.enqueue("shared")
+	if err := admin.Archive(ctx, testQueue, "shared"); err != nil {
+		t.Errorf("archive of a task of the shared list: %v", err)
+	}
+	b.eventuallyState("shared", "archived")
+}
+
+// Ours has asynq's effect, sets the age, and forgets the counts.
+func TestRunAgainAgreesWithAsynq(t *testing.T) {
+	one, two := newBench(t), newBench(t)
+	admin := queue.NewAdmin(two.redis)
+	counts := []string{"crashes", "suspicions", "recoveries", "postponed"}
+	for _, state := range []string{"archived", "scheduled", "retry", "completed", "aggregating"} {
+		for _, b := range []*bench{one, two} {
+			ctx := t.Context()
+			opts := []asynq.Option{asynq.Queue(testQueue), asynq.TaskID(state), asynq.ProcessIn(time.Hour)}
+			if state == "aggregating" {
+				opts = []asynq.Option{asynq.Queue(testQueue), asynq.TaskID(state), asynq.Group("g")}
+			}
+			if _, err := b.asynq.Enqueue(asynq.NewTask("t", nil), opts...); err != nil {
+				t.Fatal(err)
+			}
+			if state != "aggregating" && state != "scheduled" {
+				b.redis.ZRem(ctx, key("scheduled"), state)
+				b.redis.ZAdd(ctx, key(state), redis.Z{Score: 1, Member: state})
+				b.redis.HSet(ctx, key("t:"+state), "state", state)
+			}
+			for _, c := range counts {
+				b.redis.HSet(ctx, key("t:"+state), c, 3)
+			}
+		}
+		if err := one.inspect.RunTask(testQueue, state); err != nil {
+			t.Fatal(err)
+		}
+		if err := admin.Retry(t.Context(), testQueue, state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := t.Context()
+	for _, k := range two.redis.Keys(ctx, key("t:*")).Val() {
+		ours, theirs := two.redis.HGetAll(ctx, k).Val(), one.redis.HGetAll(ctx, k).Val()
+		if ours["pending_since"] == "" {
+			t.Errorf("%s has no age", k)
+		}
+		delete(ours, "pending_since")
+		for _, c := range counts {
+			delete(theirs, c)
+		}
+		if !maps.Equal(ours, theirs) {
+			t.Errorf("%s is %v, want %v without an age and the counts", k, ours, theirs)
+		}
+		two.redis.Del(ctx, k)
+		one.redis.Del(ctx, k)
+	}
+	if !maps.Equal(everything(t, two.redis), everything(t, one.redis)) {
+		t.Error("the other keys differ from what asynq leaves")
+	}
+	for _, state := range []string{"archived", "nobody"} {
+		if err := admin.Retry(t.Context(), testQueue, state); err == nil {
+			t.Errorf("%s was run again, while it is pending or not there", state)
+		}
 	}
 }
 

@@ -41,7 +41,10 @@ type progress struct {
 }
 
 // Began implements Attempt.
-func (a *attempt) Began(at time.Time) { a.loop.inbox.put(event{kind: eventBegan, attempt: a, at: at}) }
+func (a *attempt) Began(at time.Time) {
+	a.loop.table.begin(a, at, effectiveDeadline(a.task.timeoutSeconds, a.task.deadlineUnix, at))
+	a.loop.inbox.put(event{kind: eventBegan, attempt: a, at: at})
+}
 
 // Ended implements Attempt.
 func (a *attempt) Ended(result json.RawMessage, took time.Duration, err error) {

@@ -187,7 +187,7 @@ func (c *Consumer) newQueue(name string, scripts scripts) *queueState {
 // archiveUnreadable archives a task that asynq could not read either.
 func (c *Consumer) archiveUnreadable(ctx context.Context, queue, id, owner string, cause error) {
 	keys := []string{taskKey(queue, id), activeKey(queue), leaseKey(queue), archivedKey(queue)}
-	if err := newScripts().archiveUnreadable.Run(ctx, c.clients.Client, keys, id, owner, time.Now().Unix()).Err(); err != nil {
+	if err := newScripts().archiveUnreadable.Run(ctx, c.clients.Client, keys, id, owner).Err(); err != nil {
 		c.auditor.request()
 		c.log.Error("unreadable task not archived", "queue", queue, "task_id", id, "error", err)
 		return
@@ -265,6 +265,7 @@ func (c *Consumer) Run(ctx context.Context, abort func()) error {
 	case <-time.After(quitAfter):
 		c.log.Warn("drain incomplete", "reason", "redis does not take the outcomes")
 	}
+	c.leave(ctx)
 	stop()
 	running.Wait()
 	close(c.stopping)
@@ -274,6 +275,18 @@ func (c *Consumer) Run(ctx context.Context, abort func()) error {
 		return fmt.Errorf("close the blocking connections: %w", closeErr)
 	}
 	return nil
+}
+
+// leave closes this worker's own lists: its blocked connection can claim nothing more.
+func (c *Consumer) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), quitAfter)
+	defer cancel()
+	for _, q := range c.loop.queues {
+		if _, err := c.directs.Leave(ctx, q.name, c.opts.WorkerID); err != nil {
+			c.log.Warn("direct list not closed", "queue", q.name, "error", err)
+			return // the others would fail in the same way; the fleet closes what is left
+		}
+	}
 }
 
 // drain waits for the tasks with the handler, and past the shutdown timeout has them aborted and waits for that.

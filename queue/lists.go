@@ -152,7 +152,7 @@ func (l *listViews) upcoming(ctx context.Context, queue string, known map[string
 			return nil, unexpectedReply("upcoming", row)
 		}
 		fields, err := texts(cells)
-		if err != nil || len(fields) != 4 {
+		if err != nil || len(fields) != 6 {
 			return nil, unexpectedReply("upcoming", row)
 		}
 		id := fields[0]
@@ -172,7 +172,8 @@ func (l *listViews) upcoming(ctx context.Context, queue string, known map[string
 // pendingView returns the fields of a pending task's view from a row of the upcoming script.
 func pendingView(queue string, row []string) []any {
 	view := []any{
-		"id", row[0], "queue", queue, "state", "pending", "crashes", row[3], "enqueued", viewTime(unixNano(row[2])),
+		"id", row[0], "queue", queue, "state", "pending", "enqueued", viewTime(unixNano(row[2])),
+		"crashes", row[3], "suspicions", row[4], "recoveries", row[5],
 		"started", "", "completed", "", "duration_seconds", "", "worker", "", "progress", "", "progress_message", "",
 	}
 	m, err := decodeMessage([]byte(row[1]))

@@ -386,7 +386,6 @@ func (l *loop) began(a *attempt, at time.Time) {
 	if a.ended {
 		return
 	}
-	l.table.begin(a, at, effectiveDeadline(a.task.timeoutSeconds, a.task.deadlineUnix, at))
 	l.deadlines.add(a)
 	q := l.byName(a.task.Queue)
 	q.unseen = append(q.unseen, a)

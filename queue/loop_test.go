@@ -96,7 +96,10 @@ func (s *stage) end(err error) {
 }
 
 func (s *stage) begin(a *attempt) {
-	s.loop.handle(&event{kind: eventBegan, attempt: a, at: s.now}, s.now)
+	a.Began(s.now)
+	for _, e := range s.loop.inbox.take(nil) {
+		s.loop.handle(&e, s.now)
+	}
 }
 
 func (s *stage) wantTake(queue string, take int) *cycleRequest {

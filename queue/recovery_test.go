@@ -30,8 +30,8 @@ func (b *bench) taken(id, owner string, lease time.Time, opts ...asynq.Option) {
 	}
 }
 
-func (b *bench) recoverer(maxCrashes int) *queue.Recoverer {
-	return queue.NewRecoverer(b.redis, queue.RecovererOptions{MaxTaskCrashes: maxCrashes, Logger: slog.New(slog.DiscardHandler)})
+func (b *bench) recoverer(maxRecoveries int) *queue.Recoverer {
+	return queue.NewRecoverer(b.redis, queue.RecovererOptions{MaxRecoveries: maxRecoveries, ViewTTL: time.Hour, Logger: slog.New(slog.DiscardHandler)})
 }
 
 func TestRecoverOfADeadProcess(t *testing.T) {
@@ -39,6 +39,7 @@ func TestRecoverOfADeadProcess(t *testing.T) {
 	ctx := t.Context()
 	soon := time.Now().Add(time.Hour)
 	b.taken("mine", "worker-dead|n1|7", soon, asynq.MaxRetry(0))
+	b.redis.HSet(ctx, key("t:mine"), "crashes", 2, "suspicions", 1)
 	b.taken("later", "worker-dead|n2|1", soon)
 	b.taken("other", "worker-live|n1|7", soon)
 	since := b.redis.HGet(ctx, key("t:mine"), "since").Val()
@@ -51,8 +52,11 @@ func TestRecoverOfADeadProcess(t *testing.T) {
 		t.Errorf("the recovered task was retried %d times, want 0", info.Retried)
 	}
 	hash := b.redis.HGetAll(ctx, key("t:mine")).Val()
-	if hash["crashes"] != "1" || hash["pending_since"] != since || hash["owner"] != "" {
-		t.Errorf("the recovered task is %v, want 1 crash, its age and no owner", hash)
+	if hash["recoveries"] != "1" || hash["pending_since"] != since || hash["owner"] != "" {
+		t.Errorf("the recovered task is %v, want 1 recovery, its age and no owner", hash)
+	}
+	if hash["crashes"] != "2" || hash["suspicions"] != "1" {
+		t.Errorf("the recovered task is %v, want what its process did left alone", hash)
 	}
 	b.eventuallyState("later", "active")
 	b.eventuallyState("other", "active")
@@ -66,17 +70,47 @@ func TestRecoverOfADeadProcess(t *testing.T) {
 	b.waitFinished("mine")
 }
 
-func TestRecoverArchivesAPoisonTask(t *testing.T) {
+func TestRecoverArchivesWhatLosesItsWorkerTooOften(t *testing.T) {
 	b := newBench(t)
+	ctx := t.Context()
 	b.taken("poison", "worker-dead|n1|7", time.Now().Add(time.Hour), asynq.MaxRetry(9))
-	b.redis.HSet(t.Context(), key("t:poison"), "crashes", 2)
-	got, err := b.recoverer(3).OfProcess(t.Context(), testQueue, "worker-dead", "n1")
+	b.redis.HSet(ctx, key("t:poison"), "recoveries", 2, "crashes", 1)
+	b.redis.HSet(ctx, queue.ViewKey("poison"), "queue", testQueue, "state", "active", "type", "echo")
+	got, err := b.recoverer(3).OfProcess(ctx, testQueue, "worker-dead", "n1")
 	if err != nil || got != (queue.Recovered{Archived: 1}) {
 		t.Fatalf("recovered %+v, %v", got, err)
 	}
 	info := b.eventuallyState("poison", "archived")
-	if info.LastErr == "" || time.Since(info.LastFailedAt) > time.Minute || info.MaxRetry != 9 || string(info.Payload) != `{"n":"poison"}` {
+	const text = "archived: its worker vanished for the 3rd time (worker.max_recoveries is 3); last worker: worker-dead"
+	if info.LastErr != text || time.Since(info.LastFailedAt).Abs() > time.Minute || info.MaxRetry != 9 || string(info.Payload) != `{"n":"poison"}` {
 		t.Errorf("archived as %+v", info)
+	}
+	view := b.redis.HGetAll(ctx, queue.ViewKey("poison")).Val()
+	if view["state"] != "archived" || view["error"] != text || view["recoveries"] != "3" || view["type"] != "echo" {
+		t.Errorf("its view is %v, want it archived with the error", view)
+	}
+	if ttl := b.redis.TTL(ctx, queue.ViewKey("poison")).Val(); ttl <= 0 {
+		t.Errorf("its view lives for %v", ttl)
+	}
+}
+
+// Three preemptions say nothing about a task, whatever it did to its process before.
+func TestRecoveriesAreNoCrashes(t *testing.T) {
+	b := newBench(t)
+	ctx := t.Context()
+	for _, c := range []struct {
+		id               string
+		most, before     int
+		archivedOrQueued string
+	}{
+		{"few", 10, 8, "pending"}, {"many", 10, 9, "archived"}, {"unlimited", 0, 1000, "pending"},
+	} {
+		b.taken(c.id, "worker-dead|"+c.id+"|1", time.Now().Add(time.Hour), asynq.MaxRetry(25))
+		b.redis.HSet(ctx, key("t:"+c.id), "recoveries", c.before, "crashes", 2, "suspicions", 50)
+		if _, err := b.recoverer(c.most).OfProcess(ctx, testQueue, "worker-dead", c.id); err != nil {
+			t.Fatal(err)
+		}
+		b.eventuallyState(c.id, c.archivedOrQueued)
 	}
 }
 
@@ -158,8 +192,13 @@ func TestAssignedTasksRunFirstAndOnTheirWorkerOnly(t *testing.T) {
 	b.waitFinished("wakes")
 	b.eventuallyState("elsewhere1", "pending")
 
-	usable := func(id string) bool { return id == "worker-abc123" }
-	if n, err := directs.Return(ctx, testQueue, usable); err != nil || n != 2 {
+	fate := func(id string) queue.DirectFate {
+		if id == "worker-abc123" {
+			return queue.DirectKept
+		}
+		return queue.DirectReturned
+	}
+	if n, err := directs.Return(ctx, testQueue, fate); err != nil || n != 2 {
 		t.Fatalf("returned %d, %v", n, err)
 	}
 	b.waitFinished("elsewhere1")

@@ -19,7 +19,7 @@ const resendFor = 30 * time.Second // where the caller has no deadline: as long 
 func requeue(ctx context.Context, client redis.UniversalClient, script *redis.Script, queue, id, owner string) (bool, error) {
 	keys := []string{taskKey(queue, id), activeKey(queue), leaseKey(queue), pendingKey(queue)}
 	cmd, tries := resend(ctx, func(ctx context.Context) *redis.Cmd {
-		return script.Run(ctx, client, keys, id, owner, time.Now().UnixNano(), "RPUSH")
+		return script.Run(ctx, client, keys, id, owner, "RPUSH")
 	})
 	n, err := cmd.Int()
 	if err != nil {

@@ -27,6 +27,12 @@ var assignLua string
 //go:embed lua/return_direct.lua
 var returnDirectLua string
 
+//go:embed lua/run.lua
+var runLua string
+
+//go:embed lua/remove_direct.lua
+var removeDirectLua string
+
 //go:embed lua/archive_unreadable.lua
 var archiveUnreadableLua string
 
@@ -62,6 +68,7 @@ type scripts struct {
 	requeue, audit, archiveUnreadable     *redis.Script
 	lists, upcoming, view                 *redis.Script
 	active, recover, assign, returnDirect *redis.Script
+	run, removeDirect                     *redis.Script
 	cycle, renew, owned, lapsed           *redis.Script
 }
 
@@ -76,6 +83,8 @@ func newScripts() scripts {
 
 		assign:       redis.NewScript(assignLua),
 		returnDirect: redis.NewScript(returnDirectLua),
+		run:          redis.NewScript(runLua),
+		removeDirect: redis.NewScript(removeDirectLua),
 		lists:        redis.NewScript(listsLua),
 		upcoming:     redis.NewScript(upcomingLua),
 		view:         redis.NewScript(viewLua),

@@ -40,6 +40,7 @@ type Worker struct {
 	Queues         map[string]int // weight by name, 1 to MaxQueueWeight
 	StrictPriority bool
 	Concurrency    int // tasks in flight to the Python process
+	MaxRecoveries  int // archive a task that lost its worker this often; 0: never
 
 	ShutdownTimeout time.Duration
 }
@@ -115,6 +116,7 @@ func Default() *Config {
 			ID:              randomID(),
 			Queues:          map[string]int{"inference_default": 1},
 			Concurrency:     1,
+			MaxRecoveries:   10,
 			ShutdownTimeout: 30 * time.Second,
 		},
 		Python: Python{

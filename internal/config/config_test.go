@@ -62,7 +62,7 @@ func TestEveryDocumentedKeyLoads(t *testing.T) {
 	c := load(t, `
 environment: production
 redis: {url: "redis://:pw@r:1/2"}
-worker: {id: w1, queues: {a: 3, b: 1}, strict_priority: true, concurrency: 7, shutdown_timeout: 1m}
+worker: {id: w1, queues: {a: 3, b: 1}, strict_priority: true, concurrency: 7, max_recoveries: 0, shutdown_timeout: 1m}
 python:
   command: "python3 -u 'my main.py'"
   dir: /

@@ -84,6 +84,8 @@ func workerFields() []field {
 			doc: "Take tasks from a queue only while all queues of greater weight are empty."},
 		{key: "worker.concurrency", place: func(c *Config) any { return &c.Worker.Concurrency }, limit: between(1, 10_000),
 			doc: "How many tasks the Python process is given at once. Synchronous handlers still run one at a time; the other tasks wait in the process."},
+		{key: "worker.max_recoveries", place: func(c *Config) any { return &c.Worker.MaxRecoveries }, limit: between(0, 1_000_000),
+			doc: "A task whose worker vanished this often while it had the task is archived. 0: never."},
 		{key: "worker.shutdown_timeout", place: func(c *Config) any { return &c.Worker.ShutdownTimeout }, limit: positive(),
 			doc: "How long running tasks may take to end after SIGTERM. After it they are stopped and go back to pending."},
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -16,6 +17,9 @@ import (
 
 // Restart is the message that asks a worker to restart its Python process.
 const Restart = "restart"
+
+// assigned begins the message that tells a worker that a task was assigned to it; the queue's name follows.
+const assigned = "assigned "
 
 // Channel returns the channel on which a worker takes commands.
 func Channel(workerID string) string { return "runqy:control:" + workerID }
@@ -31,6 +35,20 @@ var (
 
 // pollEvery is how often the heartbeat is read while waiting. It is written within 100 ms of a change.
 const pollEvery = 100 * time.Millisecond
+
+// AnnounceAssigned tells a worker that its list of tasks in a queue has got one, so that it need not wait until it looks
+// there by itself, which it does every two seconds. Nobody may listen.
+func AnnounceAssigned(ctx context.Context, client redis.UniversalClient, workerID, queue string) error {
+	if err := client.Publish(ctx, Channel(workerID), assigned+queue).Err(); err != nil {
+		return fmt.Errorf("publish on %s: %w", Channel(workerID), err)
+	}
+	return nil
+}
+
+// AssignedQueue returns the queue that a message of [AnnounceAssigned] names; false for any other message.
+func AssignedQueue(message string) (queue string, ok bool) {
+	return strings.CutPrefix(message, assigned)
+}
 
 // RestartProcess asks one worker to restart its Python process and waits until its heartbeat shows the outcome: the new
 // process' pid, or an error wrapping ErrUnknown, ErrNobodyListens or ErrFailed, or ctx's.

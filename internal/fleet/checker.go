@@ -25,6 +25,8 @@ const readTimeout = 10 * time.Second
 type Registry interface {
 	List(ctx context.Context) ([]heartbeat.Worker, error)
 	Get(ctx context.Context, id string) (heartbeat.Worker, bool, error)
+	// Beats reports whether that process of a worker has a heartbeat at this moment, registered or not.
+	Beats(ctx context.Context, id, nonce string) (bool, error)
 	// Forget removes a dead worker, unless it has written a heartbeat since it was read.
 	Forget(ctx context.Context, w heartbeat.Worker) error
 }

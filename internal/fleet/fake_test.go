@@ -37,8 +37,8 @@ type world struct {
 	leader     string
 	heldUntil  time.Time
 	checkpoint Checkpoint
-	events     []string // recoveries and removals, in order
-	usable     map[string]bool
+	events     []string                    // recoveries and removals, in order
+	fates      map[string]queue.DirectFate // of the lists of all workers that ever beat
 }
 
 type answer struct {
@@ -50,7 +50,7 @@ type answer struct {
 func newWorld() *world {
 	return &world{
 		beats: make(map[string]time.Time), workers: make(map[string]heartbeat.Worker), answers: make(map[string]answer),
-		checkpoint: Checkpoint{Beats: make(map[string]heartbeat.Beat)}, usable: make(map[string]bool),
+		checkpoint: Checkpoint{Beats: make(map[string]heartbeat.Beat)}, fates: make(map[string]queue.DirectFate),
 	}
 }
 
@@ -193,25 +193,56 @@ func (w *world) OfProcess(_ context.Context, q, id, nonce string) (queue.Recover
 }
 
 func (w *world) Lapsed(_ context.Context, q string, alive func(id, nonce string) bool, margin time.Duration) (queue.Recovered, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, id := range slices.Sorted(maps.Keys(w.beats)) {
-		if !alive(id, "n-"+id) && margin == lapsedMargin {
-			if event := "lapsed " + q + " of " + id; !slices.Contains(w.events, event) {
-				w.events = append(w.events, event)
-			}
+	for _, id := range w.everBeat() {
+		if alive(id, "n-"+id) || margin != lapsedMargin {
+			continue
 		}
+		w.mu.Lock()
+		if event := "lapsed " + q + " of " + id; !slices.Contains(w.events, event) {
+			w.events = append(w.events, event)
+		}
+		w.mu.Unlock()
 	}
 	return queue.Recovered{}, nil
 }
 
-func (w *world) Return(_ context.Context, _ string, usable func(id string) bool) (int, error) {
+// everBeat returns every worker that has ever had a heartbeat.
+func (w *world) everBeat() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for id := range w.beats {
-		w.usable[id] = usable(id)
+	return slices.Sorted(maps.Keys(w.beats))
+}
+
+func (w *world) Beats(_ context.Context, id, nonce string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return nonce == "n-"+id && time.Since(w.beats[id]) < beatTTL, w.redis
+}
+
+func (w *world) Return(_ context.Context, q string, fate func(id string) queue.DirectFate) (int, error) {
+	if q != "q" {
+		return 0, nil
+	}
+	for _, id := range w.everBeat() {
+		f := fate(id)
+		w.mu.Lock()
+		w.fates[id] = f
+		w.mu.Unlock()
 	}
 	return 0, nil
+}
+
+// fate returns what became of a worker's list in the last sweep.
+func (w *world) fate(id string) queue.DirectFate {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fates[id]
+}
+
+func (w *world) Held(context.Context) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Until(w.heldUntil) > 0, w.redis
 }
 
 func (w *world) Acquire(_ context.Context, name string, lease time.Duration) (bool, time.Duration, error) {

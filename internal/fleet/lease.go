@@ -21,6 +21,8 @@ type Lease interface {
 	// Acquire takes the lease for the candidate of that name, or renews it, for that long. When another process has it,
 	// left is what remains of that one's.
 	Acquire(ctx context.Context, name string, lease time.Duration) (held bool, left time.Duration, err error)
+	// Held reports whether any process has it.
+	Held(ctx context.Context) (bool, error)
 	// Release ends the lease, if it is that candidate's.
 	Release(ctx context.Context, name string) error
 }
@@ -76,6 +78,15 @@ func (s *Store) Acquire(ctx context.Context, name string, lease time.Duration) (
 		return false, time.Duration(reply[1]) * time.Millisecond, nil
 	}
 	return true, 0, nil
+}
+
+// Held implements Lease.
+func (s *Store) Held(ctx context.Context) (bool, error) {
+	n, err := s.client.Exists(ctx, LeaderKey).Result()
+	if err != nil {
+		return false, fmt.Errorf("look for %s: %w", LeaderKey, err)
+	}
+	return n > 0, nil
 }
 
 // Release implements Lease.

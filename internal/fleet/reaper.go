@@ -73,10 +73,11 @@ func (r *reaper) reap(ctx context.Context, w Worker) error {
 		r.opts.Logger.Info("reaping cancelled", "worker_id", w.ID, "reason", "its heartbeat goes on")
 		return nil
 	}
+	succeeded := registered && now.Alive && now.Beat.Nonce != w.Beat.Nonce
 	total := 0
 	r.opts.Observer.Queues(w.Beat.Queues)
 	for _, q := range w.Beat.Queues {
-		n, err := r.recoverQueue(ctx, w, q)
+		n, err := r.recoverQueue(ctx, w, q, succeeded)
 		total += n
 		if err != nil {
 			return err
@@ -91,8 +92,9 @@ func (r *reaper) reap(ctx context.Context, w Worker) error {
 	return nil
 }
 
-// recoverQueue recovers the dead worker's tasks of one queue.
-func (r *reaper) recoverQueue(ctx context.Context, w Worker, name string) (int, error) {
+// recoverQueue recovers the dead worker's tasks of one queue, and gives back what waits for it there, unless that waits
+// for its successor by now. The name of its list stays: the sweeps look there again, since its connection may outlive it.
+func (r *reaper) recoverQueue(ctx context.Context, w Worker, name string, succeeded bool) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
 	defer cancel()
 	done, err := r.opts.Recoverer.OfProcess(ctx, name, w.ID, w.Beat.Nonce)
@@ -103,7 +105,19 @@ func (r *reaper) recoverQueue(ctx context.Context, w Worker, name string) (int, 
 	if err != nil {
 		return n, fmt.Errorf("recover the tasks of worker %s: %w", w.ID, err)
 	}
-	return n, nil
+	if succeeded {
+		return n, nil
+	}
+	returned, err := r.opts.Directs.Return(ctx, name, func(workerID string) queue.DirectFate {
+		if workerID == w.ID {
+			return queue.DirectReturned
+		}
+		return queue.DirectKept
+	})
+	if returned > 0 {
+		r.opts.Logger.Warn("direct tasks requeued", "queue", name, "tasks", returned, "reason", "their worker is dead")
+	}
+	return n, err
 }
 
 // logFailure logs when reaping begins to fail.

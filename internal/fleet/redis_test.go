@@ -244,7 +244,7 @@ func onRedis(t *testing.T, client *redis.Client, name string, book *logBook, cha
 	opts := Options{
 		ID: name, Self: heartbeat.Identity{Nonce: "x-" + name}, Interval: 100 * time.Millisecond, PingTimeout: 30 * time.Second,
 		Registry: store, Lease: store, Checkpoints: store, Pinger: newPinger(t),
-		Recoverer: queue.NewRecoverer(client, queue.RecovererOptions{MaxTaskCrashes: 3, Logger: book.logger()}),
+		Recoverer: queue.NewRecoverer(client, queue.RecovererOptions{MaxRecoveries: 3, Logger: book.logger()}),
 		Directs:   queue.NewDirects(client), Logger: book.logger(),
 	}
 	if change != nil {
@@ -305,7 +305,7 @@ func TestDeadWorkersOnRedis(t *testing.T) {
 	}
 	for i := range 3 {
 		task := client.HGetAll(t.Context(), fmt.Sprintf("asynq:{q}:t:dead-%d", i)).Val()
-		if task["state"] != "pending" || task["crashes"] != "1" || task["owner"] != "" || task["pending_since"] == "" {
+		if task["state"] != "pending" || task["recoveries"] != "1" || task["owner"] != "" || task["pending_since"] == "" {
 			t.Errorf("task %d is %v, want it pending without an owner, crashes 1", i, task)
 		}
 	}
@@ -362,8 +362,8 @@ func TestTwoLeadersOnRedis(t *testing.T) {
 		t.Errorf("%d recoveries, want one of each of %d tasks", recovered, dead*tasks)
 	}
 	for _, key := range client.Keys(t.Context(), "asynq:{q}:t:*").Val() {
-		if crashes := client.HGet(t.Context(), key, "crashes").Val(); crashes != "1" {
-			t.Errorf("%s has crashes %s, want 1", key, crashes)
+		if recoveries := client.HGet(t.Context(), key, "recoveries").Val(); recoveries != "1" {
+			t.Errorf("%s has recoveries %s, want 1", key, recoveries)
 		}
 	}
 }
@@ -373,6 +373,7 @@ type always struct{}
 func (always) Acquire(context.Context, string, time.Duration) (bool, time.Duration, error) {
 	return true, 0, nil
 }
+func (always) Held(context.Context) (bool, error)    { return true, nil }
 func (always) Release(context.Context, string) error { return nil }
 
 // The leader is killed in the middle of a recovery: the next one finishes it.

@@ -19,7 +19,7 @@ type Recoverer interface {
 
 // Directs gives tasks that wait for one worker back to all; queue.Directs is the real one.
 type Directs interface {
-	Return(ctx context.Context, queue string, usable func(workerID string) bool) (int, error)
+	Return(ctx context.Context, queue string, fate func(workerID string) queue.DirectFate) (int, error)
 }
 
 // Observer is told what happens; its functions may be nil. They are called from several goroutines at once.
@@ -35,7 +35,7 @@ type Options struct {
 	Self        heartbeat.Identity // of this process
 	Interval    time.Duration      // between two rounds
 	PingTimeout time.Duration
-	Queues      []string // swept even if no worker serves them
+	Queues      []string // this process's own: swept even if no worker serves them, and without a leader by Watch
 
 	Registry    Registry
 	Lease       Lease
@@ -47,8 +47,8 @@ type Options struct {
 	Logger      *slog.Logger
 }
 
-// Service takes part in the election of the leader, and does the leader's work while this process is it. Run it once;
-// the other methods may be called from any goroutine.
+// Service takes part in the election of the leader, and does the leader's work while this process is it. Run and Watch
+// are called once each, if at all; the other methods may be called from any goroutine.
 type Service struct {
 	opts    Options
 	elector *elector

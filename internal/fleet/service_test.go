@@ -84,10 +84,8 @@ func TestUnreachableWorkersKeepTheirTasks(t *testing.T) {
 			if events := w.happened(); len(events) != 0 {
 				t.Errorf("%s: events %q, want none", kind, events)
 			}
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if !w.usable["w"] {
-				t.Errorf("%s: what waits for it was taken away", kind)
+			if got := w.fate("w"); got != queue.DirectReturned {
+				t.Errorf("%s: fate %d of what waits for it and has not begun, want it returned", kind, got)
 			}
 		})
 	}
@@ -306,12 +304,57 @@ func TestDirectTasksOfDegradedWorkersGoBack(t *testing.T) {
 		defer stopBeats()
 		defer start(w.service(t, "c", &logBook{}, Observer{}))()
 		time.Sleep(11 * time.Second)
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		for id, want := range map[string]bool{"well": true, "degraded": false, "draining": false, "gone": false} {
-			if got, asked := w.usable[id]; !asked || got != want {
-				t.Errorf("%s: usable %t (asked %t), want %t", id, got, asked, want)
+		for id, want := range map[string]queue.DirectFate{
+			"well": queue.DirectKept, "degraded": queue.DirectReturned, "draining": queue.DirectReturned, "gone": queue.DirectReturned,
+		} {
+			if got := w.fate(id); got != want {
+				t.Errorf("%s: fate %d, want %d", id, got, want)
 			}
+		}
+		w.change("well", func(b *heartbeat.Beat) { b.Queues = []string{"another"} })
+		time.Sleep(11 * time.Second)
+		if got := w.fate("well"); got != queue.DirectReturned {
+			t.Errorf("a worker that serves the queue no more: fate %d, want it returned", got)
+		}
+	})
+}
+
+// A dead worker's connection may claim a task after its death, so its list is looked at for a minute.
+func TestTheListOfADeadWorkerIsClosedAMinuteLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.add("dead")
+		w.add("well")
+		stopBeats := w.beating("well")
+		defer stopBeats()
+		defer start(w.service(t, "c", &logBook{}, Observer{}))()
+		w.die("dead")
+		time.Sleep(50 * time.Second)
+		if events := w.happened(); !slices.Contains(events, "forget dead") {
+			t.Fatalf("events %q, want the removal of the dead worker", events)
+		}
+		if got := w.fate("dead"); got != queue.DirectReturned {
+			t.Errorf("while it may claim: fate %d, want it returned", got)
+		}
+		time.Sleep(40 * time.Second)
+		if got := w.fate("dead"); got != queue.DirectClosed {
+			t.Errorf("at last: fate %d, want it closed", got)
+		}
+	})
+}
+
+// Nothing is taken from a process that beats, even if the registry did not say so.
+func TestAHeartbeatOutsideTheRegistryCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.add("w")
+		w.remove("w")
+		stopBeats := w.beating("w")
+		defer stopBeats()
+		defer start(w.service(t, "c", &logBook{}, Observer{}))()
+		time.Sleep(2 * time.Minute)
+		if events := w.happened(); len(events) != 0 {
+			t.Errorf("events %q, want none", events)
 		}
 	})
 }

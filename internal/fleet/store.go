@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	_ "embed" // the scripts
+	"errors"
 	"fmt"
 	"slices"
 
@@ -43,6 +44,15 @@ func (s *Store) List(ctx context.Context) ([]heartbeat.Worker, error) {
 // Get implements Registry.
 func (s *Store) Get(ctx context.Context, id string) (heartbeat.Worker, bool, error) {
 	return heartbeat.Get(ctx, s.client, id)
+}
+
+// Beats implements Registry.
+func (s *Store) Beats(ctx context.Context, id, nonce string) (bool, error) {
+	found, err := s.client.HGet(ctx, heartbeat.Key(id), "nonce").Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return false, fmt.Errorf("read the heartbeat of worker %s: %w", id, err)
+	}
+	return err == nil && found == nonce, nil
 }
 
 // Forget implements Registry.

@@ -15,10 +15,13 @@ import (
 
 const (
 	sweepsAtOnce = 4
-	// lapsedMargin allows for clocks that differ: leases are written by the workers' clocks.
+	// lapsedMargin allows for a renewal that is under way. Leases are written and judged by Redis' clock.
 	lapsedMargin = 5 * time.Second
 	// lapsedAfter is when a worker without a heartbeat cannot have a valid lease any more: asynq's leases last 30 s.
 	lapsedAfter = 30*time.Second + lapsedMargin
+	// claimsEnd is how long after its death a worker's connection may still claim a task: until the command that waits
+	// there is over, or Redis drops the connection.
+	claimsEnd = time.Minute
 )
 
 // sweeper looks through the queues for tasks that nobody holds: active ones whose worker has no heartbeat any more and
@@ -26,16 +29,21 @@ const (
 // recovery paths; queue/recovery.go lists what each may touch and what keeps them apart.
 type sweeper struct {
 	opts    Options
-	checker *Checker
+	checker *Checker                // nil where nobody leads: heartbeats decide alone, and no worker is removed
 	lists   chan []heartbeat.Worker // received only while no sweep goes on
 
 	mu      sync.Mutex // guards the rest
 	queues  map[string]bool
 	failing bool
+	// absent tells by queue and worker since when no such worker serves the queue that has a list there.
+	absent map[string]map[string]time.Time
 }
 
 func newSweeper(opts Options, checker *Checker) *sweeper {
-	s := &sweeper{opts: opts, checker: checker, lists: make(chan []heartbeat.Worker), queues: make(map[string]bool)}
+	s := &sweeper{
+		opts: opts, checker: checker, lists: make(chan []heartbeat.Worker),
+		queues: make(map[string]bool), absent: make(map[string]map[string]time.Time),
+	}
 	s.addQueues(opts.Queues)
 	return s
 }
@@ -99,6 +107,9 @@ func (s *sweeper) sweep(ctx context.Context, list []heartbeat.Worker) error {
 	if len(errs) > 0 {
 		return errs[0] // the others say the same
 	}
+	if s.checker == nil {
+		return nil
+	}
 	return s.forgetLapsed(ctx, list)
 }
 
@@ -106,29 +117,69 @@ func (s *sweeper) sweepQueue(ctx context.Context, name string, registered map[st
 	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
 	defer cancel()
 	alive := func(workerID, nonce string) bool {
-		w, ok := registered[workerID]
-		if ok && !w.Alive && w.Err != nil {
-			return true // Redis could not tell
+		if w := registered[workerID]; w.Err != nil || w.Alive && w.Beat.Nonce == nonce {
+			return true // or Redis could not tell
 		}
-		return ok && w.Alive && w.Beat.Nonce == nonce
+		// The list may be older than its last heartbeat.
+		beats, err := s.opts.Registry.Beats(ctx, workerID, nonce)
+		return beats || err != nil
 	}
 	done, err := s.opts.Recoverer.Lapsed(ctx, name, alive, lapsedMargin)
 	if n := done.Requeued + done.Archived; n > 0 {
 		s.opts.Observer.Recovered(name, queue.RecoveredLapsed, n)
 	}
-	usable := func(workerID string) bool {
-		w, ok := registered[workerID]
-		return ok && (w.Alive && takesDirect(w.Beat.Status) || !w.Alive && w.Err != nil)
-	}
-	n, returnErr := s.opts.Directs.Return(ctx, name, usable)
+	return errors.Join(err, s.returnDirect(ctx, name, registered))
+}
+
+// returnDirect gives back what waits for workers that do not take it. What stands there has not begun, so it is enough
+// that a worker is taken for dead.
+func (s *sweeper) returnDirect(ctx context.Context, name string, registered map[string]heartbeat.Worker) error {
+	s.mu.Lock()
+	before := s.absent[name]
+	s.mu.Unlock()
+	absent := make(map[string]time.Time)
+	now := time.Now()
+	n, err := s.opts.Directs.Return(ctx, name, func(workerID string) queue.DirectFate {
+		w, known := registered[workerID]
+		switch {
+		case w.Err != nil:
+			return queue.DirectKept // Redis could not tell
+		case w.Alive && slices.Contains(w.Beat.Queues, name):
+			if takesDirect(w.Beat.Status) && !s.takenForDead(workerID) {
+				return queue.DirectKept
+			}
+			return queue.DirectReturned
+		}
+		since, again := before[workerID]
+		if !again {
+			since = now
+		}
+		absent[workerID] = since
+		switch {
+		case now.Sub(since) >= claimsEnd:
+			return queue.DirectClosed
+		case !known && !again:
+			return queue.DirectKept // it may have registered since the registry was read
+		}
+		return queue.DirectReturned
+	})
 	if n > 0 {
 		s.opts.Logger.Warn("direct tasks requeued", "queue", name, "tasks", n, "reason", "their worker does not take them")
 	}
-	return errors.Join(err, returnErr)
+	if err == nil {
+		s.mu.Lock()
+		s.absent[name] = absent
+		s.mu.Unlock()
+	}
+	return err
 }
 
-// takesDirect reports whether a worker with that status will come to take what waits for it. One that merely does not
-// answer the checker will.
+// takenForDead reports whether the dispatcher would not give the worker a task, whatever its heartbeat says.
+func (s *sweeper) takenForDead(workerID string) bool {
+	return s.checker != nil && s.checker.isDead(workerID)
+}
+
+// takesDirect reports whether a worker with that status takes what waits for it.
 func takesDirect(s status.Status) bool {
 	return s != status.Degraded && s != status.Draining
 }

@@ -308,8 +308,14 @@ func FreePort(t testing.TB) int {
 
 func requireBinary(t testing.TB) {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		const message = "redistest: redis-server is not on PATH; install it (Debian: apt-get install redis-server)"
+	requireProgram(t, "redis-server")
+}
+
+// requireProgram ends the test when a program is missing, whose name is that of its package in Debian.
+func requireProgram(t testing.TB, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		message := "redistest: " + name + " is not on PATH; install it (Debian: apt-get install " + name + ")"
 		if os.Getenv("RUNQY_TEST_REQUIRE") == "1" {
 			t.Fatal(message)
 		}

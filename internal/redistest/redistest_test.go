@@ -96,6 +96,16 @@ func TestProxyCutsEveryNthCommand(t *testing.T) {
 	}
 }
 
+func TestAShiftedServerTellsAnotherTime(t *testing.T) {
+	for _, shift := range []time.Duration{10 * time.Minute, -10 * time.Minute} {
+		s := StartShifted(t, shift)
+		told := s.Client.Time(t.Context()).Val()
+		if off := time.Until(told) - shift; off.Abs() > time.Minute {
+			t.Errorf("shifted by %v it tells %v, %v beside that", shift, told, off)
+		}
+	}
+}
+
 func TestProxyStopFreezeResume(t *testing.T) {
 	s := Start(t)
 	p := StartProxy(t, s.Addr)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/runqy/runqy-worker/internal/control"
 )
 
@@ -23,13 +25,21 @@ func (w *Worker) runCommands(ctx context.Context) error {
 			if !open {
 				return fmt.Errorf("the subscription to %s ended", control.Channel(w.cfg.Worker.ID))
 			}
-			if m.Payload != control.Restart {
-				w.log.Warn("unknown command ignored", "channel", m.Channel, "command", fmt.Sprintf("%.40q", m.Payload))
-				continue
-			}
-			w.restartOnCommand(ctx)
+			w.obey(ctx, m)
 		}
 	}
+}
+
+// obey carries out one message.
+func (w *Worker) obey(ctx context.Context, m *redis.Message) {
+	if _, ok := control.AssignedQueue(m.Payload); ok {
+		return // the watcher of the worker's list has seen the task already
+	}
+	if m.Payload != control.Restart {
+		w.log.Warn("unknown command ignored", "channel", m.Channel, "command", fmt.Sprintf("%.40q", m.Payload))
+		return
+	}
+	w.restartOnCommand(ctx)
 }
 
 // restartTimeout bounds a restart that an operator has requested: the old process's end, the new one's start, and a

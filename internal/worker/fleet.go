@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -59,7 +60,9 @@ func newFleetMember(o fleetMemberOptions, reg prometheus.Registerer) (_ *fleetMe
 		}
 	}()
 	f.store = fleet.NewStore(f.client)
-	f.recoverer = queue.NewRecoverer(f.client, queue.RecovererOptions{MaxTaskCrashes: cfg.Python.MaxTaskCrashes, Logger: o.logger})
+	f.recoverer = queue.NewRecoverer(f.client, queue.RecovererOptions{
+		MaxRecoveries: cfg.Worker.MaxRecoveries, ViewTTL: viewTTL(cfg), Logger: o.logger,
+	})
 	queues := queue.ByPriority(cfg.Worker.Queues)
 	f.metrics, err = metrics.NewFleet(reg, metrics.FleetSources{
 		States:      func() map[string]int { return f.service.States() }, // called when everything is built
@@ -78,6 +81,14 @@ func newFleetMember(o fleetMemberOptions, reg prometheus.Registerer) (_ *fleetMe
 		return nil, err
 	}
 	return f, nil
+}
+
+// viewTTL returns how long the readable hash of a task lives, 0 when there are none.
+func viewTTL(cfg *config.Config) time.Duration {
+	if !cfg.Results.RedisCLIViews {
+		return 0
+	}
+	return cfg.Results.TTL
 }
 
 // close frees what newFleetMember opened; the service must have ended. Closing twice does no harm.

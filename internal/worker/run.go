@@ -63,6 +63,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	if w.cfg.Fleet.Enabled {
 		start("fleet", w.fleet.service.Run)
 	}
+	start("watch over the fleet", w.fleet.service.Watch)
 	if err := w.recoverPredecessors(working); err != nil {
 		return runError(ctx, working, err)
 	}
