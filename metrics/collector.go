@@ -140,7 +140,7 @@ func newQueueCollector(read func(context.Context) (map[string]status.Depth, erro
 		tasks: desc("runqy_queue_tasks",
 			"Tasks in the queue by state; the same on every worker, so take the maximum across workers and never the sum.", "queue", "state"),
 		latency: desc("runqy_queue_latency_seconds",
-			"Age of the oldest task that waits in the queue, 0 when none does; take the maximum across workers.", "queue"),
+			"Age of the oldest task that waits in the queue, 0 when none does, absent when not known; take the maximum across workers.", "queue"),
 		paused: desc("runqy_queue_paused",
 			"1 while the queue is paused, so that no worker takes tasks from it, else 0; take the maximum across workers.", "queue"),
 	}
@@ -169,7 +169,9 @@ func (c *queueCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		name = label(name)
 		gauge(ch, c.pending, float64(q.Pending), name)
-		gauge(ch, c.latency, q.Latency.Seconds(), name)
+		if q.Latency >= 0 {
+			gauge(ch, c.latency, q.Latency.Seconds(), name)
+		}
 		gauge(ch, c.paused, oneIf(q.Paused), name)
 		for _, s := range []struct {
 			state string

@@ -189,14 +189,14 @@ func TestUnreadableQueuesLeaveTheRest(t *testing.T) {
 	}
 
 	src.Queues = func(context.Context) (map[string]status.Depth, error) {
-		return map[string]status.Depth{"low": {Pending: 1}, "broken": {Err: errors.New("WRONGTYPE")}}, nil
+		return map[string]status.Depth{"low": {Pending: 1, Latency: -1}, "broken": {Err: errors.New("WRONGTYPE")}}, nil
 	}
 	_, reg = newSet(t, src)
 	err := testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP runqy_queue_pending_tasks Tasks that wait in the queue; the same on every worker, so take the maximum across workers and never the sum.
 # TYPE runqy_queue_pending_tasks gauge
 runqy_queue_pending_tasks{queue="low"} 1
-`), "runqy_queue_pending_tasks")
+`), "runqy_queue_pending_tasks", "runqy_queue_latency_seconds") // an age that is not known has no sample
 	if err != nil {
 		t.Error(err)
 	}
