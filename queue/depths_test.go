@@ -130,7 +130,7 @@ func TestTheOldestAgeCountsAssignedTasks(t *testing.T) {
 	server := redistest.Start(t)
 	ctx := t.Context()
 	waiting(t, server.Client, "direct")
-	server.Client.RPopLPush(ctx, key("pending"), fmt.Sprintf("runqy:{%s}:direct:worker-1", testQueue))
+	server.Client.LMove(ctx, key("pending"), fmt.Sprintf("runqy:{%s}:direct:worker-1", testQueue), "RIGHT", "LEFT")
 	server.Client.SAdd(ctx, fmt.Sprintf("runqy:{%s}:directs", testQueue), "worker-1", "worker-2")
 	if d := readDepth(t, server.Client); d.Pending != 1 || d.Latency < time.Minute {
 		t.Errorf("depth %+v, want one pending for a minute", d)
