@@ -15,6 +15,7 @@ import (
 type taskHandler struct {
 	supervisor *supervisor.Supervisor
 	touch      func() // a task has started or ended
+	began      func(t *queue.Task)
 	progress   func(taskID string, fraction float64, message string)
 }
 
@@ -22,6 +23,7 @@ type taskHandler struct {
 func (h taskHandler) Process(ctx context.Context, t *queue.Task) (json.RawMessage, error) {
 	h.touch()
 	defer h.touch()
+	h.began(t)
 	reply, err := h.supervisor.Do(ctx, supervisor.Request{
 		TaskID: t.ID, Queue: t.Queue, Type: t.Type, Payload: t.Payload,
 		RetryCount: t.RetryCount, MaxRetry: t.MaxRetry, Deadline: t.Deadline, Headers: t.Headers,
@@ -51,6 +53,12 @@ func attemptError(err error) error {
 		return queue.ErrUntouched
 	}
 	return err
+}
+
+func (w *Worker) taskBegan(t *queue.Task) {
+	if !t.Enqueued.IsZero() {
+		w.metrics.TaskBegan(t.Queue, time.Since(t.Enqueued))
+	}
 }
 
 func (w *Worker) taskFinished(t *queue.Task, took time.Duration, failed bool) {

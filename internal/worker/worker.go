@@ -139,7 +139,7 @@ func (w *Worker) newConsumer() (*queue.Consumer, error) {
 	return queue.NewConsumer(
 		queue.Clients{Client: w.client, NoRetry: w.noRetry, Blocking: w.blocking},
 		taskHandler{
-			supervisor: w.supervisor, touch: func() { w.beat.WriteSoon() },
+			supervisor: w.supervisor, touch: func() { w.beat.WriteSoon() }, began: w.taskBegan,
 			progress: func(taskID string, fraction float64, message string) { w.consumer.Progress(taskID, fraction, message) },
 		}, w.monitor,
 		queue.Options{
