@@ -16,6 +16,9 @@ import (
 // default, and would lose every series of the worker, runqy_worker_healthy included.
 const queueReadTimeout = 2 * time.Second
 
+// archiveLimit is how many archived tasks of a queue asynq keeps (and none for longer than 90 days).
+const archiveLimit = 10_000
+
 // errNoChild keeps the child's process collector silent.
 var errNoChild = errors.New("no Python process")
 
@@ -129,7 +132,7 @@ func (c *workerCollector) Collect(ch chan<- prometheus.Metric) {
 type queueCollector struct {
 	read func(context.Context) (map[string]status.Depth, error)
 
-	pending, tasks, latency, paused *prometheus.Desc
+	pending, tasks, latency, paused, archiveLimit *prometheus.Desc
 }
 
 func newQueueCollector(read func(context.Context) (map[string]status.Depth, error)) *queueCollector {
@@ -140,9 +143,12 @@ func newQueueCollector(read func(context.Context) (map[string]status.Depth, erro
 		tasks: desc("runqy_queue_tasks",
 			"Tasks in the queue by state; the same on every worker, so take the maximum across workers and never the sum.", "queue", "state"),
 		latency: desc("runqy_queue_latency_seconds",
-			"Age of the oldest task that waits in the queue, 0 when none does; take the maximum across workers.", "queue"),
+			"Age of the oldest task that waits in the queue, 0 when none does, absent when not known; take the maximum across workers.", "queue"),
 		paused: desc("runqy_queue_paused",
 			"1 while the queue is paused, so that no worker takes tasks from it, else 0; take the maximum across workers.", "queue"),
+		archiveLimit: desc("runqy_queue_archive_limit_ratio",
+			"Archived tasks as a part of the 10,000 that asynq keeps: at 1 each further one pushes out the oldest; take the maximum across workers.",
+			"queue"),
 	}
 }
 
@@ -152,6 +158,7 @@ func (c *queueCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.tasks
 	ch <- c.latency
 	ch <- c.paused
+	ch <- c.archiveLimit
 }
 
 // Collect implements prometheus.Collector.
@@ -169,8 +176,11 @@ func (c *queueCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		name = label(name)
 		gauge(ch, c.pending, float64(q.Pending), name)
-		gauge(ch, c.latency, q.Latency.Seconds(), name)
+		if q.Latency >= 0 {
+			gauge(ch, c.latency, q.Latency.Seconds(), name)
+		}
 		gauge(ch, c.paused, oneIf(q.Paused), name)
+		gauge(ch, c.archiveLimit, float64(q.Archived)/archiveLimit, name)
 		for _, s := range []struct {
 			state string
 			n     int64

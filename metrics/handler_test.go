@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,7 +51,7 @@ func body(t *testing.T, r io.Reader) string {
 
 func TestScrapePassesPromtool(t *testing.T) {
 	set, reg := newSet(t, fullSources())
-	set.TaskFinished("low", "task-1", time.Second, true)
+	set.TaskFinished("low", "resize", "task-1", time.Second, true)
 	if out := runTool(t, body(t, scrape(t, reg, "", "").Body), "promtool", "check", "metrics"); out != "" {
 		t.Errorf("promtool check metrics:\n%s", out)
 	}
@@ -58,18 +59,48 @@ func TestScrapePassesPromtool(t *testing.T) {
 
 func TestOpenMetricsCarriesTheTaskAsExemplar(t *testing.T) {
 	set, reg := newSet(t, fullSources())
-	set.TaskFinished("low", "task-1", 30*time.Millisecond, false)
+	set.TaskFinished("low", "resize", "task-1", 30*time.Millisecond, false)
 	res := scrape(t, reg, acceptOpenMetrics, "")
 	if ct := res.Header.Get("Content-Type"); !strings.HasPrefix(ct, "application/openmetrics-text") {
 		t.Errorf("Content-Type is %q, want OpenMetrics", ct)
 	}
 	text := body(t, res.Body)
-	if want := `runqy_task_duration_seconds_bucket{queue="low",le="0.05"} 1 # {task_id="task-1"} 0.03`; !strings.Contains(text, want) {
+	if want := `runqy_task_duration_seconds_bucket{queue="low",type="other",le="0.05"} 1 # {task_id="task-1"} 0.03`; !strings.Contains(text, want) {
 		t.Errorf("no line begins %s", want)
 	}
 	if !strings.HasSuffix(text, "# EOF\n") {
 		t.Error("the answer does not end in # EOF")
 	}
+}
+
+// Of many tasks each bucket keeps one a second, so the rare slow one is not lost among the quick.
+func TestExemplarsAreTakenOncePerSecondAndBucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set, reg := newSet(t, fullSources())
+		exemplars := func() string {
+			var ids []string
+			for line := range strings.Lines(body(t, scrape(t, reg, acceptOpenMetrics, "").Body)) {
+				if _, rest, ok := strings.Cut(line, ` # {task_id="`); ok {
+					id, _, _ := strings.Cut(rest, `"`)
+					ids = append(ids, id)
+				}
+			}
+			return strings.Join(ids, " ")
+		}
+		set.TaskFinished("low", "", "quick-1", time.Millisecond, false)
+		set.TaskFinished("low", "", "quick-2", time.Millisecond, false)
+		set.TaskFinished("low", "", "slow-1", time.Minute, false)
+		set.TaskFinished("low", "", "slow-2", time.Minute, false)
+		set.TaskFinished("low", "", "endless", time.Hour, false)
+		if got, want := exemplars(), "quick-1 slow-1 endless"; got != want {
+			t.Errorf("exemplars %q, want %q", got, want)
+		}
+		time.Sleep(time.Second)
+		set.TaskFinished("low", "", "quick-3", time.Millisecond, false)
+		if got, want := exemplars(), "quick-3 slow-1 endless"; got != want {
+			t.Errorf("a second later: exemplars %q, want %q", got, want)
+		}
+	})
 }
 
 func TestGzip(t *testing.T) {
@@ -90,7 +121,7 @@ func TestGzip(t *testing.T) {
 func TestProtobufCarriesClassicAndNativeHistogram(t *testing.T) {
 	set, reg := newSet(t, fullSources())
 	for d := time.Millisecond; d < time.Hour; d *= 2 {
-		set.TaskFinished("low", "task-1", d, false)
+		set.TaskFinished("low", "resize", "task-1", d, false)
 	}
 	dec := expfmt.NewDecoder(scrape(t, reg, acceptProtobuf, "").Body, expfmt.NewFormat(expfmt.TypeProtoDelim))
 	var h *dto.Histogram
@@ -123,7 +154,7 @@ func TestNativeBucketsHoldTheWholeRange(t *testing.T) {
 	set, reg := newSet(t, fullSources())
 	n := uint64(0)
 	for s := 0.001; s < 1800; s *= 1.05 {
-		set.TaskFinished("low", "", time.Duration(s*float64(time.Second)), false)
+		set.TaskFinished("low", "resize", "", time.Duration(s*float64(time.Second)), false)
 		n++
 	}
 	found, err := reg.Gather()

@@ -70,8 +70,15 @@ func TestNamesTypesAndHelp(t *testing.T) {
 
 func TestExposition(t *testing.T) {
 	set, reg := newSet(t, fullSources())
-	set.TaskFinished("inference_default", "task-1", 30*time.Millisecond, false)
-	set.TaskFinished("inference_default", "task-2", 2*time.Second, true)
+	set.Types([]string{"resize"})
+	set.TaskBegan("inference_default", 2*time.Second)
+	set.TaskFinished("inference_default", "resize", "task-1", 30*time.Millisecond, false)
+	set.TaskFinished("inference_default", "resize", "task-2", 2*time.Second, true)
+	set.TaskFinished("inference_default", "unheard of", "task-3", time.Second, true)
+	set.TaskRetried("inference_default")
+	set.TaskArchived("inference_default")
+	set.TasksLost("low", 3)
+	set.ViewsDropped(2)
 	set.Crashed("signal")
 	set.Restarted("manual")
 	set.TaskFenced("low")
@@ -105,12 +112,19 @@ func TestLint(t *testing.T) {
 // event of each.
 func TestSeriesStartAtZero(t *testing.T) {
 	src := fullSources()
-	_, reg := newSet(t, src)
+	set, reg := newSet(t, src)
+	set.Types([]string{"resize", "fetch"})
+	queues, pairs := len(src.QueueNames), 3*len(src.QueueNames) // the third type is other
 	want := map[string]int{
-		"runqy_tasks_processed_total": len(src.QueueNames),
-		"runqy_tasks_failed_total":    len(src.QueueNames),
-		"runqy_tasks_fenced_total":    len(src.QueueNames),
-		"runqy_task_duration_seconds": len(src.QueueNames),
+		"runqy_tasks_processed_total": pairs,
+		"runqy_tasks_failed_total":    pairs,
+		"runqy_task_duration_seconds": pairs,
+		"runqy_task_wait_seconds":     queues,
+		"runqy_tasks_retried_total":   queues,
+		"runqy_tasks_archived_total":  queues,
+		"runqy_tasks_lost_total":      queues,
+		"runqy_tasks_fenced_total":    queues,
+		"runqy_views_dropped_total":   1,
 		"runqy_worker_crashes_total":  len(src.CrashCauses),
 		"runqy_worker_restarts_total": len(src.RestartCauses),
 	}
@@ -125,6 +139,62 @@ func TestSeriesStartAtZero(t *testing.T) {
 	}
 }
 
+// A process that announces the most absurd types costs a bounded number of series, and what it announces once stays.
+func TestTypesAreBounded(t *testing.T) {
+	set, reg := newSet(t, fullSources())
+	count := func(name string) int {
+		t.Helper()
+		n, err := testutil.GatherAndCount(reg, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	set.Types([]string{"resize", "", "resize", metrics.OtherType, strings.Repeat("x", 129)})
+	if got := count("runqy_tasks_processed_total"); got != 2*2 {
+		t.Errorf("%d series, want those of resize and of other in two queues", got)
+	}
+	var many []string
+	for i := range 1000 {
+		many = append(many, fmt.Sprintf("t\xff%d", i))
+	}
+	set.Types(many)
+	if got := count("runqy_tasks_processed_total"); got > 2*101 || got < 2*99 {
+		t.Errorf("%d series after a thousand types, want about a hundred types", got)
+	}
+	if got := count("runqy_task_duration_seconds"); got != 2*2 {
+		t.Errorf("%d histograms before the first attempt, want no more of so many types", got)
+	}
+	set.TaskFinished("low", "resize", "a", time.Second, false)
+	set.TaskFinished("low", many[0], "b", time.Second, false)
+	set.TaskFinished("low", many[999], "c", time.Second, true)
+	set.TaskFinished("low", "never announced", "d", time.Second, true)
+	if got := count("runqy_task_duration_seconds"); got != 2*2+1 {
+		t.Errorf("%d histograms, want one more for an announced type that ran", got)
+	}
+	err := testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP runqy_tasks_lost_total Ids that this worker found in a queue without their task, as after an eviction or a flush; the task is gone.
+# TYPE runqy_tasks_lost_total counter
+runqy_tasks_lost_total{queue="inference_default"} 0
+runqy_tasks_lost_total{queue="low"} 0
+`), "runqy_tasks_lost_total")
+	if err != nil {
+		t.Error(err)
+	}
+	found, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range found {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "runqy_tasks_failed_total" && m.GetCounter().GetValue() > 0 &&
+				(m.GetLabel()[1].GetValue() != metrics.OtherType || m.GetCounter().GetValue() != 2) {
+				t.Errorf("failed attempts of types beyond the bound are counted as %v", m)
+			}
+		}
+	}
+}
+
 // Whatever ids pass through, they become no label: the number of series does not grow with tasks.
 func TestTaskIDsAreNoLabels(t *testing.T) {
 	set, reg := newSet(t, fullSources())
@@ -133,7 +203,7 @@ func TestTaskIDsAreNoLabels(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 1000 {
-		set.TaskFinished("inference_default", fmt.Sprintf("task-%d", i), time.Duration(i)*time.Millisecond, i%2 == 0)
+		set.TaskFinished("inference_default", "resize", fmt.Sprintf("task-%d", i), time.Duration(i)*time.Millisecond, i%2 == 0)
 	}
 	after, err := testutil.GatherAndCount(reg)
 	if err != nil {
@@ -189,14 +259,14 @@ func TestUnreadableQueuesLeaveTheRest(t *testing.T) {
 	}
 
 	src.Queues = func(context.Context) (map[string]status.Depth, error) {
-		return map[string]status.Depth{"low": {Pending: 1}, "broken": {Err: errors.New("WRONGTYPE")}}, nil
+		return map[string]status.Depth{"low": {Pending: 1, Latency: -1}, "broken": {Err: errors.New("WRONGTYPE")}}, nil
 	}
 	_, reg = newSet(t, src)
 	err := testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP runqy_queue_pending_tasks Tasks that wait in the queue; the same on every worker, so take the maximum across workers and never the sum.
 # TYPE runqy_queue_pending_tasks gauge
 runqy_queue_pending_tasks{queue="low"} 1
-`), "runqy_queue_pending_tasks")
+`), "runqy_queue_pending_tasks", "runqy_queue_latency_seconds") // an age that is not known has no sample
 	if err != nil {
 		t.Error(err)
 	}
@@ -306,7 +376,7 @@ func FuzzTaskFinished(f *testing.F) {
 	set, reg := newSet(f, fullSources())
 	var n int
 	f.Fuzz(func(t *testing.T, id string, d int64) {
-		set.TaskFinished("low", id, time.Duration(d), false)
+		set.TaskFinished("low", "resize", id, time.Duration(d), false)
 		n++
 		found, err := reg.Gather()
 		if err != nil {
@@ -326,11 +396,14 @@ func FuzzTaskFinished(f *testing.F) {
 func TestConcurrentUse(t *testing.T) {
 	set, reg := newSet(t, fullSources())
 	const workers, each = 8, 200
+	set.Types([]string{"resize"})
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
 			for i := range each {
-				set.TaskFinished("low", fmt.Sprintf("%d-%d", w, i), time.Duration(i)*time.Millisecond, i%2 == 0)
+				set.TaskFinished("low", "resize", fmt.Sprintf("%d-%d", w, i), time.Duration(i)*time.Millisecond, i%2 == 0)
+				set.Types([]string{"resize", metrics.OtherType})
+				set.TaskBegan("low", time.Second)
 				set.Crashed("exit")
 				set.Restarted("crash")
 				set.TaskFenced("low")
@@ -348,12 +421,16 @@ func TestConcurrentUse(t *testing.T) {
 	want := fmt.Sprintf(`
 # HELP runqy_tasks_failed_total Attempts that this worker finished and that failed; a part of runqy_tasks_processed_total.
 # TYPE runqy_tasks_failed_total counter
-runqy_tasks_failed_total{queue="inference_default"} 0
-runqy_tasks_failed_total{queue="low"} %d
+runqy_tasks_failed_total{queue="inference_default",type="other"} 0
+runqy_tasks_failed_total{queue="inference_default",type="resize"} 0
+runqy_tasks_failed_total{queue="low",type="other"} 0
+runqy_tasks_failed_total{queue="low",type="resize"} %d
 # HELP runqy_tasks_processed_total Attempts that this worker finished, whether they succeeded or failed; a task that is retried twice counts three times.
 # TYPE runqy_tasks_processed_total counter
-runqy_tasks_processed_total{queue="inference_default"} 0
-runqy_tasks_processed_total{queue="low"} %d
+runqy_tasks_processed_total{queue="inference_default",type="other"} 0
+runqy_tasks_processed_total{queue="inference_default",type="resize"} 0
+runqy_tasks_processed_total{queue="low",type="other"} 0
+runqy_tasks_processed_total{queue="low",type="resize"} %d
 `, workers*each/2, workers*each)
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "runqy_tasks_processed_total", "runqy_tasks_failed_total"); err != nil {
 		t.Error(err)

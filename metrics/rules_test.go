@@ -18,6 +18,7 @@ func promisedAlerts() []string {
 		"RunqyWorkerUnhealthy", "RunqyWorkerDown", "RunqyAllWorkersDown", "RunqyHeartbeatStale",
 		"RunqyQueueBacklog", "RunqyQueueLatencyHigh", "RunqyNoProgress", "RunqyTaskFailures",
 		"RunqyTasksSlow", "RunqyEventLoopBlocked", "RunqyWorkerCrashLooping", "RunqyFleetUnchecked",
+		"RunqyTaskWaitHigh", "RunqyTasksLost",
 	}
 }
 
@@ -178,8 +179,9 @@ func known(names map[string]bool, name string) bool {
 		}
 		return false
 	}
+	histograms := []string{"runqy_task_duration_seconds", "runqy_task_wait_seconds"}
 	for _, part := range []string{"", "_bucket", "_sum", "_count"} {
-		if base, ok := strings.CutSuffix(name, part); ok && names[base] && (part == "" || base == "runqy_task_duration_seconds") {
+		if base, ok := strings.CutSuffix(name, part); ok && names[base] && (part == "" || slices.Contains(histograms, base)) {
 			return true
 		}
 	}

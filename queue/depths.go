@@ -2,8 +2,9 @@ package queue
 
 import (
 	"context"
-	"errors"
+	_ "embed"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -11,10 +12,17 @@ import (
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// Depths reads the depths of some queues with O(1) commands only (asynq's Inspector walks whole queues). What it read
-// is kept for a moment, so that any number of probes and scrapes costs Redis the same. It is safe for concurrent use.
+//go:embed lua/depth.lua
+var depthLua string
+
+// oldestLooks is at how many ids of a list the search for its oldest task looks.
+const oldestLooks = 10
+
+// Depths reads the depths of some queues at a cost that does not depend on how deep they are (asynq's Inspector walks
+// whole queues). What it read is kept for a moment, so that any number of probes and scrapes costs Redis the same. It is safe for concurrent use.
 type Depths struct {
 	client redis.UniversalClient
+	script *redis.Script
 	queues []string
 	keep   time.Duration
 	now    func() time.Time
@@ -27,7 +35,9 @@ type Depths struct {
 
 // NewDepths returns a reader of these queues that asks Redis at most once per keep.
 func NewDepths(client redis.UniversalClient, queues []string, keep time.Duration) *Depths {
-	return &Depths{client: client, queues: queues, keep: keep, now: time.Now, reading: make(chan struct{}, 1)}
+	return &Depths{
+		client: client, script: redis.NewScript(depthLua), queues: queues, keep: keep, now: time.Now, reading: make(chan struct{}, 1),
+	}
 }
 
 // Read returns every queue's depth. The error is set when Redis did not answer at all; one queue's own failure is in
@@ -50,41 +60,27 @@ func (d *Depths) Read(ctx context.Context) (map[string]status.Depth, error) {
 	return d.last, d.err
 }
 
-// counts are the commands for one queue.
-type counts struct {
-	pending, active, scheduled, retry, archived, completed, paused *redis.IntCmd
-	oldest                                                         *redis.StringCmd
-	directs                                                        *redis.StringSliceCmd
-}
-
+// ask reads all queues in one round trip, or in two when a server does not know the script yet.
 func (d *Depths) ask(ctx context.Context) (map[string]status.Depth, error) {
-	pipe := d.client.Pipeline()
-	all := make(map[string]counts, len(d.queues))
-	for _, q := range d.queues {
-		all[q] = counts{
-			pending: pipe.LLen(ctx, pendingKey(q)), active: pipe.LLen(ctx, activeKey(q)),
-			scheduled: pipe.ZCard(ctx, scheduledKey(q)), retry: pipe.ZCard(ctx, retryKey(q)),
-			archived: pipe.ZCard(ctx, archivedKey(q)), completed: pipe.ZCard(ctx, completedKey(q)),
-			paused: pipe.Exists(ctx, pausedKey(q)), oldest: pipe.LIndex(ctx, pendingKey(q), -1),
-			directs: pipe.SMembers(ctx, directsKey(q)),
+	cmds := d.send(ctx, d.queues, d.script.EvalSha)
+	var unknown []string
+	for q, cmd := range cmds {
+		if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
+			unknown = append(unknown, q)
 		}
 	}
-	_, _ = pipe.Exec(ctx) // each command's own error says more
-	since, direct := d.more(ctx, all)
-	depths := make(map[string]status.Depth, len(d.queues))
+	if len(unknown) > 0 {
+		maps.Copy(cmds, d.send(ctx, unknown, d.script.Eval))
+	}
+	depths := make(map[string]status.Depth, len(cmds))
 	failures := 0
 	var failure error
-	for q, c := range all {
-		depth, err := c.depth()
+	for q, cmd := range cmds {
+		depth, err := depthOf(cmd)
 		if err != nil {
 			failures++
 			failure = fmt.Errorf("read queue %s: %w", q, err)
-			depths[q] = status.Depth{Err: failure}
-			continue
-		}
-		depth.Pending += direct[q]
-		if t := since[q]; depth.Pending > 0 && !t.IsZero() {
-			depth.Latency = max(0, d.now().Sub(t))
+			depth = status.Depth{Err: failure}
 		}
 		depths[q] = depth
 	}
@@ -94,45 +90,33 @@ func (d *Depths) ask(ctx context.Context) (map[string]status.Depth, error) {
 	return depths, nil
 }
 
-func (c counts) depth() (status.Depth, error) {
-	var err error
-	value := func(cmd *redis.IntCmd) int64 {
-		err = errors.Join(err, cmd.Err())
-		return cmd.Val()
+// send runs the script for these queues in one pipeline.
+func (d *Depths) send(
+	ctx context.Context, queues []string, eval func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd,
+) map[string]*redis.Cmd {
+	pipe := d.client.Pipeline()
+	cmds := make(map[string]*redis.Cmd, len(queues))
+	for _, q := range queues {
+		keys := []string{
+			pendingKey(q), activeKey(q), scheduledKey(q), retryKey(q), archivedKey(q), completedKey(q), pausedKey(q), directsKey(q),
+		}
+		cmds[q] = eval(ctx, pipe, keys, taskKeyPrefix(q), directKey(q, ""), oldestLooks)
 	}
-	depth := status.Depth{
-		Pending: value(c.pending), Active: value(c.active), Scheduled: value(c.scheduled), Retry: value(c.retry),
-		Archived: value(c.archived), Completed: value(c.completed), Paused: value(c.paused) > 0,
-	}
-	return depth, err
+	_, _ = pipe.Exec(ctx) // each command's own error says more
+	return cmds
 }
 
-// more asks what depends on the first answers: since when the oldest pending task of each queue has been waiting (it
-// may start in between, and then has no such time), and how many tasks wait for named workers.
-func (d *Depths) more(ctx context.Context, all map[string]counts) (since map[string]time.Time, direct map[string]int64) {
-	pipe := d.client.Pipeline()
-	oldest := make(map[string]*redis.StringCmd)
-	lengths := make(map[string][]*redis.IntCmd)
-	for q, c := range all {
-		if id, err := c.oldest.Result(); err == nil {
-			oldest[q] = pipe.HGet(ctx, taskKey(q, id), "pending_since")
-		}
-		for _, worker := range c.directs.Val() {
-			lengths[q] = append(lengths[q], pipe.LLen(ctx, directKey(q, worker)))
-		}
+// depthOf is what the script said of one queue.
+func depthOf(cmd *redis.Cmd) (status.Depth, error) {
+	n, err := cmd.Int64Slice()
+	if err != nil {
+		return status.Depth{}, err
 	}
-	if pipe.Len() == 0 {
-		return nil, nil
+	if len(n) != 8 {
+		return status.Depth{}, unexpectedReply("depth", n)
 	}
-	_, _ = pipe.Exec(ctx)
-	since, direct = make(map[string]time.Time), make(map[string]int64)
-	for q, cmd := range oldest {
-		since[q] = unixNano(cmd.Val())
-	}
-	for q, cmds := range lengths {
-		for _, cmd := range cmds {
-			direct[q] += cmd.Val()
-		}
-	}
-	return since, direct
+	return status.Depth{
+		Pending: n[0], Active: n[1], Scheduled: n[2], Retry: n[3], Archived: n[4], Completed: n[5], Paused: n[6] > 0,
+		Latency: time.Duration(n[7]) * time.Microsecond,
+	}, nil
 }

@@ -274,10 +274,49 @@ def tasks(board):
         limit=0.1,
         max=1,
     )
-    explained = "From the request to the Python process to its reply."
+    explained = "From the begin of the handler to its answer."
     board.graph("Duration, p50", explained, [(quantile(0.5), "{{queue}}")], "s", 12, "RunqyTasksSlow")
     p95 = board.graph("Duration, p95", explained, [(quantile(0.95), "{{queue}}")], "s", 12, "RunqyTasksSlow", limit=60)
     p95["targets"][0]["exemplar"] = True  # they carry the task's id
+    board.graph(
+        "Wait, p95",
+        "From when a task was enqueued, or was due, to the begin of its handler.",
+        [(quantile(0.95, "runqy_task_wait_seconds"), "{{queue}}")],
+        "s",
+        12,
+        "RunqyTaskWaitHigh",
+        limit=60,
+    )
+    board.graph(
+        "Lost tasks",
+        "Ids that were found in a queue without their task, which Redis has lost.",
+        [("sum by (queue) (increase(runqy_tasks_lost_total{<BOTH>}[<RANGE>]))", "{{queue}}")],
+        "short",
+        12,
+        "RunqyTasksLost",
+        stacked=True,
+        bars=True,
+    )
+    board.graph(
+        "Retried and archived",
+        "Attempts after which the task waits for another one, and tasks that were given up.",
+        [
+            ("sum by (job, queue) (rate(runqy_tasks_retried_total{<BOTH>}[<RANGE>]))", "{{queue}} retried"),
+            ("sum by (job, queue) (rate(runqy_tasks_archived_total{<BOTH>}[<RANGE>]))", "{{queue}} archived"),
+        ],
+        "suffix:/s",
+        12,
+        "RunqyTaskFailures",
+    )
+    board.graph(
+        "Archive, as a part of its limit",
+        "asynq keeps 10,000 archived tasks of a queue; above that the oldest are dropped.",
+        [("max by (job, queue) (runqy_queue_archive_limit_ratio{<QUEUE>})", "{{queue}}")],
+        "percentunit",
+        12,
+        "RunqyTaskFailures",
+        max=1,
+    )
 
 
 def python_processes(board):

@@ -22,10 +22,10 @@ def promql(text):
     return text
 
 
-def quantile(q):
+def quantile(q, name="runqy_task_duration_seconds"):
     """From native histograms where they are scraped, else from classic ones."""
-    native = "sum by (job, queue) (rate(runqy_task_duration_seconds{<BOTH>}[<RANGE>]))"
-    classic = "sum by (job, queue, le) (rate(runqy_task_duration_seconds_bucket{<BOTH>}[<RANGE>]))"
+    native = f"sum by (job, queue) (rate({name}{{<BOTH>}}[<RANGE>]))"
+    classic = f"sum by (job, queue, le) (rate({name}_bucket{{<BOTH>}}[<RANGE>]))"
     return f"histogram_quantile({q}, {native})\nor\nhistogram_quantile({q}, {classic})"
 
 

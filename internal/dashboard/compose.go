@@ -131,7 +131,7 @@ func mostUrgent(all []Queue) Queues {
 			out.More++
 			out.Rest.Pending += q.Pending
 			out.Rest.Active += q.Active
-			out.Rest.Latency = max(out.Rest.Latency, q.Latency)
+			out.Rest.Latency = older(out.Rest.Latency, q.Latency)
 		}
 	}
 	return out

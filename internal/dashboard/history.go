@@ -124,7 +124,10 @@ func (h *history) measured(queues []Queue) {
 			h.queues[q.Name] = s
 		}
 		i := h.newest % int64(historySlots)
-		s.pending[i], s.latency[i] = float64(q.Pending), q.Latency.Seconds()
+		s.pending[i] = float64(q.Pending)
+		if q.Latency >= 0 {
+			s.latency[i] = q.Latency.Seconds()
+		}
 	}
 }
 

@@ -73,6 +73,7 @@ func TestHistoryDropsOldSlots(t *testing.T) {
 			h.finished(time.Second, false)
 			h.measured([]Queue{
 				{Name: "q", Depth: status.Depth{Pending: 7, Latency: 2 * time.Second}}, {Name: "broken", Depth: status.Depth{Err: errors.New("no")}},
+				{Name: "unaged", Depth: status.Depth{Pending: 3, Latency: -1}},
 			})
 		}
 		time.Sleep(historyStep)
@@ -89,6 +90,9 @@ func TestHistoryDropsOldSlots(t *testing.T) {
 		pending, latency := h.queue("q")
 		if n := len(pending); n != historySlots || pending[n-2] != 7 || latency[n-2] != 2 || pending[n-1] != 7 || !math.IsNaN(pending[n-3]) {
 			t.Errorf("pending %v", pending[len(pending)-4:])
+		}
+		if pending, latency := h.queue("unaged"); pending[historySlots-2] != 3 || !math.IsNaN(latency[historySlots-2]) {
+			t.Errorf("a queue whose oldest age is not known has pending %v, latency %v", pending[historySlots-2], latency[historySlots-2])
 		}
 		if pending, _ := h.queue("broken"); pending != nil {
 			t.Errorf("a queue that could not be read has %v", pending)

@@ -45,7 +45,11 @@ func (p page) Notices() []notice {
 		case q.Unserved:
 			add(Bad, "#queues", "%s in %s and no healthy worker serves it.", waiting(q.Pending), name(q.Name))
 		case p.QueueTone(q) != Good:
-			add(p.QueueTone(q), "#queues", "Queue %s: %s, the oldest for %s.", name(q.Name), waiting(q.Pending), duration(q.Latency))
+			oldest := "" // its age is not known
+			if q.Latency >= 0 {
+				oldest = ", the oldest for " + duration(q.Latency)
+			}
+			add(p.QueueTone(q), "#queues", "Queue %s: %s%s.", name(q.Name), waiting(q.Pending), oldest)
 		}
 	}
 	if l := p.Load; l != nil && l.Rate > 0 && l.FailedShare > 0.1 { // as RunqyTaskFailures has it

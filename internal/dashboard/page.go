@@ -121,7 +121,7 @@ func (p page) NeedsRestart() bool {
 // totals are all queues together.
 type totals struct {
 	Pending, Active int64
-	Oldest          time.Duration
+	Oldest          time.Duration // negative: not known
 }
 
 // Totals adds the queues up.
@@ -130,9 +130,17 @@ func (p page) Totals() totals {
 	for _, q := range append(slices.Clip(p.Queues.List), p.Queues.Rest) {
 		t.Pending += q.Pending
 		t.Active += q.Active
-		t.Oldest = max(t.Oldest, q.Latency)
+		t.Oldest = older(t.Oldest, q.Latency)
 	}
 	return t
+}
+
+// older is the higher of two ages. One that is not known hides an age of 0, since that says that nothing waits.
+func older(a, b time.Duration) time.Duration {
+	if oldest := max(a, b); oldest > 0 {
+		return oldest
+	}
+	return min(a, b)
 }
 
 // Failed is the number of tasks that wait for another attempt or are archived.

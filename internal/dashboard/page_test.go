@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/runqy/runqy-worker/internal/status"
 )
@@ -74,6 +75,25 @@ func TestQueueTone(t *testing.T) {
 				t.Errorf("%+v is %s, want %s", q, got, want)
 			}
 		}
+	}
+}
+
+func TestTheOldestOfAllQueues(t *testing.T) {
+	for _, c := range []struct{ a, b, rest, want time.Duration }{
+		{0, 0, 0, 0}, {3, 5, 4, 5}, {0, -1, 0, -1}, {-1, 0, 0, -1}, {-1, 7, 0, 7}, {7, 0, -1, 7},
+	} {
+		v := &View{Queues: Queues{
+			List: []Queue{{Depth: status.Depth{Latency: c.a}}, {Depth: status.Depth{Latency: c.b}}},
+			Rest: Queue{Depth: status.Depth{Latency: c.rest}},
+		}}
+		if got := (page{View: v}).Totals().Oldest; got != c.want {
+			t.Errorf("of %d, %d and %d the oldest is %d, want %d", c.a, c.b, c.rest, got, c.want)
+		}
+	}
+	v := healthyView()
+	v.Queues.List = []Queue{{Name: "q", Tone: Good, Depth: status.Depth{Pending: 2000, Latency: -1}}}
+	if got, want := texts(page{View: v}.Notices()), []string{"warn: Queue q: 2,000 tasks wait."}; !slices.Equal(got, want) {
+		t.Errorf("notices %q, want %q", got, want)
 	}
 }
 

@@ -151,12 +151,14 @@ func TestQueuesEndpoint(t *testing.T) {
 		"default": {Pending: 1, Active: 2, Scheduled: 3, Retry: 4, Archived: 5, Completed: 6, Latency: 1500 * time.Millisecond},
 		"slow":    {Paused: true},
 		"broken":  {Pending: 9, Err: errors.New("WRONGTYPE")},
+		"unaged":  {Pending: 1, Latency: -1},
 	}
 	src := sources(healthy())
 	src.Queues = func(context.Context) (map[string]status.Depth, error) { return queues, nil }
 	const rows = `{"broken":{"name":"broken","status":"error","error":"WRONGTYPE"},` +
 		`"default":{"name":"default","status":"ok","pending":1,"active":2,"scheduled":3,"retry":4,"archived":5,"completed":6,"latency_seconds":1.5},` +
-		`"slow":{"name":"slow","status":"paused","pending":0,"active":0,"scheduled":0,"retry":0,"archived":0,"completed":0,"latency_seconds":0}}`
+		`"slow":{"name":"slow","status":"paused","pending":0,"active":0,"scheduled":0,"retry":0,"archived":0,"completed":0,"latency_seconds":0},` +
+		`"unaged":{"name":"unaged","status":"ok","pending":1,"active":0,"scheduled":0,"retry":0,"archived":0,"completed":0,"latency_seconds":null}}`
 
 	for name, c := range map[string]struct {
 		broker BrokerSource

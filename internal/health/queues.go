@@ -51,17 +51,22 @@ func (q queueBody) MarshalJSON() ([]byte, error) {
 			Error  string `json:"error"`
 		}{q.Name, q.Status, q.Error})
 	}
+	var latency *float64
+	if q.Latency >= 0 {
+		seconds := q.Latency.Seconds()
+		latency = &seconds
+	}
 	return json.Marshal(struct {
-		Name      string  `json:"name"`
-		Status    string  `json:"status"`
-		Pending   int64   `json:"pending"`
-		Active    int64   `json:"active"`
-		Scheduled int64   `json:"scheduled"`
-		Retry     int64   `json:"retry"`
-		Archived  int64   `json:"archived"`
-		Completed int64   `json:"completed"`
-		Latency   float64 `json:"latency_seconds"`
-	}{q.Name, q.Status, q.Pending, q.Active, q.Scheduled, q.Retry, q.Archived, q.Completed, q.Latency.Seconds()})
+		Name      string   `json:"name"`
+		Status    string   `json:"status"`
+		Pending   int64    `json:"pending"`
+		Active    int64    `json:"active"`
+		Scheduled int64    `json:"scheduled"`
+		Retry     int64    `json:"retry"`
+		Archived  int64    `json:"archived"`
+		Completed int64    `json:"completed"`
+		Latency   *float64 `json:"latency_seconds"` // null: unknown
+	}{q.Name, q.Status, q.Pending, q.Active, q.Scheduled, q.Retry, q.Archived, q.Completed, latency})
 }
 
 type brokerErrorBody struct {

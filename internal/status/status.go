@@ -87,7 +87,8 @@ func (h Health) Public() Health {
 type Depth struct {
 	Pending                                       int64 // tasks that wait for one named worker included
 	Active, Scheduled, Retry, Archived, Completed int64
-	Latency                                       time.Duration // age of the oldest pending task
-	Paused                                        bool
-	Err                                           error // why the queue could not be read; the numbers are then unknown
+	// Latency is the age of the oldest pending task, 0 when none is pending, negative when it is not known.
+	Latency time.Duration
+	Paused  bool
+	Err     error // why the queue could not be read; the numbers are then unknown
 }

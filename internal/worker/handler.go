@@ -93,7 +93,7 @@ func (w *Worker) taskFinished(t *queue.Task, took time.Duration, failed bool) {
 		w.failed.Add(1)
 	}
 	w.dashboard.Finished(took, failed)
-	w.metrics.TaskFinished(t.Queue, t.ID, took, failed)
+	w.metrics.TaskFinished(t.Queue, t.Type, t.ID, took, failed)
 	// A failure is logged where the retries are known. Not at info: at thousands of tasks a second a line for each
 	// needs about a seventh of the worker's CPU time in addition.
 	if !failed {

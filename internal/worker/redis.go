@@ -1,7 +1,10 @@
 package worker
 
 import (
+	"cmp"
+	"context"
 	"fmt"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -9,6 +12,9 @@ import (
 	"github.com/runqy/runqy-worker/internal/redisclient"
 	"github.com/runqy/runqy-worker/queue"
 )
+
+// durabilityTimeout bounds how long a start waits for what is only a warning.
+const durabilityTimeout = 2 * time.Second
 
 // openRedis opens the clients, and with an embedded:// URL starts the server too.
 func (w *Worker) openRedis() error {
@@ -36,6 +42,24 @@ func (w *Worker) openRedis() error {
 	w.blocking = target.Open(queue.NoRetry, func(o *redis.UniversalOptions) { o.PoolSize = 2*len(w.cfg.Worker.Queues) + 1 })
 	w.probe = target.Open(health.RedisOptions)
 	return nil
+}
+
+// warnOfLosses says once whether Redis may lose tasks that it has accepted. That is the operator's decision, and the
+// worker starts all the same.
+func (w *Worker) warnOfLosses(ctx context.Context) {
+	if w.embedded != nil {
+		return // that has been said
+	}
+	ctx, cancel := context.WithTimeout(ctx, durabilityTimeout)
+	defer cancel()
+	d, err := redisclient.ReadDurability(ctx, w.client)
+	switch {
+	case err != nil:
+		w.log.Debug("redis durability unknown", "error", err) // an access list may forbid INFO
+	case d.LosesTasks():
+		w.log.Warn("redis can lose tasks", "eviction_policy", cmp.Or(d.EvictionPolicy, "unknown"), "memory_limit", d.Limited,
+			"persistence", cmp.Or(string(d.Persistence), "unknown"))
+	}
 }
 
 // closeClients frees what openRedis opened. Closing twice does no harm: the consumer closes the blocking client.

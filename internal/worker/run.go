@@ -53,6 +53,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err := w.retrier().waitForRedis(working, w.client); err != nil {
 		return runError(ctx, working, err)
 	}
+	w.warnOfLosses(working)
 	w.address = w.reachableAt(working)
 	if err := w.register(working); err != nil {
 		return runError(ctx, working, err)

@@ -145,7 +145,11 @@ func (w *Worker) newConsumer() (*queue.Consumer, error) {
 			ShutdownTimeout: cfg.Worker.ShutdownTimeout, MaxTaskCrashes: cfg.Python.MaxTaskCrashes,
 			ResultTTL: cfg.Results.TTL, Views: cfg.Results.RedisCLIViews, Cluster: w.target.Cluster(),
 			BeatInterval: cfg.Heartbeat.Interval, BeatTTL: cfg.Heartbeat.TTL, Logger: w.logger,
-			Observer: queue.Observer{Finished: w.taskFinished, Fenced: w.metrics.TaskFenced},
+			Observer: queue.Observer{
+				Began:    func(t *queue.Task, waited time.Duration) { w.metrics.TaskBegan(t.Queue, waited) },
+				Finished: w.taskFinished, Retried: w.metrics.TaskRetried, Archived: w.metrics.TaskArchived,
+				Fenced: w.metrics.TaskFenced, Lost: w.metrics.TasksLost, ViewsDropped: w.metrics.ViewsDropped,
+			},
 		})
 }
 

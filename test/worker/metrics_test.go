@@ -3,8 +3,10 @@ package worker
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -31,12 +33,32 @@ func TestMetrics(t *testing.T) {
 	q.Enqueue("echo", 9)
 	w.AwaitMetric(`runqy_queue_pending_tasks{queue="`+harness.QueueName+`"}`, "1")
 
+	// Over all types.
+	for name, want := range map[string]float64{
+		"runqy_tasks_processed_total": 6, "runqy_tasks_failed_total": 1, "runqy_task_duration_seconds_count": 6,
+	} {
+		harness.Eventually(t, name+" is as it should be", func() error {
+			_, body := harness.Get(t, "http://"+w.Addr()+"/metrics")
+			lines, sum := harness.LinesWith(body, name+`{queue="`+harness.QueueName+`",type="`), 0.0
+			for _, line := range lines {
+				v, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
+				if err != nil {
+					return err
+				}
+				sum += v
+			}
+			if sum != want {
+				return fmt.Errorf("the sum is %v, want %v, of %q", sum, want, lines)
+			}
+			return nil
+		})
+	}
 	const queueLabel = `{queue="` + harness.QueueName + `"}`
 	for sample, value := range map[string]string{
 		"runqy_worker_healthy":                                                       "1",
-		"runqy_tasks_processed_total" + queueLabel:                                   "6",
-		"runqy_tasks_failed_total" + queueLabel:                                      "1",
-		"runqy_task_duration_seconds_count" + queueLabel:                             "6",
+		"runqy_tasks_lost_total" + queueLabel:                                        "0",
+		"runqy_views_dropped_total":                                                  "0",
+		"runqy_queue_archive_limit_ratio" + queueLabel:                               "0.0001",
 		"runqy_queue_tasks{queue=\"" + harness.QueueName + "\",state=\"active\"}":    "1",
 		"runqy_queue_tasks{queue=\"" + harness.QueueName + "\",state=\"archived\"}":  "1",
 		"runqy_queue_tasks{queue=\"" + harness.QueueName + "\",state=\"retry\"}":     "0",
@@ -54,7 +76,8 @@ func TestMetrics(t *testing.T) {
 	}
 	for _, pattern := range []string{
 		`runqy_queue_latency_seconds\{queue="inference_default"\} [\d.e-]+`,
-		`runqy_task_duration_seconds_bucket\{queue="inference_default",le="\+Inf"\} 6`,
+		`runqy_task_duration_seconds_bucket\{queue="inference_default",type="[a-z]+",le="\+Inf"\} \d+`,
+		`runqy_task_wait_seconds_bucket\{queue="inference_default",le="\+Inf"\} \d+`,
 		`runqy_worker_event_loop_lag_seconds [\d.e-]+`,
 		`runqy_worker_last_heartbeat_timestamp_seconds 1\.\d+e\+09`,
 		`runqy_worker_start_time_seconds 1\.\d+e\+09`,
