@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/runqy/runqy-worker/queue"
@@ -114,10 +116,15 @@ func (w *Worker) supervisorOptions(opts Options) supervisor.Options {
 		MaxTasks: c.MaxTasks, MaxMemory: c.MaxMemory, MaxMessage: c.MaxMessage,
 		BlockThreshold: w.cfg.Health.EventLoopBlockThreshold, StallTimeout: c.StallTimeout,
 		Guardian: opts.Guardian, Logger: w.logger,
-		// The metrics are built after the supervisor, which calls these only while it runs.
+		// The metrics and the consumer are built after the supervisor, which calls these only while it runs.
 		Events: supervisor.Events{
 			Crashed:   func(cause string) { w.metrics.Crashed(cause) },
 			Restarted: func(cause string) { w.metrics.Restarted(cause) },
+			// It is told the types of a process that has become ready, before it gets a task.
+			RoomChanged: func() {
+				w.metrics.Types(slices.Collect(maps.Keys(w.supervisor.Snapshot().Types)))
+				w.consumer.Wake()
+			},
 		},
 	}
 }
