@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Any, Dict, Optional, SupportsFloat, Union
+from typing import Any, Dict, Optional, SupportsFloat, Tuple, Union
 
-from ._deadline import from_unix, parse_time
+from ._deadline import effective_deadline, from_unix, parse_time
 from ._report import TaskProgress, check_arguments
 
 
@@ -24,6 +24,7 @@ class Context:
         "headers",
         "loaded",
         "_deadline",
+        "_clock",
         "_cancelled",
         "_progress",
     )
@@ -49,19 +50,27 @@ class Context:
         self.headers: Dict[str, str] = {} if headers is None else headers
         #: What the @load function returned; None when there is none.
         self.loaded = loaded
-        self._deadline: Union[datetime, str, float, None] = deadline
+        self._deadline = deadline
+        self._clock: Optional[Tuple[Any, float]] = None  # the timeout and when it began, until deadline is read
         self._cancelled = False
         self._progress: Optional[TaskProgress] = None
 
     @property
     def deadline(self) -> Optional[datetime]:
         """When the task must have ended, as an aware datetime. None when it has no deadline."""
-        deadline = self._deadline
-        if isinstance(deadline, str):
-            self._deadline = deadline = parse_time(deadline)
-        elif isinstance(deadline, float):  # in Unix time
-            self._deadline = deadline = from_unix(deadline)
-        return deadline
+        clock = self._clock
+        if clock is not None:
+            until = effective_deadline(self._deadline, *clock)
+            if until is not None:
+                self._deadline = from_unix(until)
+            self._clock = None
+        if isinstance(self._deadline, str):
+            self._deadline = parse_time(self._deadline)
+        return self._deadline
+
+    def _begin(self, timeout: Any, now: float) -> None:
+        # The timeout of the request, in seconds, counts from now, in Unix time. Worked out when it is asked for.
+        self._clock = (timeout, now)
 
     def remaining(self) -> Optional[float]:
         """Seconds until the deadline, negative once it has passed. None when there is no deadline."""

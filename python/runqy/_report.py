@@ -124,13 +124,14 @@ class TaskProgress:
     def end(self) -> None:
         """The task's reply comes next: send the merged reports before it, and ignore later ones."""
         self._ended = True
-        if self._reports is None:
-            return
+        if self._reports is not None:
+            self._send_last(self._reports)
+
+    def _send_last(self, reports: "_Reports") -> None:
         outbox = reporter.outbox
         with reporter.lock:
-            merged = self._reports.merged
-            if merged is not None and outbox is not None:
-                self._add_to(outbox, self._reports, merged)
+            if reports.merged is not None and outbox is not None:
+                self._add_to(outbox, reports, reports.merged)
 
     def _add_to(self, outbox: Outbox, reports: "_Reports", report: _Report) -> None:
         reports.merged = None

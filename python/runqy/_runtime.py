@@ -238,8 +238,9 @@ class App:
     def _handle_lines(self, block: bytes) -> None:
         sync_batch: List[Request] = []
         async_batch: List[Request] = []
+        handlers = self._registry.handlers
         for raw in block.split(b"\n"):
-            if not raw or raw.isspace():
+            if not raw:
                 continue
             try:
                 message = _wire.parse(raw)
@@ -249,7 +250,8 @@ class App:
             if type(message) is not dict:
                 _warn(f"ignored an input line that is not a JSON object: {_excerpt(raw)}")
             elif "task_id" in message:
-                handler = self._handler(message)
+                kind = message.get("type")
+                handler = (handlers.get(kind) if type(kind) is str else None) or self._handler(message)
                 if handler is not None:
                     (async_batch if handler.is_async else sync_batch).append(Request(message, handler))
             elif "ping" in message:
@@ -295,6 +297,8 @@ class App:
         return handler
 
     def _reject(self, raw: bytes, exc: BaseException) -> None:
+        if raw.isspace():
+            return
         task_id = _wire.leading_task_id(raw[:4096].decode("utf-8", "replace"))
         if task_id is None:
             _warn(f"ignored an input line that is not JSON ({type(exc).__name__}): {_excerpt(raw)}")

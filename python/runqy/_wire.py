@@ -49,7 +49,10 @@ class Request(TaskProgress):
     __slots__ = ("message", "handler", "context", "begun", "cancelled")
 
     def __init__(self, message: Dict[str, Any], handler: Handler) -> None:
-        super().__init__(message["task_id"])
+        # What TaskProgress.__init__ does, without the call of it: this runs for every task.
+        self.task_id = message["task_id"]
+        self._ended = False
+        self._reports = None
         self.message = message
         self.handler = handler
         self.context: Optional[Context] = None
@@ -70,15 +73,12 @@ class Request(TaskProgress):
                 raise BadRequest(f"payload_base64 is not base64: {exc}") from None
         else:
             payload = message.get("payload")
-        deadline, timeout = message.get("deadline"), message.get("timeout")
-        if deadline or timeout:
-            now = time.time()
+        deadline, timeout, now = message.get("deadline"), message.get("timeout"), time.time()
+        # A timeout alone is over only if it is negative; the rest is worked out when the handler asks for it.
+        if deadline is not None or (timeout is not None and not (type(timeout) is int and timeout > 0)):
             until = effective_deadline(deadline, timeout, now)
-            if until is not None:
-                if until <= now:
-                    raise Overdue
-                if timeout:
-                    deadline = until
+            if until is not None and until <= now:
+                raise Overdue
         if not self.handler.wants_context:
             self.begun = time.monotonic()
             return (payload,)
@@ -93,6 +93,8 @@ class Request(TaskProgress):
             loaded=loaded,
         )
         context._progress = self
+        if timeout is not None:
+            context._begin(timeout, now)
         self.context = context
         if self.cancelled:
             self.cancel()
@@ -104,8 +106,11 @@ class Request(TaskProgress):
         return time.monotonic() - self.begun if self.begun else None
 
     def end(self) -> None:
+        """The reply comes next: send what was reported before it, and ignore later reports."""
         self.context = None  # which refers to this request
-        super().end()
+        self._ended = True
+        if self._reports is not None:
+            self._send_last(self._reports)
 
     def cancel(self) -> None:
         """Show the handler, in its context, that it should end."""
