@@ -6,7 +6,8 @@ import asyncio
 import signal
 import sys
 import time
-from typing import Any, Coroutine, Dict, List
+from functools import partial
+from typing import Any, Callable, Coroutine, Dict, List
 
 from . import _wire
 from ._channel import Channel, WorkerGone, exit_forked_child
@@ -16,9 +17,12 @@ from ._wire import Request
 
 _TICK = 0.5  # seconds between two measurements of the lag
 
+_MakeTask = Callable[[Coroutine[Any, Any, None]], Any]
+
 
 class EventLoop:
-    """Runs requests as asyncio tasks. Any thread may call `deliver`, `cancel`, `finish` and `lag`."""
+    """Runs requests as asyncio tasks. Any thread may call `deliver`, `cancel`, `answer_cancelled`, `finish` and
+    `lag`."""
 
     def __init__(self, outbox: Outbox, channel: Channel, queued: Dict[Request, None]) -> None:
         self.loaded: Any = None
@@ -74,8 +78,13 @@ class EventLoop:
         self._loop.call_soon_threadsafe(self._begin, batch)
 
     def cancel(self, task_id: Any) -> None:
-        """Cancel the request with this task id, if there is one."""
+        """Cancel the request with this task id, if there is one that has begun."""
         self._loop.call_soon_threadsafe(self._cancel, task_id)
+
+    def answer_cancelled(self, request: Request) -> None:
+        """Answer a delivered request that the caller has removed from those that have not begun."""
+        reply = _wire.failure_reply(request.task_id, _wire.CANCELLED, True)
+        self._loop.call_soon_threadsafe(self._reply, request, reply)
 
     def finish(self) -> None:
         """Tell the loop that no more requests come, so that it may end."""
@@ -111,18 +120,21 @@ class EventLoop:
             self._late = max(0.0, time.monotonic() - begun - _TICK)
 
     def _begin(self, batch: List[Request]) -> None:
-        tasks = self._tasks
+        tasks, start = self._tasks, self._starter()
         for request in batch:
-            task = self._start(self._serve(request))
+            task = start(self._serve(request))
             if not task.done():
                 tasks[request] = task
 
-    def _start(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        # Eagerly where that exists: a handler that never waits then needs no turn of the loop. A factory that the task
-        # file has set has its way.
-        if sys.version_info >= (3, 12) and self._loop.get_task_factory() is None:
-            return asyncio.Task(coroutine, loop=self._loop, eager_start=True)
-        return self._loop.create_task(coroutine)
+    def _starter(self) -> _MakeTask:
+        """What makes an asyncio task of a coroutine."""
+        loop = self._loop
+        if loop.get_task_factory() is not None:  # the task file's own
+            return loop.create_task
+        # create_task would make up a name for each. Started eagerly, a handler that never waits needs no turn of the loop.
+        how: Dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+        make: _MakeTask = partial(asyncio.Task, loop=loop, name="runqy", **how)
+        return make
 
     async def _serve(self, request: Request) -> None:
         if self._queued.pop(request, self) is self:
@@ -179,11 +191,7 @@ class EventLoop:
 
     def _cancel(self, task_id: Any) -> None:
         for request, task in list(self._tasks.items()):
-            if request.task_id != task_id:
-                continue
-            if self._queued.pop(request, self) is not self:
-                self._reply(request, _wire.failure_reply(task_id, _wire.CANCELLED, True))
-            elif request.begun:
+            if request.task_id == task_id and request.begun:
                 request.cancel()
                 task.cancel()
 

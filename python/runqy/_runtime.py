@@ -239,7 +239,8 @@ class App:
         sync_batch: List[Request] = []
         async_batch: List[Request] = []
         handlers = self._registry.handlers
-        for raw in block.split(b"\n"):
+        # Without the test, split looks at every byte of a large line.
+        for raw in block.split(b"\n") if b"\n" in block else (block,):
             if not raw:
                 continue
             try:
@@ -312,8 +313,11 @@ class App:
 
     def _cancel(self, task_id: Any) -> None:
         for request in self._waiting(task_id):
-            if not request.handler.is_async and self._claim(request):
-                self.outbox.send(_wire.failure_reply(task_id, _wire.CANCELLED, True))
+            if self._claim(request):
+                if request.handler.is_async and self._loop is not None:
+                    self._loop.answer_cancelled(request)  # there, since it keeps count of what it was given
+                else:
+                    self.outbox.send(_wire.failure_reply(task_id, _wire.CANCELLED, True))
         running = self._running
         if running is not None and running.task_id == task_id:
             # The context shows it, and nothing else happens. An exception raised from here could interrupt the handler
