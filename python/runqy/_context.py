@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime, timedelta, timezone
-from typing import Any, Dict, Optional, SupportsFloat, Union
+from datetime import datetime, timezone
+from typing import Any, Dict, Optional, SupportsFloat, Tuple, Union
 
+from ._deadline import effective_deadline, from_unix, parse_time
 from ._report import TaskProgress, check_arguments
-
-_RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))\Z")
-
-
-def parse_time(text: str) -> datetime:
-    """An RFC 3339 time as an aware datetime; digits after the microseconds are dropped.
-
-    datetime.fromisoformat reads neither 'Z' nor nanoseconds before Python 3.11.
-    """
-    match = _RFC3339.match(text) if isinstance(text, str) else None
-    if match is None:
-        raise ValueError(f"{text!r} is not an RFC 3339 time")
-    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
-    micro = int((match.group(7) or "0")[:6].ljust(6, "0"))
-    zone = timezone.utc
-    if match.group(8) is None:
-        offset = timedelta(hours=int(match.group(10)), minutes=int(match.group(11)))
-        zone = timezone(-offset if match.group(9) == "-" else offset)
-    return datetime(year, month, day, hour, minute, second, micro, zone)
 
 
 class Context:
@@ -43,6 +24,7 @@ class Context:
         "headers",
         "loaded",
         "_deadline",
+        "_clock",
         "_cancelled",
         "_progress",
     )
@@ -69,15 +51,26 @@ class Context:
         #: What the @load function returned; None when there is none.
         self.loaded = loaded
         self._deadline = deadline
+        self._clock: Optional[Tuple[Any, float]] = None  # the timeout and when it began, until deadline is read
         self._cancelled = False
         self._progress: Optional[TaskProgress] = None
 
     @property
     def deadline(self) -> Optional[datetime]:
         """When the task must have ended, as an aware datetime. None when it has no deadline."""
+        clock = self._clock
+        if clock is not None:
+            until = effective_deadline(self._deadline, *clock)
+            if until is not None:
+                self._deadline = from_unix(until)
+            self._clock = None
         if isinstance(self._deadline, str):
             self._deadline = parse_time(self._deadline)
         return self._deadline
+
+    def _begin(self, timeout: Any, now: float) -> None:
+        # The timeout of the request, in seconds, counts from now, in Unix time. Worked out when it is asked for.
+        self._clock = (timeout, now)
 
     def remaining(self) -> Optional[float]:
         """Seconds until the deadline, negative once it has passed. None when there is no deadline."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import time
-from typing import Any, Coroutine, Dict, List
+from functools import partial
+from typing import Any, Callable, Coroutine, Dict, List
 
 from . import _wire
 from ._channel import Channel, WorkerGone, exit_forked_child
@@ -15,17 +17,22 @@ from ._wire import Request
 
 _TICK = 0.5  # seconds between two measurements of the lag
 
+_MakeTask = Callable[[Coroutine[Any, Any, None]], Any]
+
 
 class EventLoop:
-    """Runs requests as asyncio tasks. Any thread may call `deliver`, `cancel`, `finish` and `lag`."""
+    """Runs requests as asyncio tasks. Any thread may call `deliver`, `cancel`, `answer_cancelled`, `finish` and
+    `lag`."""
 
-    def __init__(self, outbox: Outbox, channel: Channel) -> None:
+    def __init__(self, outbox: Outbox, channel: Channel, queued: Dict[Request, None]) -> None:
         self.loaded: Any = None
+        # Requests that have not begun, of any handler. Who removes one from here answers it.
+        self._queued = queued
         self._outbox = outbox
         self._channel = channel
         self._loop = asyncio.new_event_loop()
         # Used on the loop's thread only.
-        self._tasks: Dict[Request, "asyncio.Task[None]"] = {}
+        self._tasks: Dict[Request, "asyncio.Task[None]"] = {}  # of those that are delivered and not answered
         self._ending = False
         self._ended = False
         self._interrupted = False
@@ -71,8 +78,13 @@ class EventLoop:
         self._loop.call_soon_threadsafe(self._begin, batch)
 
     def cancel(self, task_id: Any) -> None:
-        """Cancel the request with this task id, if there is one."""
+        """Cancel the request with this task id, if there is one that has begun."""
         self._loop.call_soon_threadsafe(self._cancel, task_id)
+
+    def answer_cancelled(self, request: Request) -> None:
+        """Answer a delivered request that the caller has removed from those that have not begun."""
+        reply = _wire.failure_reply(request.task_id, _wire.CANCELLED, True)
+        self._loop.call_soon_threadsafe(self._reply, request, reply)
 
     def finish(self) -> None:
         """Tell the loop that no more requests come, so that it may end."""
@@ -96,6 +108,7 @@ class EventLoop:
 
     def _start_ticking(self, _: Any = None) -> None:
         # Called again when a handler has cancelled every task of the loop: without ticks the loop would look blocked.
+        self._answer_unbegun()
         if not self._ended:
             self._loop.create_task(self._tick()).add_done_callback(self._start_ticking)
 
@@ -107,39 +120,68 @@ class EventLoop:
             self._late = max(0.0, time.monotonic() - begun - _TICK)
 
     def _begin(self, batch: List[Request]) -> None:
+        tasks, start = self._tasks, self._starter()
         for request in batch:
-            self._tasks[request] = self._loop.create_task(self._serve(request))
+            task = start(self._serve(request))
+            if not task.done():
+                tasks[request] = task
+
+    def _starter(self) -> _MakeTask:
+        """What makes an asyncio task of a coroutine."""
+        loop = self._loop
+        if loop.get_task_factory() is not None:  # the task file's own
+            return loop.create_task
+        # create_task would make up a name for each. Started eagerly, a handler that never waits needs no turn of the loop.
+        how: Dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+        make: _MakeTask = partial(asyncio.Task, loop=loop, name="runqy", **how)
+        return make
 
     async def _serve(self, request: Request) -> None:
-        request.started = True
-        current_task.set(request.progress)  # for this asyncio task and those it starts; each has its own context
+        if self._queued.pop(request, self) is self:
+            self._forget(request)  # cancelled or withdrawn, and answered, before it began
+            return
+        current_task.set(request)  # for this asyncio task and those it starts; each has its own context
         task_id = request.task_id
         try:
             result = await request.handler.func(*request.arguments(self.loaded))
+            seconds = time.monotonic() - request.begun
         except asyncio.CancelledError as exc:
             if request.cancelled:
-                reply = _wire.cancelled_reply(task_id, exc)
+                reply = _wire.cancelled_reply(task_id, exc, request.ran())
             else:
-                reply = _wire.error_reply(task_id, exc)
+                reply = _wire.error_reply(task_id, exc, request.ran())
         except BaseException as exc:  # SystemExit would stop the loop
-            reply = _wire.error_reply(task_id, exc)
+            reply = _wire.error_reply(task_id, exc, request.ran())
         else:
-            reply = _wire.success_reply(task_id, result)
+            reply = _wire.success_reply(task_id, result, seconds)
         if self._channel.forked:
             exit_forked_child(0)
-        request.progress.end()
+        request.end()
         self._reply(request, reply)
 
     def _reply(self, request: Request, reply: bytes) -> None:
-        self._tasks.pop(request, None)
         try:
-            if self._outbox.hold(reply):
+            if self._outbox.hold(reply, time.monotonic()):
                 # Requests that end in the same iteration of the loop share the write.
                 self._loop.call_soon(self._flush)
         except WorkerGone:
             self._end()
+        self._forget(request)
+
+    def _forget(self, request: Request) -> None:
+        self._tasks.pop(request, None)
         if self._ending and not self._tasks:
             self._end()
+
+    def _answer_unbegun(self) -> None:
+        # asyncio tasks that a handler has cancelled before their first step never run, not even to say so.
+        for request, task in list(self._tasks.items()):
+            if not task.done():
+                continue
+            if self._queued.pop(request, self) is self:
+                self._forget(request)
+            else:
+                self._reply(request, _wire.error_reply(request.task_id, asyncio.CancelledError(), None))
 
     def _flush(self) -> None:
         try:
@@ -149,13 +191,9 @@ class EventLoop:
 
     def _cancel(self, task_id: Any) -> None:
         for request, task in list(self._tasks.items()):
-            if request.task_id != task_id:
-                continue
-            request.cancel()
-            task.cancel()
-            if not request.started:
-                # A task cancelled before its first step never runs, not even to say that it was cancelled.
-                self._reply(request, _wire.failure_reply(task_id, _wire.CANCELLED, True))
+            if request.task_id == task_id and request.begun:
+                request.cancel()
+                task.cancel()
 
     def _finish(self) -> None:
         self._ending = True

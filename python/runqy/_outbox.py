@@ -33,14 +33,16 @@ class Outbox:
     def __init__(self, channel: Channel, clock: Callable[[], float] = time.monotonic) -> None:
         self._channel = channel
         self._clock = clock
-        # Guards everything below but the reports, and the order of writes. Reentrant: a signal handler may report while
+        # Guards the order of writes. Reentrant: a signal handler may report while
         # its thread writes.
         self._lock = threading.RLock()
         self._writing = False
         self._reports: Deque[bytes] = deque()
         self._dropped = 0
         self._waiting_threads: Set[int] = set()  # threads that wait in write_reports
-        self._held: List[bytes] = []
+        #: The replies and other lines that wait. Any thread may add one at the end without the lock; a writer, which
+        #: has the lock, takes them from the front. For callers: whether it is empty.
+        self.held: List[bytes] = []
         self._held_since = 0.0
         self._flush_pending = False
         self._flush_wanted = threading.Semaphore(0)
@@ -50,41 +52,38 @@ class Outbox:
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
-        self._held = []
+        self.held.clear()
         self._reports.clear()
         self._waiting_threads.clear()
 
-    def hold(self, reply: bytes) -> bool:
-        """Take a reply that may wait for HOLD_TIME. Returns whether it is the only one that waits."""
-        with self._lock:
-            held = self._held
-            held.append(reply)
-            if len(held) > 1:
-                if self._clock() - self._held_since > HOLD_TIME:
-                    self._write()
-                return False
-            self._held_since = self._clock()
-            if not self._flush_pending:
-                self._flush_pending = True
-                self._flush_wanted.release()
-            return True
+    def hold(self, reply: bytes, now: float) -> bool:
+        """Take a reply that may wait for HOLD_TIME; now is the time of the clock.
+
+        Returns whether it is the only one that waits.
+        """
+        held = self.held
+        alone = not held
+        if alone:
+            self._held_since = now
+        held.append(reply)
+        # Read after the reply is added, as _flush_held does it the other way round.
+        if not self._flush_pending:
+            self._flush_pending = True
+            self._flush_wanted.release()
+        if not alone and now - self._held_since > HOLD_TIME:
+            self.flush()
+        return alone
 
     def send(self, line: bytes) -> None:
         """Write a line, after the replies that are held."""
-        with self._lock:
-            self._held.append(line)
-            self._write()
+        self.held.append(line)
+        self.flush()
 
     def flush(self) -> None:
         """Write everything that waits."""
-        if self._held or self._reports:
+        if self.held or self._reports:
             with self._lock:
                 self._write()
-
-    @property
-    def has_held(self) -> bool:
-        """Whether a reply is held."""
-        return bool(self._held)
 
     def add_report(self, line: bytes) -> None:
         """Take a line that is no reply. It is written before any reply that is held or sent after it. Never blocks."""
@@ -120,10 +119,11 @@ class Outbox:
             self._lock.release()
 
     def _write(self) -> None:
-        held = self._held
-        if held or self._reports:
-            self._held = []
-            self._write_lines(held)
+        held = self.held
+        lines = held[:]
+        if lines or self._reports:
+            del held[: len(lines)]
+            self._write_lines(lines)
 
     def _write_lines(self, lines: List[bytes]) -> None:
         if self._reports:
@@ -159,12 +159,13 @@ class Outbox:
             self._flush_wanted.acquire()
             while True:
                 time.sleep(HOLD_TIME)
-                with self._lock:
-                    if not self._held:
-                        self._flush_pending = False
+                if not self.held:
+                    self._flush_pending = False
+                    if not self.held:
                         break
-                    if self._clock() - self._held_since > HOLD_TIME:
-                        try:
-                            self._write()
-                        except WorkerGone:
-                            return
+                    self._flush_pending = True
+                if self._clock() - self._held_since > HOLD_TIME:
+                    try:
+                        self.flush()
+                    except WorkerGone:
+                        return

@@ -54,6 +54,13 @@ class Registry:
         """The handler of a task type, or the catch-all handler."""
         return self.handlers.get(task_type) or self.handlers.get(CATCH_ALL)
 
+    def kinds(self) -> Dict[str, str]:
+        """Each task type with "sync" or "async"; "*" stands for all types without a handler of their own."""
+        return {
+            "*" if task_type is CATCH_ALL else task_type: "async" if handler.is_async else "sync"
+            for task_type, handler in self.handlers.items()
+        }
+
     def types(self) -> List[str]:
         """The task types with a handler of their own, sorted."""
         return sorted(task_type for task_type in self.handlers if task_type is not None)

@@ -26,6 +26,9 @@ class Reporter:
     def __init__(self) -> None:
         #: None when there is no worker, as in a child process that a handler has forked.
         self.outbox: Optional[Outbox] = None
+        #: Guards what the tasks have merged, and the order of what they send. One for all tasks: nobody waits while
+        #: holding it. Reentrant: a signal handler may report in the middle of a report.
+        self.lock = threading.RLock()
         self._merged: "queue.SimpleQueue[TaskProgress]" = queue.SimpleQueue()
         self._starting = threading.Lock()
         self._thread: Optional[threading.Thread] = None
@@ -59,7 +62,7 @@ class Reporter:
         # A daemon thread: it ends with the process. Every task waits equally long, so the first in is the first due.
         while True:
             progress = self._merged.get()
-            pause = progress.next_time - time.monotonic()
+            pause = progress.next_report_time() - time.monotonic()
             if pause > 0:
                 time.sleep(pause)
             progress.send_merged()
@@ -71,16 +74,12 @@ reporter = Reporter()
 class TaskProgress:
     """The progress of one task. Safe to use from any thread and from signal handlers."""
 
-    __slots__ = ("task_id", "next_time", "_lock", "_ended", "_merged", "_waiting")
+    __slots__ = ("task_id", "_ended", "_reports")
 
     def __init__(self, task_id: Any) -> None:
         self.task_id = task_id
-        #: When the next report may be sent, on the monotonic clock.
-        self.next_time = 0.0
-        self._lock = threading.RLock()  # guards the rest, and the order of what is sent
         self._ended = False
-        self._merged: Optional[_Report] = None
-        self._waiting = False
+        self._reports: Optional[_Reports] = None  # most tasks report nothing
 
     def report(self, fraction: Optional[float], message: str) -> None:
         """Send a report, or merge it with those that wait for the interval to be over."""
@@ -88,50 +87,72 @@ class TaskProgress:
         outbox = reporter.outbox
         if outbox is None or self._ended:
             return
-        with self._lock:
-            if self._ended:
+        with reporter.lock:
+            reports = self._reports
+            if reports is None:
+                reports = self._reports = _Reports()
+            if self._ended:  # read after _reports is set, as end does it the other way round
                 return
-            if time.monotonic() < self.next_time:
-                if fraction is None and self._merged is not None:
-                    fraction = self._merged[0]
-                self._merged = (fraction, message)
-                if not self._waiting:
-                    self._waiting = True
+            if time.monotonic() < reports.next_time:
+                if fraction is None and reports.merged is not None:
+                    fraction = reports.merged[0]
+                reports.merged = (fraction, message)
+                if not reports.waiting:
+                    reports.waiting = True
                     reporter.send_later(self)
                 return
-            self._add_to(outbox, (fraction, message))
+            self._add_to(outbox, reports, (fraction, message))
         # Not under the lock: a finaliser that runs while the pipe is written may report as well.
         outbox.write_reports()
 
+    def next_report_time(self) -> float:
+        """When the next report may be sent, on the monotonic clock."""
+        return 0.0 if self._reports is None else self._reports.next_time
+
     def send_merged(self) -> None:
         """Send the merged reports, if the task still runs."""
-        outbox = reporter.outbox
-        if outbox is None:
+        outbox, reports = reporter.outbox, self._reports
+        if outbox is None or reports is None:
             return
-        with self._lock:
-            self._waiting = False
-            if self._ended or self._merged is None:
+        with reporter.lock:
+            reports.waiting = False
+            if self._ended or reports.merged is None:
                 return
-            self._add_to(outbox, self._merged)
+            self._add_to(outbox, reports, reports.merged)
         outbox.write_reports()
 
     def end(self) -> None:
         """The task's reply comes next: send the merged reports before it, and ignore later ones."""
-        outbox = reporter.outbox
-        with self._lock:
-            self._ended = True
-            if self._merged is not None and outbox is not None:
-                self._add_to(outbox, self._merged)
+        self._ended = True
+        if self._reports is not None:
+            self._send_last(self._reports)
 
-    def _add_to(self, outbox: Outbox, report: _Report) -> None:
-        self._merged = None
-        self.next_time = time.monotonic() + INTERVAL
+    def _send_last(self, reports: "_Reports") -> None:
+        outbox = reporter.outbox
+        with reporter.lock:
+            if reports.merged is not None and outbox is not None:
+                self._add_to(outbox, reports, reports.merged)
+
+    def _add_to(self, outbox: Outbox, reports: "_Reports", report: _Report) -> None:
+        reports.merged = None
+        reports.next_time = time.monotonic() + INTERVAL
         fraction, message = report
         fields: Dict[str, Any] = {"task_id": self.task_id}
         if fraction is not None:
             fields["fraction"] = round(fraction, 6)
         fields["message"] = message[:_MAX_MESSAGE]
         outbox.add_report(dump({"progress": fields}) + b"\n")
+
+
+class _Reports:
+    """What a task that has reported has merged since."""
+
+    __slots__ = ("next_time", "merged", "waiting")
+
+    def __init__(self) -> None:
+        self.next_time = 0.0  # when the next report may be sent, on the monotonic clock
+        self.merged: Optional[_Report] = None
+        self.waiting = False  # whether the reporter's thread will send what is merged
 
 
 #: The task that the running code works for. Python copies it into asyncio tasks and asyncio.to_thread.

@@ -20,7 +20,7 @@ from . import _channel, _startup, _wire
 from ._channel import Channel, WorkerGone
 from ._errors import describe
 from ._outbox import HOLD_TIME, Outbox
-from ._registry import Registry, is_async, registry
+from ._registry import Handler, Registry, is_async, registry
 from ._report import current_task, reporter
 from ._wire import Request
 
@@ -79,8 +79,8 @@ class App:
         self._loaded: Any = None
         self._has_async = self._has_sync = False
         self._loop: Optional[EventLoop] = None
-        # Synchronous requests that have not started. The thread that removes one from here answers it: the main thread,
-        # which runs it, or the reader, which cancels it.
+        # Requests that have not begun. The thread that removes one from here answers it: the thread that runs handlers,
+        # or the reader, when it is cancelled or withdrawn.
         self._queued: Dict[Request, None] = {}
         self._inbox: "queue.SimpleQueue[Optional[List[Request]]]" = queue.SimpleQueue()
         self._running: Optional[Request] = None
@@ -123,7 +123,7 @@ class App:
             # Imported only here: asyncio would add 50 ms to the start of a task file without async handlers.
             from ._loop import EventLoop
 
-            self._loop = EventLoop(self.outbox, self._channel)
+            self._loop = EventLoop(self.outbox, self._channel, self._queued)
         return self._loop
 
     # --- serving ---------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ class App:
             if not self._has_sync:
                 self._loop.handle_interrupts()
         # The newline ends what may have been printed without one before run() took standard output.
-        self.outbox.send(b"\n" + _wire.ready("async" if self._has_async else "sync"))
+        self.outbox.send(b"\n" + _wire.ready("async" if self._has_async else "sync", self._registry.kinds()))
         reader = threading.Thread(target=_exit_on_error, args=(self._read,), name="runqy-reader", daemon=True)
         if self._loop is None:
             reader.start()
@@ -153,50 +153,51 @@ class App:
 
     def _serve_sync(self) -> None:
         clock = time.monotonic
-        outbox, inbox, queued = self.outbox, self._inbox, self._queued
+        outbox, inbox, queued, execute = (self.outbox, self._inbox, self._queued, self._execute)
         while True:
             batch = inbox.get()
             if batch is None:
                 return
             batch.reverse()
+            now = clock()
             while batch:
                 request = batch.pop()
                 if queued.pop(request, self) is self:
-                    continue  # cancelled and answered while it waited
+                    continue  # cancelled or withdrawn, and answered, while it waited
                 handler = request.handler
-                assert handler is not None
-                if outbox.has_held and handler.slow:
+                if handler.slow and outbox.held:
                     outbox.flush()
                 self._running = request
-                begun = clock()
-                reply = self._execute(request)
-                handler.slow = clock() - begun > HOLD_TIME
+                reply = execute(request)
                 self._running = None
-                if handler.slow or not (batch or not inbox.empty()):
+                before, now = now, clock()
+                handler.slow = slow = now - before > HOLD_TIME
+                if slow or not (batch or not inbox.empty()):
                     outbox.send(reply)
                 else:
-                    outbox.hold(reply)
+                    outbox.hold(reply, now)
                 # A large payload or result must not stay in memory until the next task comes.
                 del request, reply
+            current_task.set(None)
 
     def _execute(self, request: Request) -> bytes:
         task_id = request.task_id
         status = 0
-        current_task.set(request.progress)
+        current_task.set(request)
         try:
             result = request.handler.func(*request.arguments(self._loaded))
+            seconds = time.monotonic() - request.begun
         except BaseException as exc:  # after sys.exit or KeyboardInterrupt in a handler the task has failed
-            reply = _wire.error_reply(task_id, exc)
+            reply = _wire.error_reply(task_id, exc, request.ran())
             if isinstance(exc, SystemExit) and isinstance(exc.code, int):
                 status = exc.code
             elif not (isinstance(exc, SystemExit) and exc.code is None):
                 status = 1
         else:
-            reply = _wire.success_reply(task_id, result)
+            reply = _wire.success_reply(task_id, result, seconds)
         if self._channel.forked:
             _channel.exit_forked_child(status)
-        current_task.set(None)
-        request.progress.end()
+        request.end()
         return reply
 
     # --- the reader thread -----------------------------------------------------------------------------------------
@@ -237,65 +238,68 @@ class App:
     def _handle_lines(self, block: bytes) -> None:
         sync_batch: List[Request] = []
         async_batch: List[Request] = []
-        for raw in block.split(b"\n"):
-            if not raw or raw.isspace():
+        handlers = self._registry.handlers
+        # Without the test, split looks at every byte of a large line.
+        for raw in block.split(b"\n") if b"\n" in block else (block,):
+            if not raw:
                 continue
-            # A lone surrogate written in UTF-8 is accepted, as json.loads does.
             try:
-                line = raw.decode("utf-8", "surrogatepass")
-                message = _wire.parse(line)
+                message = _wire.parse(raw)
             except (ValueError, RecursionError, MemoryError) as exc:
                 self._reject(raw, exc)
                 continue
-            del line
             if type(message) is not dict:
                 _warn(f"ignored an input line that is not a JSON object: {_excerpt(raw)}")
             elif "task_id" in message:
-                request = self._request(message)
-                if request is None:
-                    pass
-                elif request.handler.is_async:
-                    async_batch.append(request)
-                else:
-                    self._queued[request] = None
-                    sync_batch.append(request)
+                kind = message.get("type")
+                handler = (handlers.get(kind) if type(kind) is str else None) or self._handler(message)
+                if handler is not None:
+                    (async_batch if handler.is_async else sync_batch).append(Request(message, handler))
             elif "ping" in message:
                 lag = self._loop.lag() if self._loop is not None and self._has_async else 0.0
                 self.outbox.send(_wire.pong(message["ping"], lag))
-            elif "cancel" in message:
+            elif "cancel" in message or "withdraw" in message:
                 # The tasks before it in this block must be delivered first, or it would not find them.
                 self._deliver(sync_batch, async_batch)
                 sync_batch, async_batch = [], []
-                self._cancel(message["cancel"])
+                if "cancel" in message:
+                    self._cancel(message["cancel"])
+                else:
+                    self._withdraw(message["withdraw"])
             else:
-                _warn(f"ignored an input line that is neither task, ping nor cancel: {_excerpt(raw)}")
+                _warn(f"ignored an input line that is neither task, ping, cancel nor withdraw: {_excerpt(raw)}")
         self._deliver(sync_batch, async_batch)
 
     def _deliver(self, sync_batch: List[Request], async_batch: List[Request]) -> None:
         if sync_batch:
+            self._queued.update(dict.fromkeys(sync_batch))
             self._inbox.put(sync_batch)
         if async_batch:
             assert self._loop is not None
+            self._queued.update(dict.fromkeys(async_batch))
             self._loop.deliver(async_batch)
 
-    def _request(self, message: Dict[str, Any]) -> Optional[Request]:
-        task_id = message["task_id"]
+    def _handler(self, message: Dict[str, Any]) -> Optional[Handler]:
+        """The handler of a task; None when there is none and the task is answered."""
         kind = message.get("type")
         if kind is None:
             kind = ""
-        if not isinstance(kind, str):
-            self.outbox.send(_wire.failure_reply(task_id, "BadRequest: the task's type is not a string", False))
+        if type(kind) is not str:
+            self.outbox.send(
+                _wire.failure_reply(message["task_id"], "BadRequest: the task's type is not a string", False)
+            )
             return None
         handler = self._registry.find(kind)
         if handler is None:
             known = ", ".join(repr(name) for name in self._registry.types())
             error = f"UnknownTask: no handler for task type {kind!r}; this process has handlers for {known}"
             # Retried, as in asynq: during a rolling deployment another worker may already have the handler.
-            self.outbox.send(_wire.failure_reply(task_id, error, True))
-            return None
-        return Request(message, handler)
+            self.outbox.send(_wire.failure_reply(message["task_id"], error, True))
+        return handler
 
     def _reject(self, raw: bytes, exc: BaseException) -> None:
+        if raw.isspace():
+            return
         task_id = _wire.leading_task_id(raw[:4096].decode("utf-8", "replace"))
         if task_id is None:
             _warn(f"ignored an input line that is not JSON ({type(exc).__name__}): {_excerpt(raw)}")
@@ -308,10 +312,12 @@ class App:
         self.outbox.send(_wire.failure_reply(task_id, "BadRequest: the task cannot be read: " + reason, False))
 
     def _cancel(self, task_id: Any) -> None:
-        # A copy, since the main thread removes entries at the same time.
-        for request in list(self._queued):
-            if request.task_id == task_id and self._queued.pop(request, self) is not self:
-                self.outbox.send(_wire.failure_reply(task_id, _wire.CANCELLED, True))
+        for request in self._waiting(task_id):
+            if self._claim(request):
+                if request.handler.is_async and self._loop is not None:
+                    self._loop.answer_cancelled(request)  # there, since it keeps count of what it was given
+                else:
+                    self.outbox.send(_wire.failure_reply(task_id, _wire.CANCELLED, True))
         running = self._running
         if running is not None and running.task_id == task_id:
             # The context shows it, and nothing else happens. An exception raised from here could interrupt the handler
@@ -319,6 +325,19 @@ class App:
             running.cancel()
         if self._loop is not None:
             self._loop.cancel(task_id)
+
+    def _withdraw(self, task_id: Any) -> None:
+        for request in self._waiting(task_id):
+            if self._claim(request):
+                self.outbox.send(_wire.withdrawn(task_id))
+
+    def _waiting(self, task_id: Any) -> List[Request]:
+        # A copy, since the threads that run handlers remove entries at the same time.
+        return [request for request in list(self._queued) if request.task_id == task_id]
+
+    def _claim(self, request: Request) -> bool:
+        """Whether this thread is the one that answers a request that has not begun."""
+        return self._queued.pop(request, self) is not self
 
 
 def _exit_on_error(body: Callable[[], None]) -> None:

@@ -10,11 +10,13 @@ import os
 import platform
 import re
 import sys
-from typing import Any, Dict, List, Optional, Tuple
+import time
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ._context import Context
+from ._deadline import effective_deadline
 from ._errors import BadRequest, classify, describe
-from ._json import dump
+from ._json import dump, encode, quote, to_utf8
 from ._registry import Handler
 from ._report import TaskProgress
 from ._version import __version__
@@ -22,31 +24,48 @@ from ._version import __version__
 #: The version of the protocol; docs/python.md describes it.
 PROTOCOL = 2
 
+#: What the worker may send beyond tasks.
+FEATURES = ["ping", "cancel", "withdraw"]
+
 #: The error of a task that was cancelled before its handler was called.
 CANCELLED = "Cancelled: the worker cancelled this task before it started"
 
-_scan = json.JSONDecoder().raw_decode
+#: The error of a task whose deadline was over before its handler was called; the text is asynq's.
+OVERDUE = "DeadlineExceeded: context deadline exceeded before the task began"
+
+_scan: Callable[[str, int], Tuple[Any, int]] = getattr(json.JSONDecoder(), "scan_once")
+_TAKEN: Dict[str, Any] = {}
 # The worker writes task_id first, so that a line that Python cannot read can still be answered.
 _LEADING_TASK_ID = re.compile(r'\s*\{\s*"task_id"\s*:\s*("(?:[^"\\\x00-\x1f]|\\.)*")')
 
 
-class Request:
+class Overdue(Exception):
+    """The deadline of a task was over when its handler was to be called."""
+
+
+class Request(TaskProgress):
     """A task that was received and whose reply is not yet written."""
 
-    __slots__ = ("message", "handler", "task_id", "context", "progress", "started", "cancelled")
+    __slots__ = ("message", "handler", "context", "begun", "cancelled")
 
     def __init__(self, message: Dict[str, Any], handler: Handler) -> None:
+        # What TaskProgress.__init__ does, without the call of it: this runs for every task.
+        self.task_id = message["task_id"]
+        self._ended = False
+        self._reports = None
         self.message = message
         self.handler = handler
-        self.task_id = message["task_id"]
         self.context: Optional[Context] = None
-        self.progress = TaskProgress(self.task_id)
-        self.started = False
+        self.begun = 0.0  # on the monotonic clock; 0.0 until the arguments are there
         self.cancelled = False
 
     def arguments(self, loaded: Any) -> Tuple[Any, ...]:
-        """The arguments for the handler. Drops the message, so that a large payload does not outlive its handler."""
-        message, self.message = self.message, {}
+        """The arguments for the handler, which is to be called at once: its time counts from here.
+
+        Raises BadRequest or Overdue for a task that cannot begin. Drops the message, so that a large payload does not
+        outlive its handler.
+        """
+        message, self.message = self.message, _TAKEN
         if "payload_base64" in message:
             try:
                 payload: Any = base64.b64decode(message["payload_base64"], validate=True)
@@ -54,7 +73,14 @@ class Request:
                 raise BadRequest(f"payload_base64 is not base64: {exc}") from None
         else:
             payload = message.get("payload")
+        deadline, timeout, now = message.get("deadline"), message.get("timeout"), time.time()
+        # A timeout alone is over only if it is negative; the rest is worked out when the handler asks for it.
+        if deadline is not None or (timeout is not None and not (type(timeout) is int and timeout > 0)):
+            until = effective_deadline(deadline, timeout, now)
+            if until is not None and until <= now:
+                raise Overdue
         if not self.handler.wants_context:
+            self.begun = time.monotonic()
             return (payload,)
         context = Context(
             task_id=self.task_id,
@@ -62,15 +88,29 @@ class Request:
             queue=message.get("queue") or "",
             retry_count=message.get("retry_count") or 0,
             max_retry=message.get("max_retry") or 0,
-            deadline=message.get("deadline") or None,
+            deadline=deadline or None,
             headers=message.get("headers") or {},
             loaded=loaded,
         )
-        context._progress = self.progress
+        context._progress = self
+        if timeout is not None:
+            context._begin(timeout, now)
         self.context = context
         if self.cancelled:
             self.cancel()
+        self.begun = time.monotonic()
         return (payload, context)
+
+    def ran(self) -> Optional[float]:
+        """For how many seconds the handler has run until now; None when it was not called."""
+        return time.monotonic() - self.begun if self.begun else None
+
+    def end(self) -> None:
+        """The reply comes next: send what was reported before it, and ignore later reports."""
+        self.context = None  # which refers to this request
+        self._ended = True
+        if self._reports is not None:
+            self._send_last(self._reports)
 
     def cancel(self) -> None:
         """Show the handler, in its context, that it should end."""
@@ -80,17 +120,20 @@ class Request:
             context._cancelled = True
 
 
-def parse(line: str) -> Any:
+def parse(raw: bytes) -> Any:
     """The JSON value on a line.
 
     Raises ValueError when the line is not exactly one value, and RecursionError when the value is nested too deeply.
     """
-    if line[:1] != "{":
-        line = line.strip()
-    value, end = _scan(line)
-    if end != len(line) and line[end:].strip():
-        raise ValueError("more than one JSON value on the line")
-    return value
+    # A lone surrogate written in UTF-8 is accepted, as json.loads does.
+    line = raw.decode("utf-8", "surrogatepass")
+    try:
+        value, end = _scan(line, 0)
+        if end == len(line):
+            return value
+    except StopIteration:
+        pass  # it begins with a space, or is no JSON
+    return json.loads(line)
 
 
 def leading_task_id(line: str) -> Optional[str]:
@@ -105,40 +148,60 @@ def leading_task_id(line: str) -> Optional[str]:
     return task_id
 
 
-def success_reply(task_id: Any, result: Any) -> bytes:
+def success_reply(task_id: Any, result: Any, seconds: float) -> bytes:
     """The reply with a handler's return value, or the reply that says why the value is not JSON."""
     try:
-        return _result_line(task_id, dump(result))
+        text = encode(result)
+        name = quote(task_id) if type(task_id) is str else encode(task_id)
+        # Text that is encoded in one go: formatting bytes copies a large result more often.
+        return to_utf8(f'{{"task_id":{name},"result":{text},"error":null,"retry":false,"seconds":{seconds:.6f}}}\n')
     except BaseException as exc:
-        return failure_reply(task_id, "ResultError: " + _explain(result, exc), True)
+        return failure_reply(task_id, "ResultError: " + _explain(result, exc), True, seconds=seconds)
 
 
-def error_reply(task_id: Any, exc: BaseException) -> bytes:
-    """The reply with an exception that a handler raised."""
+def error_reply(task_id: Any, exc: BaseException, seconds: Optional[float]) -> bytes:
+    """The reply with an exception that a handler raised; seconds is how long it ran, None if it never began."""
+    if isinstance(exc, Overdue):
+        return failure_reply(task_id, OVERDUE, True)
     retry, delay = classify(exc)
-    return failure_reply(task_id, describe(exc), retry, delay)
+    return failure_reply(task_id, describe(exc), retry, delay, seconds)
 
 
-def cancelled_reply(task_id: Any, exc: BaseException) -> bytes:
+def cancelled_reply(task_id: Any, exc: BaseException, seconds: Optional[float]) -> bytes:
     """The reply of a task that the worker cancelled while it ran. The traceback shows where it was."""
-    return failure_reply(task_id, "Cancelled: the worker cancelled this task\n" + describe(exc), True)
+    return failure_reply(task_id, "Cancelled: the worker cancelled this task\n" + describe(exc), True, seconds=seconds)
 
 
-def failure_reply(task_id: Any, error: str, retry: bool, delay: Optional[float] = None) -> bytes:
-    """The reply of a task that has failed; delay, in seconds, is for a retry."""
+def failure_reply(
+    task_id: Any, error: str, retry: bool, delay: Optional[float] = None, seconds: Optional[float] = None
+) -> bytes:
+    """The reply of a task that has failed.
+
+    delay, in seconds, is for a retry; 0 is at once, None leaves it to the queue. seconds is how long the handler ran.
+    """
     reply: Dict[str, Any] = {"task_id": task_id, "result": None, "error": error, "retry": retry}
     if delay is not None:
         reply["retry_delay"] = delay
-    return dump(reply) + b"\n"
+    text = encode(reply)
+    if seconds is not None:
+        text = f'{text[:-1]},"seconds":{seconds:.6f}}}'
+    return to_utf8(text + "\n")
 
 
-def ready(handlers: str) -> bytes:
-    """The ready message; handlers is "sync" or "async"."""
+def withdrawn(task_id: Any) -> bytes:
+    """The answer to a withdraw of a task that has not begun."""
+    return dump({"withdrawn": task_id}) + b"\n"
+
+
+def ready(handlers: str, types: Dict[str, str]) -> bytes:
+    """The ready message; handlers is "sync" or "async", and types says the same of each task type."""
     version = sys.version_info
     message = {
         "status": "ready",
         "protocol": PROTOCOL,
         "handlers": handlers,
+        "types": types,
+        "features": FEATURES,
         "python": {
             "implementation": platform.python_implementation(),
             "version": platform.python_version(),
@@ -173,10 +236,6 @@ def pong(number: Any, lag: float) -> bytes:
                 }
             )
     return dump({"pong": number, "lag": round(lag, 6), "stats": {"gc": generations}}) + b"\n"
-
-
-def _result_line(task_id: Any, result: bytes) -> bytes:
-    return b'{"task_id":%b,"result":%b,"error":null,"retry":false}\n' % (dump(task_id), result)
 
 
 def _explain(result: Any, exc: BaseException) -> str:

@@ -20,6 +20,30 @@ class Replies(ChildCase):
         self.assertDone(child.ask("1", payload="x"), ["x", "1", True])
         self.assertEnds(child)
 
+    def test_seconds_include_what_it_waits_for(self):
+        child = self.start("import asyncio\n@task\nasync def t(p): await asyncio.sleep(p)")
+        self.assertGreaterEqual(child.ask("1", payload=0.1)["seconds"], 0.1)
+
+    def test_each_has_a_task_and_a_context_of_its_own(self):
+        # Both of a handler that never waits and of one that does.
+        child = self.start(
+            """
+            import asyncio, contextvars
+            number = contextvars.ContextVar("number", default=None)
+            tasks = []
+            @task
+            async def t(p):
+                before = number.get()
+                number.set(p)
+                tasks.append(asyncio.current_task())
+                if p % 2: await asyncio.sleep(0)
+                return [before, number.get() == p, tasks.count(asyncio.current_task())]
+            """
+        )
+        child.send(*[request(str(n), payload=n) for n in range(50)])
+        for _ in range(50):
+            self.assertDone(child.receive(), [None, True, 1])
+
     def test_concurrent(self):
         # Each waits for the other: one at a time they would never end.
         child = self.start(
@@ -52,9 +76,12 @@ class Replies(ChildCase):
             async def two(p, *, factor): return p * factor
             task("object")(Model())
             task("partial")(functools.partial(two, factor=3))
+            @task
+            def rest(p): pass
             """
         )
         self.assertEqual(child.ready_message["handlers"], "async")
+        self.assertEqual(child.ready_message["types"], {"object": "async", "partial": "async", "*": "sync"})
         self.assertDone(child.ask("1", "object"), "called")
         self.assertDone(child.ask("2", "partial", 5), 15)
 
@@ -155,6 +182,27 @@ class Errors(ChildCase):
         self.assertFailed(child.ask("11", payload="set"), "^ResultError: result is of type set")
         self.assertDone(child.ask("12"), "fine")
         self.assertEnds(child)
+
+    def test_cancelled_by_another_before_it_begins(self):
+        # Both come in one block. Where tasks start eagerly, the second has not been created yet and runs.
+        child = self.start(
+            """
+            import asyncio
+            @task
+            async def t(p):
+                if p:
+                    for other in asyncio.all_tasks() - {asyncio.current_task()}: other.cancel()
+                return "ran"
+            """
+        )
+        child.send(request("1", payload=True), request("2", payload=False))
+        self.assertDone(child.receive(), "ran")
+        reply = child.receive()
+        self.assertEqual(reply["task_id"], "2")
+        if reply["error"]:
+            self.assertFailed(reply, "^CancelledError")
+        self.assertEnds(child)
+        self.assertNoMoreLines(child)
 
     def test_exit_in_a_callback(self):
         child = self.start(

@@ -53,11 +53,13 @@ class Examples(unittest.TestCase):
             "async_fetch.py",
             '{"task_id":"1","type":"sleep","payload":{"seconds":0.01}}',
             '{"task_id":"2","type":"fetch","payload":{"url":"ftp://x"}}',
-            '{"task_id":"3","type":"fetch","payload":{"url":"http://127.0.0.1:1/"},"deadline":"2020-01-01T00:00:00Z"}',
+            '{"task_id":"3","type":"fetch","payload":{"url":"http://127.0.0.1:1/"},"timeout":30}',
+            '{"task_id":"4","type":"fetch","payload":{"url":"http://127.0.0.1:1/"},"deadline":"2020-01-01T00:00:00Z"}',
         )
         self.assertEqual(replies["1"]["result"], {"slept": 0.01})
         self.assertIs(replies["2"]["retry"], False)
         self.assertRegex(replies["3"]["error"], "^URLError: .*refused")
+        self.assertRegex(replies["4"]["error"], "^DeadlineExceeded: ")
 
     def test_legacy(self):
         replies = self.run_example(

@@ -1,9 +1,11 @@
 """The outbox by itself: code that interrupts a thread in the middle of a write, and reports from there."""
 
 import os
+import queue
 import signal
 import sys
 import threading
+import time
 import unittest
 from unittest import mock
 
@@ -44,6 +46,40 @@ class InterruptedLock:
 
     def __exit__(self, *exc):
         self._lock.release()
+
+
+class Holding(unittest.TestCase):
+    def test_nothing_is_lost_between_threads(self):
+        channel = RecordingChannel()
+        outbox = _outbox.Outbox(channel)
+        count = 20000
+
+        def hold(name):
+            for number in range(count):
+                outbox.hold(b"%d %d\n" % (name, number), time.monotonic())
+                if number % 1000 == name:
+                    outbox.send(b"sent\n")
+
+        threads = [threading.Thread(target=hold, args=(name,), daemon=True) for name in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(TIMEOUT)
+        outbox.flush()
+        self.assertEqual(channel.lines.count(b"sent\n"), 3 * count // 1000)
+        for name in range(3):
+            mine = [line for line in channel.lines if line.startswith(b"%d " % name)]
+            self.assertEqual(mine, [b"%d %d\n" % (name, number) for number in range(count)], f"lines of thread {name}")
+
+    def test_what_is_held_is_written_by_itself(self):
+        # Again and again: the thread that writes it goes to sleep in between.
+        channel = RecordingChannel()
+        written = queue.SimpleQueue()
+        channel.on_write = lambda: written.put(len(channel.lines))
+        outbox = _outbox.Outbox(channel)
+        for number in range(1, 51):
+            outbox.hold(b"line\n", time.monotonic())
+            self.assertEqual(written.get(timeout=TIMEOUT), number, "number of lines written")
 
 
 class Reentrancy(unittest.TestCase):

@@ -18,6 +18,7 @@ STANDARD_LIBRARY = {
     "datetime",
     "faulthandler",
     "fcntl",
+    "functools",
     "gc",
     "inspect",
     "json",

@@ -206,7 +206,7 @@ class Declarations(unittest.TestCase):
 
 class Times(unittest.TestCase):
     def test_rfc3339(self):
-        from runqy._context import parse_time
+        from runqy._deadline import parse_time
 
         for text, want in (
             ("2024-02-29T12:00:00Z", "2024-02-29T12:00:00+00:00"),

@@ -10,12 +10,57 @@ class Replies(ChildCase):
         child = self.start("@task\ndef t(p): return p")
         self.assertEqual(child.ready_message["protocol"], 2)
         self.assertEqual(child.ready_message["handlers"], "sync")
+        self.assertEqual(child.ready_message["types"], {"*": "sync"})
+        self.assertEqual(child.ready_message["features"], ["ping", "cancel", "withdraw"])
         self.assertEqual(
             sorted(child.ready_message["python"]), ["implementation", "major", "minor", "patchlevel", "version"]
         )
         self.assertEqual(child.ready_message["sdk"], "0.1.0")
         self.assertEqual(child.ready_message["pid"], child.process.pid)
         self.assertEnds(child)
+
+    def test_the_line_of_a_reply(self):
+        child = self.start("@task\ndef t(p): return p")
+        child.task('a"é', payload={"a": [1, "é"]})
+        self.assertRegex(
+            child.line().decode(),
+            r'^\{"task_id":"a\\"é","result":\{"a":\[1,"é"\]\},"error":null,"retry":false,"seconds":0\.\d{6}\}\n$',
+        )
+        child.task(7)
+        self.assertRegex(
+            child.line(), rb'^\{"task_id":7,"result":null,"error":null,"retry":false,"seconds":0\.\d{6}\}\n$'
+        )
+
+    def test_seconds_are_those_of_the_handler(self):
+        child = self.start(
+            """
+            import time
+            @task
+            def t(p):
+                begun = time.monotonic()
+                while time.monotonic() - begun < p: time.sleep(p)
+                if p == 0.3: raise ValueError("bad")
+                if p == 0.2: raise Retry(delay=5)
+                if p == 0.1: return {1}
+                return time.monotonic() - begun
+            """
+        )
+        child.send(*[request(str(p), payload=p) for p in (0.4, 0.3, 0.2, 0.1, 0)])
+        for p in (0.4, 0.3, 0.2, 0.1):
+            reply = child.receive()
+            self.assertGreaterEqual(reply["seconds"], p, f"reply {reply}")
+            self.assertEqual(list(reply)[-1], "seconds")
+        # It has waited for a second.
+        reply = child.receive()
+        self.assertLess(reply["seconds"], reply["result"] + 0.5, f"reply {reply}")
+
+    def test_no_seconds_without_a_handler(self):
+        child = self.start("@task('known')\ndef t(p): return 1")
+        for fields in ({"kind": "unknown"}, {"kind": ["list"]}, {"kind": "known", "payload_base64": "???"}):
+            with self.subTest(fields=fields):
+                reply = child.ask("1", **fields)
+                self.assertIsNotNone(reply["error"])
+                self.assertNotIn("seconds", reply)
 
     def test_by_type_and_catch_all(self):
         child = self.start(
@@ -137,6 +182,7 @@ class Errors(ChildCase):
         self.assertFailed(reply, "^Retry: rate limited\n")
         self.assertEqual(reply["retry_delay"], 2.5)
         self.assertNotIn("retry_delay", child.ask("2", payload=None))
+        self.assertEqual(child.ask("3", payload=0)["retry_delay"], 0, "0 is a value: at once")
 
     def test_retry_with_impossible_delay(self):
         child = self.start("@task\ndef t(p): raise Retry(delay=p)")
@@ -261,7 +307,9 @@ class Cancel(ChildCase):
     def test_queued_task_is_dropped(self):
         child = self.start(self.SOURCE)
         child.send(request("1", "wait"), request("2"), request("3"), {"cancel": "2"}, {"cancel": "nobody"})
-        self.assertFailed(child.receive(), "^Cancelled: ", retry=True)
+        reply = child.receive()
+        self.assertFailed(reply, "^Cancelled: ", retry=True)
+        self.assertNotIn("seconds", reply)
         child.wait_stderr("begun")
         child.send({"cancel": "1"})
         self.assertEqual(
