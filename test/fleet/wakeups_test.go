@@ -3,8 +3,6 @@ package fleet
 import (
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/runqy/runqy-worker/internal/redistest"
@@ -36,9 +34,9 @@ func TestOnePushWakesOneWorker(t *testing.T) {
 	q.Result(q.Enqueue("any", 0))
 	var counts []int
 	for n := range pushes {
-		before := pops(t, q)
+		before := pops(q)
 		q.AwaitGone(q.Enqueue("any", n))
-		counts = append(counts, pops(t, q)-before)
+		counts = append(counts, pops(q)-before)
 	}
 	// Beside them each worker looks by itself every few seconds; the median does not see it.
 	slices.Sort(counts)
@@ -49,24 +47,6 @@ func TestOnePushWakesOneWorker(t *testing.T) {
 }
 
 // pops returns how often Redis has been asked so far to take an element from a list, in scripts or without waiting.
-func pops(t *testing.T, q *harness.Queue) int {
-	t.Helper()
-	info, err := q.Redis.Info(t.Context(), "commandstats").Result()
-	if err != nil {
-		t.Fatalf("ask for the figures of Redis: %v", err)
-	}
-	total := 0
-	for line := range strings.Lines(info) {
-		name, calls, _ := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":calls=")
-		if !slices.Contains([]string{"rpoplpush", "lmove", "rpop", "lpop", "lmpop"}, name) {
-			continue
-		}
-		calls, _, _ = strings.Cut(calls, ",")
-		n, err := strconv.Atoi(calls)
-		if err != nil {
-			t.Fatalf("%s: %v", line, err)
-		}
-		total += n
-	}
-	return total
+func pops(q *harness.Queue) int {
+	return q.RedisFigures().Sum("rpoplpush", "lmove", "rpop", "lpop", "lmpop")
 }
