@@ -23,12 +23,6 @@ func startAndKill(t *testing.T, f *harness.Fleet, w *harness.Worker, task string
 	harness.KillWorkers(t, w)
 }
 
-// recoveries returns how often a task lost its worker, as its hash says.
-func recoveries(t *testing.T, f *harness.Fleet, id string) string {
-	t.Helper()
-	return f.Redis.HGet(t.Context(), "asynq:{"+harness.QueueName+"}:t:"+id, "recoveries").Val()
-}
-
 // A worker that is preempted again and again says nothing about its tasks: neither the one that ran nor those that
 // waited behind it are archived, and none is charged with a crash.
 func TestPreemptedTasksAreNotArchived(t *testing.T) {
@@ -83,15 +77,15 @@ func TestMaxRecoveries(t *testing.T) {
 	task := f.Hold(asynq.MaxRetry(25))
 	startAndKill(t, f, w, task, 1)
 	startAndKill(t, f, w, task, 2)
-	if n := recoveries(t, f, task); n != "1" || f.Crashes(task) != 0 {
-		t.Errorf("after one recovery %q are counted, and %d crashes; want 1 and 0", n, f.Crashes(task))
+	if n := f.Recoveries(task); n != 1 || f.Crashes(task) != 0 {
+		t.Errorf("after one recovery %d are counted, and %d crashes; want 1 and 0", n, f.Crashes(task))
 	}
 	w.Start("run", "-c", w.Config)
 	if info := f.AwaitState(task, asynq.TaskStateArchived); !strings.Contains(info.LastErr, "max_recoveries") || !strings.Contains(info.LastErr, "preempted") {
 		t.Errorf("the error is %q, want the limit and the worker's id in it", info.LastErr)
 	}
-	if n := recoveries(t, f, task); n != "2" || f.Crashes(task) != 0 || len(f.Starts()[task]) != 2 {
-		t.Errorf("%q recoveries, %d crashes, runs %v; want 2, 0 and two runs", n, f.Crashes(task), f.Starts()[task])
+	if n := f.Recoveries(task); n != 2 || f.Crashes(task) != 0 || len(f.Starts()[task]) != 2 {
+		t.Errorf("%d recoveries, %d crashes, runs %v; want 2, 0 and two runs", n, f.Crashes(task), f.Starts()[task])
 	}
 	w.Stop()
 }

@@ -14,9 +14,7 @@ import (
 // startSpans starts a worker with asynchronous handlers, for tasks of type span.
 func startSpans(t *testing.T, f *harness.Fleet, id string) *harness.Worker {
 	t.Helper()
-	w := f.StartWorker(id, harness.Settings{
-		"worker.concurrency": 8, "python.max_task_crashes": 3, "python.command": []string{"python3", harness.TaskFile(t, "spans.py")},
-	})
+	w := f.StartWorker(id, f.Async(harness.Settings{"worker.concurrency": 8, "python.max_task_crashes": 3}))
 	f.AwaitRunning(id)
 	return w
 }
