@@ -175,3 +175,34 @@ func TestConnectionsOfAFleetBreak(t *testing.T) {
 	}
 	t.Logf("%d tasks, %d broken connections", tasks, cuts)
 }
+
+// Scripts whose answers are lost have been carried out: what they took is run, and what they ended has ended, once.
+func TestAnswersOfScriptsAreLost(t *testing.T) {
+	t.Parallel()
+	const tasks = 300
+	server := redistest.Start(t)
+	proxy := redistest.StartProxy(t, server.Addr)
+	q := harness.NewQueue(t, server.Client)
+	ran := filepath.Join(t.TempDir(), "ran")
+	w := harness.StartWorker(t, proxy.URL, harness.Settings{
+		"worker.concurrency": 4, "python.command": []string{"python3", harness.TaskFile(t, "async.py")},
+	})
+	q.PythonPID(w.ID)
+	proxy.CutEveryMatching(3, redistest.CutReply, func(name string) bool { return name == "EVALSHA" })
+	ids := map[string]int{}
+	for n := range tasks {
+		id := fmt.Sprintf("task-%d", n)
+		ids[id] = n
+		enqueueSurely(t, q, id, map[string]any{"file": ran, "n": n, "seconds": 0.02})
+	}
+	q.AwaitEmptyWithin(2 * harness.Timeout)
+	cuts := proxy.Cuts()
+	proxy.CutEvery(0, redistest.CutReply)
+	if cuts < 10 {
+		t.Errorf("%d answers were lost, want 10 at least", cuts)
+	}
+	checkEachOnce(t, q, ids, ran)
+	t.Logf("%d tasks, %d answers lost", tasks, cuts)
+	q.AwaitHeartbeat(w.ID, "healthy=true", "crashes=0")
+	w.Stop()
+}

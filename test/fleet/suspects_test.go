@@ -83,7 +83,17 @@ func TestLongSuspectIsPostponed(t *testing.T) {
 	long := span(f, 90, asynq.MaxRetry(0))
 	f.AwaitStart(long, "one")
 	alone := suspect(t, f, 0.1)
-	info := f.AwaitStateWithin(2*harness.Timeout, alone, asynq.TaskStateScheduled)
+	harness.EventuallyWithin(t, 2*harness.Timeout, "the suspect is scheduled", func() error {
+		if f.Redis.Exists(t.Context(), "asynq:result:"+alone).Val() > 0 {
+			return harness.Fatal("it has run beside the long task")
+		}
+		state := f.Redis.HGet(t.Context(), "asynq:{"+harness.QueueName+"}:t:"+alone, "state").Val()
+		if state != "scheduled" {
+			return harness.NotYet(w, "it is %s", state)
+		}
+		return nil
+	})
+	info := f.AwaitState(alone, asynq.TaskStateScheduled)
 	if wait := time.Until(info.NextProcessAt); info.Retried != 0 || wait < 30*time.Second || wait > 61*time.Second {
 		t.Errorf("the suspect is %s, due in %v; want no retry, and a minute", f.Describe(alone), wait)
 	}

@@ -1,12 +1,14 @@
 package fleet
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/hibiken/asynq"
 
+	"github.com/runqy/runqy-worker/internal/redistest"
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
@@ -59,4 +61,33 @@ func TestWaitingTasksMoveToAnIdleWorker(t *testing.T) {
 	f.AwaitEmpty()
 	busy.Stop()
 	idle.Stop()
+}
+
+// What is given to a process and asked back, again and again, runs once.
+func TestWithdrawnTasksRunOnce(t *testing.T) {
+	t.Parallel()
+	const tasks = 48
+	server := redistest.Start(t)
+	q := harness.NewQueue(t, server.Client)
+	ran := filepath.Join(t.TempDir(), "ran")
+	ids := map[string]int{}
+	for n := range tasks {
+		seconds := 0.01
+		if n%6 == 0 { // longer than a task may wait in a process
+			seconds = 1.3
+		}
+		id := fmt.Sprintf("task-%d", n)
+		ids[id] = n
+		enqueueSurely(t, q, id, map[string]any{"file": ran, "n": n, "seconds": seconds})
+	}
+	var workers []*harness.Worker
+	for _, id := range []string{"left", "right"} {
+		workers = append(workers, harness.StartWorker(t, server.URL, harness.Settings{"worker.id": id, "worker.concurrency": 8}))
+	}
+	q.AwaitEmpty()
+	checkEachOnce(t, q, ids, ran)
+	for _, w := range workers {
+		q.AwaitHeartbeat(w.ID, "crashes=0", "restarts=0", "failed=0")
+		w.Stop()
+	}
 }

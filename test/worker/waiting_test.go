@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,6 +41,38 @@ func TestWaitingDoesNotTimeOut(t *testing.T) {
 	}
 	if now := q.PythonPID(w.ID); now != pid {
 		t.Errorf("the process is %d, want %d still", now, pid)
+	}
+	w.Stop()
+}
+
+// A handler that has begun late is overdue when its own timeout is over, not before, and then costs the process.
+func TestTimeoutOfWhatHasWaited(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	q := harness.NewQueue(t, server.Client)
+	w := harness.StartWorker(t, server.URL, harness.Settings{"worker.concurrency": 8, "python.stop_timeout": "1s"})
+	pid := q.PythonPID(w.ID)
+	file := filepath.Join(t.TempDir(), "ran")
+	first := q.Enqueue("note", map[string]any{"file": file, "seconds": 3, "n": 1}, asynq.MaxRetry(0))
+	harness.Eventually(t, "the first handler runs", func() error { return wantRuns(t, file, 1) })
+	overdue := q.Enqueue("note", map[string]any{"file": file, "seconds": 600}, asynq.MaxRetry(0), asynq.Timeout(2*time.Second))
+	harness.Eventually(t, "the second handler runs", func() error {
+		if err := wantCount(t, q, "archived", 0); err != nil {
+			return harness.Fatal("%v: %s", err, q.Describe(overdue))
+		}
+		return wantRuns(t, file, 2)
+	})
+	began := time.Now()
+	info := q.AwaitState(overdue, asynq.TaskStateArchived)
+	if took := time.Since(began); took < 1500*time.Millisecond || !strings.Contains(info.LastErr, "deadline") {
+		t.Errorf("it was archived %v after its begin: %s; want 2 s, and an error about the deadline", took, q.Describe(overdue))
+	}
+	if got := q.Result(first); got != "1" {
+		t.Errorf("the first task has the result %s, want 1", got)
+	}
+	q.Result(q.Enqueue("echo", 1))
+	if now := q.PythonPID(w.ID); now == pid {
+		t.Errorf("the process is still %d, want another", pid)
 	}
 	w.Stop()
 }
