@@ -59,8 +59,8 @@ func TestNetworkPartition(t *testing.T) {
 	far.unplug()
 	again := f.AwaitStart(task, "other")
 	t.Logf("the task ran again %v after the cable was pulled (45 s promised)", again.At.Sub(unplugged).Round(time.Millisecond))
-	if f.Crashes(task) != 1 {
-		t.Errorf("%d crashes are counted, want 1", f.Crashes(task))
+	if f.Recoveries(task) != 1 {
+		t.Errorf("%d recoveries are counted, want 1", f.Recoveries(task))
 	}
 	f.OpenGate()
 	if got := f.Result(task); got != `"other"` {

@@ -64,16 +64,22 @@ func TestAssignedTasksAreRequeued(t *testing.T) {
 	}
 	for id, tasks := range waiting {
 		for n, task := range tasks {
-			crashes := 0
-			if n == 0 {
-				crashes = 1
+			runs, crashes, recoveries := 1, 0, 0
+			if n == 0 { // it had begun
+				runs = 2
+				if id == "dying" {
+					recoveries = 1
+				} else {
+					crashes = 1
+				}
 			}
 			if got := f.Result(task); got != `"other"` {
 				t.Errorf("task %s for %s was done by %s, want %s", task, id, got, `"other"`)
 			}
 			f.AwaitState(task, asynq.TaskStateCompleted)
-			if got := f.Crashes(task); got != crashes || len(f.Starts()[task]) != 1+crashes {
-				t.Errorf("task %s for %s: %d crashes and the runs %v, want %d crashes and %d runs", task, id, got, f.Starts()[task], crashes, 1+crashes)
+			if f.Crashes(task) != crashes || f.Recoveries(task) != recoveries || len(f.Starts()[task]) != runs {
+				t.Errorf("task %s for %s: %d crashes, %d recoveries, runs %v; want %d, %d and %d runs",
+					task, id, f.Crashes(task), f.Recoveries(task), f.Starts()[task], crashes, recoveries, runs)
 			}
 		}
 		if n := f.Redis.Exists(t.Context(), prefix+id).Val(); n != 0 {

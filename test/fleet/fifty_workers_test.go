@@ -26,9 +26,9 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 	for i := range workers {
 		id := fmt.Sprintf("fleet-%02d", i)
 		// The beats and the rounds are as the defaults: the time until the tasks run again is measured.
-		all[id] = f.StartWorker(id, harness.Settings{
+		all[id] = f.StartWorker(id, f.Async(harness.Settings{
 			"worker.concurrency": 1 + i%2, "heartbeat.interval": "5s", "heartbeat.ttl": "15s", "fleet.interval": "5s",
-		})
+		}))
 		slots += 1 + i%2
 	}
 	f.AwaitRunning(slices.Sorted(maps.Keys(all))...)
@@ -43,9 +43,9 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 		ids = append(ids, f.Hold(retries))
 	}
 	owner := f.AwaitHeld(slots)
-	harness.Eventually(t, "each worker runs one task", func() error {
-		if n := len(f.Runs("start")); n < workers {
-			return fmt.Errorf("%d tasks run, want %d", n, workers)
+	harness.Eventually(t, "each slot runs one task", func() error {
+		if n := len(f.Runs("start")); n < slots {
+			return fmt.Errorf("%d tasks run, want %d", n, slots)
 		}
 		return nil
 	})
@@ -57,7 +57,7 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 		}
 	}
 	slices.Sort(dead)
-	theirs := map[string]bool{} // what the victims hold, running or waiting in the child's pipe
+	theirs := map[string]bool{} // what the victims run
 	for id, worker := range owner {
 		if slices.Contains(dead, worker) {
 			theirs[id] = true
@@ -115,9 +115,9 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 		if len(runs) > 0 {
 			last = runs[len(runs)-1]
 		}
-		crashes := 0
+		recoveries := 0
 		if theirs[id] {
-			crashes = 1
+			recoveries = 1
 			slowest = max(slowest, last.At.Sub(killed))
 		}
 		if len(runs) != times || last.At.After(killed) && slices.Contains(dead, last.Worker) {
@@ -127,8 +127,8 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 			t.Errorf("the result of %s is %s, want that of its last run, on %s", id, got, last.Worker)
 		}
 		info := f.AwaitState(id, asynq.TaskStateCompleted)
-		if n := f.Crashes(id); n != crashes || info.Retried != 0 {
-			t.Errorf("task %s: %d crashes, %d retries; want %d, 0", id, n, info.Retried, crashes)
+		if n := f.Recoveries(id); n != recoveries || info.Retried != 0 {
+			t.Errorf("task %s: %d recoveries, %d retries; want %d, 0", id, n, info.Retried, recoveries)
 		}
 	}
 	t.Logf("%d tasks of %d dead workers ran again, the last one began %v after the kill (20 s promised); %v dead at a time",

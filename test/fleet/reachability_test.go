@@ -187,8 +187,8 @@ func TestUnreachableWorkersKeepTheirTasks(t *testing.T) {
 		if got := f.Result(task); got != `"`+id+`"` {
 			t.Errorf("the task of %s was done by %s, want itself", id, got)
 		}
-		if runs := f.Starts()[task]; len(runs) != 1 || f.Crashes(task) != 0 {
-			t.Errorf("the task of %s has the runs %v and %d crashes, want one and none", id, runs, f.Crashes(task))
+		if runs := f.Starts()[task]; len(runs) != 1 || f.Recoveries(task) != 0 {
+			t.Errorf("the task of %s has the runs %v and %d recoveries, want one and none", id, runs, f.Recoveries(task))
 		}
 	}
 	f.AwaitEmpty()
@@ -234,8 +234,8 @@ func TestWorkersThatComeBackLate(t *testing.T) {
 			test.cut(t, late, proxy)
 			again := f.AwaitStart(task, "other")
 			took := again.At.Sub(cutAt)
-			if f.Crashes(task) != 1 {
-				t.Errorf("%d crashes are counted, want 1", f.Crashes(task))
+			if f.Recoveries(task) != 1 {
+				t.Errorf("%d recoveries are counted, want 1", f.Recoveries(task))
 			}
 			if row, there := checker.ListWorkers()["late"]; there && row.State != "DEAD" {
 				t.Errorf("the worker that was cut off is listed as %+v, want DEAD or nothing", row)

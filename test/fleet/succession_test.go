@@ -19,13 +19,13 @@ func TestSuccessorRecoversItsPredecessorsTasks(t *testing.T) {
 	t.Parallel()
 	f := harness.NewFleet(t)
 	// There is no checker that could do it, and no heartbeat is due for long.
-	alone := harness.Settings{"worker.concurrency": 4, "fleet.enabled": false, "heartbeat.interval": "5s", "heartbeat.ttl": "15s"}
+	alone := f.Async(harness.Settings{"worker.concurrency": 4, "fleet.enabled": false, "heartbeat.interval": "5s", "heartbeat.ttl": "15s"})
 	first := f.StartWorker("same-id", alone)
 	f.AwaitRunning("same-id")
-	// Of tasks that are enqueued together any may reach the process first, and one runs at a time.
-	tasks := []string{f.Hold(asynq.MaxRetry(0))}
-	f.AwaitStart(tasks[0], "same-id")
-	tasks = append(tasks, f.Hold(), f.Hold(), f.Hold())
+	tasks := []string{f.Hold(asynq.MaxRetry(0)), f.Hold(), f.Hold(), f.Hold()}
+	for _, id := range tasks {
+		f.AwaitStart(id, "same-id")
+	}
 	f.AwaitHeld(len(tasks))
 	waiting := f.Enqueue("who", f.Payload())
 
@@ -43,7 +43,7 @@ func TestSuccessorRecoversItsPredecessorsTasks(t *testing.T) {
 	})
 	took := harness.Eventually(t, "the tasks are in the queue again", func() error {
 		for _, id := range tasks {
-			if f.Crashes(id) != 1 {
+			if f.Recoveries(id) != 1 {
 				return fmt.Errorf("%s: %s", id, f.Describe(id))
 			}
 		}
@@ -56,12 +56,9 @@ func TestSuccessorRecoversItsPredecessorsTasks(t *testing.T) {
 	f.Result(waiting)
 	for i, id := range tasks {
 		info := f.AwaitState(id, asynq.TaskStateCompleted)
-		if f.Crashes(id) != 1 || info.Retried != 0 {
-			t.Errorf("task %d: %d crashes, retried %d, want 1 and 0", i, f.Crashes(id), info.Retried)
+		if f.Recoveries(id) != 1 || f.Crashes(id) != 0 || info.Retried != 0 || len(f.Starts()[id]) != 2 {
+			t.Errorf("task %d: %d recoveries, %d crashes, retried %d, runs %v; want 1, 0, 0 and two runs", i, f.Recoveries(id), f.Crashes(id), info.Retried, f.Starts()[id])
 		}
-	}
-	if runs := f.Starts()[tasks[0]]; len(runs) != 2 {
-		t.Errorf("the task that ran has the runs %v, want two", runs)
 	}
 	second.AwaitMetric(`runqy_tasks_recovered_total{queue="`+harness.QueueName+`",reason="successor"}`, "4")
 	f.AwaitEmpty()
@@ -76,8 +73,7 @@ func TestLeaderDiesDuringRecovery(t *testing.T) {
 	first := f.StartChecker("first", nil)
 	f.AwaitLeader("first")
 	second := f.StartChecker("second", nil)
-	// The tasks wait in the pipe of a child that is busy with the first of them.
-	loaded := f.StartWorker("loaded", harness.Settings{"worker.concurrency": tasks, "fleet.enabled": false, "results.redis_cli_views": false})
+	loaded := f.StartWorker("loaded", f.Async(harness.Settings{"worker.concurrency": tasks, "fleet.enabled": false, "results.redis_cli_views": false}))
 	f.AwaitRunning("loaded")
 	ids := enqueueMany(t, f, tasks)
 	f.AwaitHeld(tasks)
@@ -162,19 +158,19 @@ func TestLeaderDiesWithATask(t *testing.T) {
 		return nil
 	})
 	for _, id := range tasks {
-		crashes, last := 0, owner[id]
+		recoveries, last := 0, owner[id]
 		if owner[id] == leader {
 			f.AwaitState(id, asynq.TaskStateCompleted)
 			runs := f.Starts()[id]
-			crashes, last = 1, runs[len(runs)-1].Worker
+			recoveries, last = 1, runs[len(runs)-1].Worker
 			t.Logf("the leader changed from %s to %s after %v (15 s promised), its task ran again after %v (20 s promised)",
 				leader, f.Leader(), took.Round(time.Millisecond), runs[len(runs)-1].At.Sub(killed).Round(time.Millisecond))
 		}
 		if got := f.Result(id); got != `"`+last+`"` || last == leader {
 			t.Errorf("task %s of %s was done by %s, want %s", id, owner[id], got, last)
 		}
-		if f.Crashes(id) != crashes || len(f.Starts()[id]) != 1+crashes {
-			t.Errorf("task %s: %d crashes and the runs %v, want %d and %d", id, f.Crashes(id), f.Starts()[id], crashes, 1+crashes)
+		if f.Recoveries(id) != recoveries || len(f.Starts()[id]) != 1+recoveries {
+			t.Errorf("task %s: %d recoveries and the runs %v, want %d and %d", id, f.Recoveries(id), f.Starts()[id], recoveries, 1+recoveries)
 		}
 	}
 	if took > 30*time.Second {
@@ -195,7 +191,7 @@ func TestTwoLeadersRecoverEachTaskOnce(t *testing.T) {
 	var loaded []*harness.Worker
 	for i := range dead {
 		id := fmt.Sprintf("loaded-%d", i)
-		loaded = append(loaded, f.StartWorker(id, harness.Settings{"worker.concurrency": each, "fleet.enabled": false}))
+		loaded = append(loaded, f.StartWorker(id, f.Async(harness.Settings{"worker.concurrency": each, "fleet.enabled": false})))
 	}
 	for _, w := range loaded {
 		f.AwaitRunning(w.ID)
@@ -287,7 +283,7 @@ func enqueueMany(t *testing.T, f *harness.Fleet, n int) []string {
 }
 
 // checkPendingOnce checks that each of the tasks is pending, once, and has lost its worker so often.
-func checkPendingOnce(t *testing.T, f *harness.Fleet, ids []string, crashes int) {
+func checkPendingOnce(t *testing.T, f *harness.Fleet, ids []string, recoveries int) {
 	t.Helper()
 	ctx := t.Context()
 	prefix := "asynq:{" + harness.QueueName + "}:"
@@ -301,10 +297,10 @@ func checkPendingOnce(t *testing.T, f *harness.Fleet, ids []string, crashes int)
 	}
 	wrong := 0
 	for _, id := range ids {
-		task := f.Redis.HMGet(ctx, prefix+"t:"+id, "state", "crashes", "owner").Val()
-		if times[id] != 1 || fmt.Sprint(task) != fmt.Sprintf("[pending %d <nil>]", crashes) {
+		task := f.Redis.HMGet(ctx, prefix+"t:"+id, "state", "recoveries", "owner").Val()
+		if times[id] != 1 || fmt.Sprint(task) != fmt.Sprintf("[pending %d <nil>]", recoveries) {
 			if wrong++; wrong < 5 {
-				t.Errorf("task %s is %d times in pending, want once: %v, want pending after %d crashes without an owner", id, times[id], task, crashes)
+				t.Errorf("task %s is %d times in pending, want once: %v, want pending after %d recoveries without an owner", id, times[id], task, recoveries)
 			}
 		}
 	}

@@ -70,3 +70,14 @@ func ReadLines(t *testing.T, path string) []string {
 	}
 	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 }
+
+// CountFirstWords returns how many of the lines begin with each word; empty lines are not counted.
+func CountFirstWords(lines []string) map[string]int {
+	counts := map[string]int{}
+	for _, line := range lines {
+		if word, _, _ := strings.Cut(line, " "); word != "" {
+			counts[word]++
+		}
+	}
+	return counts
+}

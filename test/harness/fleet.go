@@ -188,11 +188,23 @@ func (f *Fleet) Owners() map[string]string {
 	return out
 }
 
-// Crashes returns how often a task lost its worker, as its hash says.
-func (f *Fleet) Crashes(id string) int {
+// Crashes returns how often the Python process died while a task ran alone in it, as the task's hash says.
+func (f *Fleet) Crashes(id string) int { return f.count(id, "crashes") }
+
+// Recoveries returns how often a task lost its worker, as its hash says.
+func (f *Fleet) Recoveries(id string) int { return f.count(id, "recoveries") }
+
+func (f *Fleet) count(id, field string) int {
 	f.t.Helper()
-	n, _ := f.Redis.HGet(f.t.Context(), taskHash(id), "crashes").Int()
+	n, _ := f.Redis.HGet(f.t.Context(), taskHash(id), field).Int()
 	return n
+}
+
+// Async returns settings with asynchronous handlers, those of test/tasks/fleet_async.py: a worker then runs as many
+// tasks at once as it has slots.
+func (f *Fleet) Async(set Settings) Settings {
+	f.t.Helper()
+	return set.With("python.command", []string{"python3", TaskFile(f.t, "fleet_async.py")})
 }
 
 // ListedWorker is a worker as `workers -o json` shows it.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"testing"
 )
 
 // program is what build has built, before any test runs.
@@ -33,36 +34,59 @@ func Program() string {
 	return program.path
 }
 
-// build has Go build the program into .cache/test, where the packages of one checkout share it. Whether it is up to
-// date is for Go to say, which links it only if it is not: a stale one is never used, and several packages cost one
-// link.
+// ProgramWithoutRace returns the path of the program without the race detector, for tests that count what it costs. It
+// is built by the first call.
+func ProgramWithoutRace(t *testing.T) string {
+	t.Helper()
+	root, err := repository()
+	if err != nil {
+		t.Fatalf("build the program: %v", err)
+	}
+	path, err := link(root, false)
+	if err != nil {
+		t.Fatalf("build the program: %v", err)
+	}
+	return path
+}
+
+// build has Go build the program under test.
 func build() error {
 	root, err := repository()
 	if err != nil {
 		return err
 	}
+	if program.path, err = link(root, raceEnabled); err != nil {
+		return err
+	}
+	program.sources, err = sources(root)
+	return err
+}
+
+// link builds the program into .cache/test, where the packages of one checkout share it, and returns its path. Whether
+// it is up to date is for Go to say, which links it only if it is not: a stale one is never used, and several packages
+// cost one link.
+func link(root string, race bool) (path string, err error) {
 	dir := filepath.Join(root, ".cache", "test")
 	args := []string{"build", "-buildvcs=false"} // the state of the worktree would be a reason to link again
-	if raceEnabled {
+	if race {
 		dir += "-race"
 		args = append(args, "-race")
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+		return "", err
 	}
 	unlock, err := lock(filepath.Join(dir, "lock"))
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer unlock()
-	program.path = filepath.Join(dir, "runqy-worker")
-	cmd := exec.Command("go", append(args, "-o", program.path, "./cmd/runqy-worker")...)
+	path = filepath.Join(dir, "runqy-worker")
+	cmd := exec.Command("go", append(args, "-o", path, "./cmd/runqy-worker")...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w\n%s", err, out)
+		return "", fmt.Errorf("%w\n%s", err, out)
 	}
-	program.sources, err = sources(root)
-	return err
+	return path, nil
 }
 
 // lock waits until no other process has the file locked. The kernel releases a lock whose process has died.

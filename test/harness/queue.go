@@ -196,3 +196,24 @@ func (q *Queue) PythonPID(id string) int {
 	}
 	return pid
 }
+
+// Scheduled names a task that was enqueued for later, with asynq.ProcessIn.
+type Scheduled struct{ Queue, ID string }
+
+// RunTogether makes scheduled tasks pending in one step, in their order: no worker sees some of them before the others.
+func (q *Queue) RunTogether(tasks ...Scheduled) {
+	q.t.Helper()
+	now := time.Now().UnixNano()
+	_, err := q.Redis.TxPipelined(q.t.Context(), func(p redis.Pipeliner) error {
+		for _, t := range tasks {
+			prefix := "asynq:{" + t.Queue + "}:"
+			p.ZRem(q.t.Context(), prefix+"scheduled", t.ID)
+			p.HSet(q.t.Context(), prefix+"t:"+t.ID, "state", "pending", "pending_since", now)
+			p.LPush(q.t.Context(), prefix+"pending", t.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		q.t.Fatalf("run %v: %v", tasks, err)
+	}
+}

@@ -26,6 +26,7 @@ type Worker struct {
 	Log    *LogBuffer // what the program writes, over all its runs
 
 	ExtraEnv []string // for the worker and the commands that are run for it
+	Binary   string   // the program; "": the one under test
 	RunBy    []string // the command that runs the worker, as "ip netns exec NAME" does; nil: it is run directly
 
 	t    *testing.T
@@ -74,7 +75,11 @@ func NewWorker(t *testing.T, redisURL string, set Settings) *Worker {
 // fails if it has reported a data race.
 func (w *Worker) Start(args ...string) {
 	w.t.Helper()
-	argv := slices.Concat(w.RunBy, []string{Program(), "--log-format", "json"}, args)
+	binary := w.Binary
+	if binary == "" {
+		binary = Program()
+	}
+	argv := slices.Concat(w.RunBy, []string{binary, "--log-format", "json"}, args)
 	w.cmd = exec.Command(argv[0], argv[1:]...)
 	w.cmd.Env = append(Environ(), w.ExtraEnv...)
 	w.cmd.Stdout, w.cmd.Stderr = w.Log, w.Log

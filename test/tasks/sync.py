@@ -82,6 +82,26 @@ def later(payload, ctx):
     return "now"
 
 
+@task("remaining")
+def remaining(payload, ctx):
+    """Returns how many seconds its deadline leaves it when it begins."""
+    return ctx.remaining()
+
+
+@task("when_cancelled")
+def when_cancelled(payload, ctx):
+    """Runs until it is cancelled or overdue, and then ends as its payload says."""
+    with open(payload["file"], "a") as f:
+        f.write(ctx.task_id + "\n")
+    while not ctx.cancelled:
+        time.sleep(0.02)
+    if payload["end"] == "permanent":
+        raise Permanent("never again")
+    if payload["end"] == "error":
+        raise ValueError("not finished")
+    return "finished"
+
+
 @task("die")
 def die(payload):
     print("last words", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hibiken/asynq"
 
@@ -28,7 +29,7 @@ func TestCrashChargesTheOldest(t *testing.T) {
 		q.Enqueue("note", map[string]any{"file": file, "n": 1}, asynq.MaxRetry(0)),
 		q.Enqueue("note", map[string]any{"file": file, "n": 2}, asynq.MaxRetry(0)),
 	}
-	q.AwaitState(behind[1], asynq.TaskStateActive)
+	awaitTaken(t, q, w, behind[0])
 	harness.Kill(t, pid, syscall.SIGKILL)
 	if info := q.AwaitState(oldest, asynq.TaskStateArchived); !strings.Contains(info.LastErr, "SIGKILL") {
 		t.Errorf("the running task is %s, want SIGKILL in its error", q.Describe(oldest))
@@ -65,12 +66,26 @@ func TestDrainGivesBackAll(t *testing.T) {
 	for range 4 {
 		ids = append(ids, q.Enqueue("sleep", map[string]any{"seconds": 600}, asynq.MaxRetry(0)))
 	}
-	q.AwaitState(ids[2], asynq.TaskStateActive)
+	awaitTaken(t, q, w, ids[1])
 	w.Stop()
 	for _, id := range ids {
 		q.AwaitState(id, asynq.TaskStatePending)
 		checkUntouched(t, q, id)
 	}
+}
+
+// awaitTaken waits until the worker has taken a task that cannot begin, or may have taken it and given it back.
+func awaitTaken(t *testing.T, q *harness.Queue, w *harness.Worker, id string) {
+	t.Helper()
+	const most = 3 * time.Second
+	began := time.Now()
+	harness.Eventually(t, "the worker takes task "+id, func() error {
+		owner := q.Redis.HGet(t.Context(), "asynq:{"+harness.QueueName+"}:t:"+id, "owner").Val()
+		if !strings.HasPrefix(owner, w.ID+"|") && time.Since(began) < most {
+			return harness.NotYet(w, "its owner is %q", owner)
+		}
+		return nil
+	})
 }
 
 func checkUntouched(t *testing.T, q *harness.Queue, id string) {

@@ -189,8 +189,8 @@ func TestConnectionsBreak(t *testing.T) {
 	if lost > 0 || wrong > 0 || archived > 0 || len(runs) != tasks {
 		t.Errorf("%d results are missing, %d wrong, %d tasks archived, want none; %d of %d ran, want all", lost, wrong, archived, len(runs), tasks)
 	}
-	if cuts < tasks/10 {
-		t.Errorf("%d connections were broken, want %d at least", cuts, tasks/10)
+	if cuts < 10 { // a command is for many tasks
+		t.Errorf("%d connections were broken, want 10 at least", cuts)
 	}
 	q.AwaitHeartbeat(w.ID, "healthy=true")
 	w.Stop()

@@ -1,0 +1,107 @@
+package worker
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/runqy/runqy-worker/internal/redistest"
+	"github.com/runqy/runqy-worker/test/harness"
+)
+
+// An idle worker with its views on, everything included, costs Redis at most 8 commands a second and 6 connections.
+func TestIdleCost(t *testing.T) {
+	t.Parallel()
+	const window = 10 * time.Second
+	server := redistest.Start(t)
+	q := harness.NewQueue(t, server.Client)
+	w := harness.StartWorker(t, server.URL, harness.Settings{ // the defaults, which the harness makes faster
+		"heartbeat.interval": "5s", "heartbeat.ttl": "15s",
+	})
+	q.PythonPID(w.ID)
+	q.Result(q.Enqueue("echo", 1))
+	q.AwaitEmpty()
+	q.AwaitHeartbeat(w.ID, "processed=1", "active_task=")
+	time.Sleep(2 * time.Second) // for what a task leaves to be done
+	before := q.RedisFigures()
+	time.Sleep(window) // what is measured
+	after := q.RedisFigures()
+	rate := float64(after.Commands-before.Commands-1) / window.Seconds() // one was the first question
+	for name := range after.Calls {
+		if n := after.Calls[name] - before.Calls[name]; n > 0 {
+			t.Logf("%d of %s", n, name)
+		}
+	}
+	t.Logf("%.1f commands a second, %d connections", rate, after.Connections)
+	if rate > 8 {
+		t.Errorf("an idle worker costs %.1f commands a second, want 8 at most", rate)
+	}
+	if after.Connections > 6 {
+		t.Errorf("an idle worker has %d connections, want 6 at most", after.Connections)
+	}
+	w.Stop()
+}
+
+// What one task costs that does nothing, when many stand in the queue: counts, which depend little on the machine.
+func TestCostOfATask(t *testing.T) {
+	t.Parallel()
+	const tasks = 10_000
+	server := redistest.Start(t)
+	q := harness.NewQueue(t, server.Client)
+	w := harness.NewWorker(t, server.URL, harness.Settings{
+		"worker.concurrency": 100, "heartbeat.interval": "5s", "heartbeat.ttl": "15s",
+	})
+	w.Binary = harness.ProgramWithoutRace(t)
+	file := filepath.Join(t.TempDir(), "tasks.ndjson")
+	harness.WriteFile(t, file, strings.Repeat(`{"payload":{"n":1}}`+"\n", tasks+1))
+	if out := w.Command("enqueue", harness.QueueName, "echo", "--from-file", file); out.Code != 0 {
+		t.Fatalf("enqueue --from-file: %+v, want exit code 0", out)
+	}
+	// The start is not part of it: a paused queue hands out nothing.
+	if err := q.Inspector.PauseQueue(harness.QueueName); err != nil {
+		t.Fatalf("pause the queue: %v", err)
+	}
+	w.Start("run", "-c", w.Config)
+	q.PythonPID(w.ID)
+	mallocs := func() float64 { return harness.Samples(t, w.Addr())["go_memstats_mallocs_total"] }
+	mallocsBefore, redisBefore, switchesBefore := mallocs(), q.RedisFigures(), harness.VoluntarySwitches(t, w.PID())
+	began := time.Now()
+	if err := q.Inspector.UnpauseQueue(harness.QueueName); err != nil {
+		t.Fatalf("unpause the queue: %v", err)
+	}
+	key := "asynq:{" + harness.QueueName + "}:processed"
+	var looks float64
+	harness.EventuallyWithin(t, 3*harness.Timeout, "the tasks are done", func() error {
+		looks++
+		if n, err := q.Redis.Get(t.Context(), key).Int(); err != nil || n < tasks {
+			return harness.NotYet(w, "%d of %d are (%w)", n, tasks, err)
+		}
+		return nil
+	})
+	took := time.Since(began)
+	redis, switches := q.RedisFigures(), harness.VoluntarySwitches(t, w.PID())-switchesBefore
+	allocations := mallocs() - mallocsBefore
+	t.Logf("%d tasks took %v", tasks, took.Round(time.Millisecond))
+	scripts := []string{"evalsha", "eval", "fcall"}
+	for _, figure := range []struct {
+		name       string
+		total, bar float64
+	}{
+		{"scripts", float64(redis.Sum(scripts...) - redisBefore.Sum(scripts...)), 0.1},
+		{"socket reads of Redis", float64(redis.Reads-redisBefore.Reads) - looks, 0.1},
+		{"Redis commands", float64(redis.Commands-redisBefore.Commands) - looks, 10},
+		{"voluntary switches", float64(switches), 1},
+		{"allocations", allocations, 60},
+	} {
+		each := figure.total / tasks
+		text := fmt.Sprintf("%.3f %s for a task, at most %v", each, figure.name, figure.bar)
+		if each > figure.bar {
+			t.Error(text)
+		} else {
+			t.Log(text)
+		}
+	}
+	w.Stop()
+}
