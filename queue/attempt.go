@@ -64,6 +64,7 @@ type attemptTable struct {
 
 	mu       sync.Mutex // guards the rest, and of each attempt began, deadline, ended and progress
 	attempts map[string]*attempt
+	over     int               // of these have ended, and Redis does not know it yet
 	asking   map[string]uint64 // by queue: the number of the cycle that is under way; 0: none
 }
 
@@ -102,6 +103,9 @@ func (t *attemptTable) remove(ended []*attempt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, a := range ended {
+		if t.attempts[a.owner] == a && a.ended {
+			t.over--
+		}
 		delete(t.attempts, a.owner)
 	}
 }
@@ -188,7 +192,17 @@ func (t *attemptTable) active() []ActiveTask {
 func (t *attemptTable) end(a *attempt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !a.ended && t.attempts[a.owner] == a {
+		t.over++
+	}
 	a.ended = true
+}
+
+// count returns how many attempts have not ended.
+func (t *attemptTable) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.attempts) - t.over
 }
 
 // failedMessage is what asynq's message says after a failure.

@@ -332,6 +332,9 @@ type ActiveTask struct {
 // Active returns the tasks in flight, the longest-running first. It is safe to call at any time.
 func (c *Consumer) Active() []ActiveTask { return c.loop.table.active() }
 
+// ActiveCount returns how many tasks are in flight. It is cheap and safe to call at any time.
+func (c *Consumer) ActiveCount() int { return c.loop.table.count() }
+
 // asynqLogger brings asynq's own log lines into ours, with their text as the message. What asynq logs in normal running
 // is for debugging.
 type asynqLogger struct{ log *slog.Logger }

@@ -3,19 +3,37 @@ package worker
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/runqy/runqy-worker/internal/control"
+	"github.com/runqy/runqy-worker/internal/wakeup"
 )
 
-// runCommands carries out the commands that operators publish, until ctx is over. go-redis subscribes again by itself
-// when the connection breaks. A command that was published meanwhile is lost, and its sender has seen that nobody
-// received it.
+// cancelChannel is where asynq publishes the ids of tasks that somebody cancels.
+const cancelChannel = "asynq:cancel"
+
+// runCommands carries out what is published for this worker, until ctx is over: the commands of operators, what is
+// assigned to it, and the cancellations of tasks. go-redis subscribes again by itself when the connection breaks. A
+// command that was published meanwhile is lost, and its sender has seen that nobody received it.
 func (w *Worker) runCommands(ctx context.Context) error {
-	sub := w.client.Subscribe(ctx, control.Channel(w.cfg.Worker.ID))
+	sub := w.client.Subscribe(ctx, control.Channel(w.cfg.Worker.ID), cancelChannel)
 	defer func() { _ = sub.Close() }()
+	restart := wakeup.New() // a restart takes its time, in which others are cancelled
+	var restarting sync.WaitGroup
+	defer restarting.Wait()
+	restarting.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-restart.C():
+				w.restartOnCommand(ctx)
+			}
+		}
+	})
 	messages := sub.Channel()
 	for {
 		select {
@@ -25,21 +43,24 @@ func (w *Worker) runCommands(ctx context.Context) error {
 			if !open {
 				return fmt.Errorf("the subscription to %s ended", control.Channel(w.cfg.Worker.ID))
 			}
-			w.obey(ctx, m)
+			w.obey(m, restart)
 		}
 	}
 }
 
 // obey carries out one message.
-func (w *Worker) obey(ctx context.Context, m *redis.Message) {
-	if _, ok := control.AssignedQueue(m.Payload); ok {
-		return // the watcher of the worker's list has seen the task already
-	}
-	if m.Payload != control.Restart {
+func (w *Worker) obey(m *redis.Message, restart wakeup.Signal) {
+	_, assigned := control.AssignedQueue(m.Payload)
+	switch {
+	case m.Channel == cancelChannel:
+		w.consumer.Cancel(m.Payload)
+	case assigned:
+		w.consumer.Wake()
+	case m.Payload == control.Restart:
+		restart.Wake()
+	default:
 		w.log.Warn("unknown command ignored", "channel", m.Channel, "command", fmt.Sprintf("%.40q", m.Payload))
-		return
 	}
-	w.restartOnCommand(ctx)
 }
 
 // restartTimeout bounds a restart that an operator has requested: the old process's end, the new one's start, and a

@@ -21,13 +21,13 @@ import (
 // health is the worker's health. It never blocks.
 func (w *Worker) health() status.Health {
 	h := w.monitor.health()
-	h.State = state(busyReason(h, len(w.consumer.Active()), w.cfg.Worker.Concurrency))
+	h.State = state(busyReason(h, w.consumer.Free(), w.consumer.ActiveCount(), w.cfg.Worker.Concurrency))
 	return h
 }
 
 // counts are the numbers of the healthcheck command. The depth of the queues is read only where Redis answers.
 func (w *Worker) counts() health.Counts {
-	c := health.Counts{Processing: int64(len(w.consumer.Active())), Failed: w.failed.Load()}
+	c := health.Counts{Processing: int64(w.consumer.ActiveCount()), Failed: w.failed.Load()}
 	if w.monitor.health().Broker == status.Healthy {
 		c.QueueDepth = pendingTasks(w.depths)
 	}
@@ -65,7 +65,7 @@ func (w *Worker) metricSources() metrics.Sources {
 		CrashCauses: supervisor.CrashCauses(), RestartCauses: supervisor.RestartCauses(),
 		Worker: func() metrics.Worker {
 			return metrics.Worker{
-				Healthy: w.monitor.health().Healthy, Lag: w.supervisor.Snapshot().Lag, ActiveTasks: len(w.consumer.Active()),
+				Healthy: w.monitor.health().Healthy, Lag: w.supervisor.Snapshot().Lag, ActiveTasks: w.consumer.ActiveCount(),
 				Concurrency: w.cfg.Worker.Concurrency, LastBeat: w.beat.LastBeat(),
 			}
 		},

@@ -19,7 +19,7 @@ func (w *Worker) rpcSources() rpc.Sources {
 // pong answers a ping. It never blocks.
 func (w *Worker) pong() rpc.Pong {
 	h, active := w.monitor.health(), w.consumer.Active()
-	reason := busyReason(h, len(active), w.cfg.Worker.Concurrency)
+	reason := busyReason(h, w.consumer.Free(), len(active), w.cfg.Worker.Concurrency)
 	p := rpc.Pong{
 		WorkerID: w.cfg.Worker.ID, Nonce: w.identity.Nonce, State: state(reason), Reason: reason,
 		Queues: queue.ByPriority(w.cfg.Worker.Queues), Concurrency: w.cfg.Worker.Concurrency,
