@@ -75,15 +75,14 @@ class Outbox:
         return alone
 
     def send(self, line: Line) -> None:
-        """Write a line, after the replies that are held."""
+        """Write a line, after the replies that are held. When it returns, the line is written."""
         self.held.append(line)
         self.flush()
 
     def flush(self) -> None:
-        """Write everything that waits."""
-        if self.held or self._reports:
-            with self._lock:
-                self._write()
+        """Write everything that waits, and wait for a write that is under way on another thread."""
+        with self._lock:
+            self._write()
 
     def add_report(self, line: bytes) -> None:
         """Take a line that is no reply. It is written before any reply that is held or sent after it. Never blocks."""

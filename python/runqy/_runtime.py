@@ -160,7 +160,6 @@ class App:
             if batch is None:
                 return
             batch.reverse()
-            now = clock()
             while batch:
                 request = batch.pop()
                 if queued.pop(request, self) is self:
@@ -169,10 +168,11 @@ class App:
                 if handler.slow and outbox.held:
                     outbox.flush()
                 self._running = request
+                begun = clock()
                 reply = execute(request)
+                now = clock()
                 self._running = None
-                before, now = now, clock()
-                handler.slow = slow = now - before > HOLD_TIME
+                handler.slow = slow = now - begun > HOLD_TIME
                 if slow or not (batch or not inbox.empty()):
                     outbox.send(reply)
                 else:
