@@ -5,7 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Sequence, Tuple, Union
+
+
+#: A line to the worker, or its pieces: joining them would copy a large result.
+Line = Union[bytes, Tuple[bytes, ...]]
+
+_MAX_PIECES = 256  # of one write; Linux and macOS take 1024
 
 
 class WorkerGone(Exception):
@@ -61,14 +67,31 @@ class Channel:
 
         One call at a time: Outbox sees to that.
         """
+        self._write(self._write_data, data)
+
+    def write_pieces(self, pieces: Sequence[bytes]) -> None:
+        """Write the pieces as write does, without joining them."""
+        self._write(self._write_views, [memoryview(piece) for piece in pieces])
+
+    def _write_data(self, data: bytes) -> None:
+        done = os.write(self.output, data)
+        if done < len(data):
+            self._write_views([memoryview(data)[done:]])
+
+    def _write_views(self, views: List[memoryview]) -> None:
+        views.reverse()
+        while views:
+            done = os.writev(self.output, views[: -_MAX_PIECES - 1 : -1])
+            while views and done >= len(views[-1]):
+                done -= len(views.pop())
+            if done:
+                views[-1] = views[-1][done:]
+
+    def _write(self, write: Callable[[Any], None], what: Any) -> None:
         if self.gone or self.forked:
             raise WorkerGone()
         try:
-            done = os.write(self.output, data)
-            if done < len(data):
-                view = memoryview(data)
-                while done < len(data):
-                    done += os.write(self.output, view[done:])
+            write(what)
         except OSError as exc:  # EPIPE; after any other error the worker cannot be reached either
             self.gone = True
             self.silence()

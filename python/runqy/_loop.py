@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Callable, Coroutine, Dict, List
 
 from . import _wire
-from ._channel import Channel, WorkerGone, exit_forked_child
+from ._channel import Channel, Line, WorkerGone, exit_forked_child
 from ._outbox import Outbox
 from ._report import current_task
 from ._wire import Request
@@ -147,7 +147,7 @@ class EventLoop:
             seconds = time.monotonic() - request.begun
         except asyncio.CancelledError as exc:
             if request.cancelled:
-                reply = _wire.cancelled_reply(task_id, exc, request.ran())
+                reply: Line = _wire.cancelled_reply(task_id, exc, request.ran())
             else:
                 reply = _wire.error_reply(task_id, exc, request.ran())
         except BaseException as exc:  # SystemExit would stop the loop
@@ -159,7 +159,7 @@ class EventLoop:
         request.end()
         self._reply(request, reply)
 
-    def _reply(self, request: Request, reply: bytes) -> None:
+    def _reply(self, request: Request, reply: Line) -> None:
         try:
             if self._outbox.hold(reply, time.monotonic()):
                 # Requests that end in the same iteration of the loop share the write.

@@ -6,9 +6,9 @@ import os
 import threading
 import time
 from collections import deque
-from typing import Callable, Deque, List, Set
+from typing import Any, Callable, Deque, List, Set, Tuple
 
-from ._channel import Channel, WorkerGone
+from ._channel import Channel, Line, WorkerGone
 
 #: A finished reply is held at most about this long, in seconds, so that others can share its write.
 HOLD_TIME = 0.001
@@ -42,7 +42,7 @@ class Outbox:
         self._waiting_threads: Set[int] = set()  # threads that wait in write_reports
         #: The replies and other lines that wait. Any thread may add one at the end without the lock; a writer, which
         #: has the lock, takes them from the front. For callers: whether it is empty.
-        self.held: List[bytes] = []
+        self.held: List[Line] = []
         self._held_since = 0.0
         self._flush_pending = False
         self._flush_wanted = threading.Semaphore(0)
@@ -56,7 +56,7 @@ class Outbox:
         self._reports.clear()
         self._waiting_threads.clear()
 
-    def hold(self, reply: bytes, now: float) -> bool:
+    def hold(self, reply: Line, now: float) -> bool:
         """Take a reply that may wait for HOLD_TIME; now is the time of the clock.
 
         Returns whether it is the only one that waits.
@@ -74,16 +74,15 @@ class Outbox:
             self.flush()
         return alone
 
-    def send(self, line: bytes) -> None:
-        """Write a line, after the replies that are held."""
+    def send(self, line: Line) -> None:
+        """Write a line, after the replies that are held. When it returns, the line is written."""
         self.held.append(line)
         self.flush()
 
     def flush(self) -> None:
-        """Write everything that waits."""
-        if self.held or self._reports:
-            with self._lock:
-                self._write()
+        """Write everything that waits, and wait for a write that is under way on another thread."""
+        with self._lock:
+            self._write()
 
     def add_report(self, line: bytes) -> None:
         """Take a line that is no reply. It is written before any reply that is held or sent after it. Never blocks."""
@@ -125,19 +124,23 @@ class Outbox:
             del held[: len(lines)]
             self._write_lines(lines)
 
-    def _write_lines(self, lines: List[bytes]) -> None:
+    def _write_lines(self, lines: List[Line]) -> None:
         if self._reports:
             lines = self._take_reports() + lines
         while lines:
             self._writing = True
             try:
-                self._channel.write(lines[0] if len(lines) == 1 else b"".join(lines))
+                if tuple in map(type, lines):
+                    self._channel.write_pieces([piece for line in lines for piece in _pieces(line)])
+                else:
+                    whole: Any = lines  # of bytes
+                    self._channel.write(whole[0] if len(whole) == 1 else b"".join(whole))
             finally:
                 self._writing = False
             lines = self._take_reports() if self._reports else []
 
-    def _take_reports(self) -> List[bytes]:
-        lines: List[bytes] = []
+    def _take_reports(self) -> List[Line]:
+        lines: List[Line] = []
         reports = self._reports
         try:
             while reports:
@@ -169,3 +172,7 @@ class Outbox:
                         self.flush()
                     except WorkerGone:
                         return
+
+
+def _pieces(line: Line) -> Tuple[bytes, ...]:
+    return line if isinstance(line, tuple) else (line,)

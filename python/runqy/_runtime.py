@@ -14,20 +14,21 @@ import sys
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence
 
 from . import _channel, _startup, _wire
-from ._channel import Channel, WorkerGone
+from ._channel import Channel, Line, WorkerGone
 from ._errors import describe
 from ._outbox import HOLD_TIME, Outbox
 from ._registry import Handler, Registry, is_async, registry
 from ._report import current_task, reporter
-from ._wire import Request
+from ._wire import Input, Request
 
 if TYPE_CHECKING:
     from ._loop import EventLoop
 
 _CHUNK = 256 * 1024  # bytes of one read
+_MAX_BUFFER = 8 * 1024 * 1024  # of the buffer between reads
 
 
 def run() -> None:
@@ -159,7 +160,6 @@ class App:
             if batch is None:
                 return
             batch.reverse()
-            now = clock()
             while batch:
                 request = batch.pop()
                 if queued.pop(request, self) is self:
@@ -168,10 +168,11 @@ class App:
                 if handler.slow and outbox.held:
                     outbox.flush()
                 self._running = request
+                begun = clock()
                 reply = execute(request)
+                now = clock()
                 self._running = None
-                before, now = now, clock()
-                handler.slow = slow = now - before > HOLD_TIME
+                handler.slow = slow = now - begun > HOLD_TIME
                 if slow or not (batch or not inbox.empty()):
                     outbox.send(reply)
                 else:
@@ -180,7 +181,7 @@ class App:
                 del request, reply
             current_task.set(None)
 
-    def _execute(self, request: Request) -> bytes:
+    def _execute(self, request: Request) -> Line:
         task_id = request.task_id
         status = 0
         current_task.set(request)
@@ -188,7 +189,7 @@ class App:
             result = request.handler.func(*request.arguments(self._loaded))
             seconds = time.monotonic() - request.begun
         except BaseException as exc:  # after sys.exit or KeyboardInterrupt in a handler the task has failed
-            reply = _wire.error_reply(task_id, exc, request.ran())
+            reply: Line = _wire.error_reply(task_id, exc, request.ran())
             if isinstance(exc, SystemExit) and isinstance(exc.code, int):
                 status = exc.code
             elif not (isinstance(exc, SystemExit) and exc.code is None):
@@ -204,25 +205,32 @@ class App:
 
     def _read(self) -> None:
         # Ends at the end of standard input, or when the worker is gone. The threads that run handlers end after it.
-        pieces: List[bytes] = []
-        source = self._channel.input
+        # One buffer for all that is read: fresh memory for each large line would cost more than its parsing.
+        source, buffer, used = self._channel.input, bytearray(_CHUNK), 0
         try:
             while True:
-                chunk = os.read(source, _CHUNK)
-                if not chunk:
+                if used == len(buffer):
+                    buffer += bytes(used)
+                with memoryview(buffer) as view, view[used:] as free:
+                    end = used + os.readv(source, [free])
+                if end == used:
                     break
-                cut = chunk.rfind(b"\n")
+                cut = buffer.rfind(b"\n", used, end)
+                used = end
                 if cut < 0:
-                    pieces.append(chunk)
                     continue
-                pieces.append(chunk[:cut])
-                block = b"".join(pieces)
-                pieces = [chunk[cut + 1 :]]
-                del chunk
-                self._handle_lines(block)
-                del block
-            if pieces:
-                self._handle_lines(b"".join(pieces))
+                with memoryview(buffer) as view, view[:cut] as block:
+                    if cut > _CHUNK and buffer.find(b"\n") == cut:
+                        self._handle_lines([block])
+                    else:
+                        self._handle_lines(bytes(block).split(b"\n"))
+                rest = buffer[cut + 1 : end]
+                used = len(rest)
+                if len(buffer) > _MAX_BUFFER:
+                    buffer = bytearray(max(_CHUNK, used))
+                buffer[:used] = rest
+            if used:
+                self._handle_lines([bytes(buffer[:used])])
         except WorkerGone:
             pass
         except OSError as exc:
@@ -235,12 +243,11 @@ class App:
         if self._loop is not None:
             self._loop.finish()
 
-    def _handle_lines(self, block: bytes) -> None:
+    def _handle_lines(self, lines: Sequence[Input]) -> None:
         sync_batch: List[Request] = []
         async_batch: List[Request] = []
         handlers = self._registry.handlers
-        # Without the test, split looks at every byte of a large line.
-        for raw in block.split(b"\n") if b"\n" in block else (block,):
+        for raw in lines:
             if not raw:
                 continue
             try:
@@ -297,10 +304,10 @@ class App:
             self.outbox.send(_wire.failure_reply(message["task_id"], error, True))
         return handler
 
-    def _reject(self, raw: bytes, exc: BaseException) -> None:
-        if raw.isspace():
+    def _reject(self, raw: Input, exc: BaseException) -> None:
+        if bytes(raw).isspace():
             return
-        task_id = _wire.leading_task_id(raw[:4096].decode("utf-8", "replace"))
+        task_id = _wire.leading_task_id(str(raw[:4096], "utf-8", "replace"))
         if task_id is None:
             _warn(f"ignored an input line that is not JSON ({type(exc).__name__}): {_excerpt(raw)}")
             return
@@ -359,5 +366,5 @@ def _warn(text: str) -> None:
         pass  # the task file may have replaced or closed sys.stderr
 
 
-def _excerpt(raw: bytes) -> str:
-    return repr(raw if len(raw) <= 200 else raw[:200] + b"...")
+def _excerpt(raw: Input) -> str:
+    return repr(bytes(raw) if len(raw) <= 200 else bytes(raw[:200]) + b"...")

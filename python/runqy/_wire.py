@@ -11,11 +11,12 @@ import platform
 import re
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from ._context import Context
 from ._deadline import effective_deadline
 from ._errors import BadRequest, classify, describe
+from ._channel import Line
 from ._json import dump, encode, quote, to_utf8
 from ._registry import Handler
 from ._report import TaskProgress
@@ -32,6 +33,12 @@ CANCELLED = "Cancelled: the worker cancelled this task before it started"
 
 #: The error of a task whose deadline was over before its handler was called; the text is asynq's.
 OVERDUE = "DeadlineExceeded: context deadline exceeded before the task began"
+
+#: A line that was read. The view of a large one ends when its request is made.
+Input = Union[bytes, memoryview]
+
+#: A result that is longer is a piece of its own, which is not copied into a line.
+_LARGE = 64 * 1024
 
 _scan: Callable[[str, int], Tuple[Any, int]] = getattr(json.JSONDecoder(), "scan_once")
 _TAKEN: Dict[str, Any] = {}
@@ -120,13 +127,13 @@ class Request(TaskProgress):
             context._cancelled = True
 
 
-def parse(raw: bytes) -> Any:
+def parse(raw: Input) -> Any:
     """The JSON value on a line.
 
     Raises ValueError when the line is not exactly one value, and RecursionError when the value is nested too deeply.
     """
     # A lone surrogate written in UTF-8 is accepted, as json.loads does.
-    line = raw.decode("utf-8", "surrogatepass")
+    line = str(raw, "utf-8", "surrogatepass")
     try:
         value, end = _scan(line, 0)
         if end == len(line):
@@ -148,12 +155,14 @@ def leading_task_id(line: str) -> Optional[str]:
     return task_id
 
 
-def success_reply(task_id: Any, result: Any, seconds: float) -> bytes:
+def success_reply(task_id: Any, result: Any, seconds: float) -> Line:
     """The reply with a handler's return value, or the reply that says why the value is not JSON."""
     try:
         text = encode(result)
         name = quote(task_id) if type(task_id) is str else encode(task_id)
-        # Text that is encoded in one go: formatting bytes copies a large result more often.
+        if len(text) > _LARGE:
+            head, tail = f'{{"task_id":{name},"result":', f',"error":null,"retry":false,"seconds":{seconds:.6f}}}\n'
+            return to_utf8(head), to_utf8(text), to_utf8(tail)
         return to_utf8(f'{{"task_id":{name},"result":{text},"error":null,"retry":false,"seconds":{seconds:.6f}}}\n')
     except BaseException as exc:
         return failure_reply(task_id, "ResultError: " + _explain(result, exc), True, seconds=seconds)

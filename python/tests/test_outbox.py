@@ -71,6 +71,30 @@ class Holding(unittest.TestCase):
             mine = [line for line in channel.lines if line.startswith(b"%d " % name)]
             self.assertEqual(mine, [b"%d %d\n" % (name, number) for number in range(count)], f"lines of thread {name}")
 
+    def test_send_returns_when_its_line_is_written(self):
+        # Another thread takes the line along before send has the lock. A handler may end the process next.
+        channel = RecordingChannel()
+        outbox = _outbox.Outbox(channel)
+        writing, sent = threading.Event(), threading.Event()
+        seen = []
+
+        def on_write():
+            writing.set()
+            seen.append(sent.wait(0.3))
+
+        class Taken(list):
+            def append(self, line):
+                super().append(line)
+                threading.Thread(target=outbox.flush, daemon=True).start()
+                writing.wait(TIMEOUT)
+
+        channel.on_write = on_write
+        outbox.held = Taken()
+        outbox.send(b"line\n")
+        sent.set()
+        outbox.flush()
+        self.assertEqual((channel.lines, seen), ([b"line\n"], [False]), "lines, and whether send had returned before")
+
     def test_what_is_held_is_written_by_itself(self):
         # Again and again: the thread that writes it goes to sleep in between.
         channel = RecordingChannel()

@@ -58,6 +58,38 @@ class Requests(ChildCase):
         self.assertFailed(child.ask("2", payload="raise"), "^ValueError: \udfff")
         self.assertEqual(child.ask("\ud801")["task_id"], "\ud801")
 
+    def test_large_lines_of_every_kind(self):
+        child = self.start("@task\ndef t(p): return p")
+        size = 600 * 1024
+        text = "é" * (size // 2)
+        child.raw(b'{"task_id":"utf8","type":"t","payload":"\xff' + b"x" * size + b'"}\n')
+        child.raw(b'{"task_id":"cut","type":"t","payload":"' + b"x" * size + b"\n")
+        child.raw(b" " * size + b"\n" + b"x" * size + b"\n")
+        large = json.dumps(request("large", payload=text), ensure_ascii=False).encode() + b"\n"
+        child.raw(large + json.dumps(request("small")).encode() + b"\n" + large[:size])
+        child.raw(large[size:] + b'{"ping":1}\n' + large + large)
+        want = {"utf8": 1, "cut": 1, "large": 4, "small": 1}
+        got = dict.fromkeys(want, 0)
+        for _ in range(sum(want.values()) + 1):
+            message = child.receive()
+            if "pong" in message:
+                continue
+            got[message["task_id"]] += 1
+            if message["task_id"] == "large":
+                self.assertTrue(message["result"] == text, "the result is the payload")
+        self.assertEqual(got, want)
+        self.assertEnds(child)
+        self.assertEqual(child.stderr.count("runqy: ignored an input line"), 1, f"ignored lines: {child.stderr}")
+
+    def test_large_results_beside_small_ones(self):
+        child = self.start("@task\nasync def t(p): return 'x' * p")
+        sizes = [0, 1 << 20, 0, 1 << 17, 1 << 17, 1, 1 << 22]
+        child.send(*[request(str(number), payload=size) for number, size in enumerate(sizes)])
+        for _ in sizes:
+            reply = child.receive()
+            self.assertEqual(len(reply["result"]), sizes[int(reply["task_id"])])
+        self.assertEnds(child)
+
     def test_fifty_megabytes(self):
         child = self.start("@task\ndef t(p): return {'data': p, 'n': len(p)}")
         size = 50 * 1024 * 1024
