@@ -33,6 +33,7 @@ type world struct {
 	answers    map[string]answer // by address
 	redis      error             // what Redis answers; nil: it is well
 	forgetErr  error
+	beatsErr   error // of Beats
 	recoverFn  func(queue string) error
 	leader     string
 	heldUntil  time.Time
@@ -216,7 +217,7 @@ func (w *world) everBeat() []string {
 func (w *world) Beats(_ context.Context, id, nonce string) (bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return nonce == "n-"+id && time.Since(w.beats[id]) < beatTTL, w.redis
+	return nonce == "n-"+id && time.Since(w.beats[id]) < beatTTL, errors.Join(w.redis, w.beatsErr)
 }
 
 func (w *world) Return(_ context.Context, q string, fate func(id string) queue.DirectFate) (int, error) {

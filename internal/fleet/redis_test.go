@@ -430,6 +430,38 @@ func (d *dyingRecoverer) OfProcess(ctx context.Context, q, id, nonce string) (qu
 	return queue.Recovered{}, ctx.Err()
 }
 
+// Without a leader: what a dead worker ran and what its connection had claimed goes to others.
+func TestSweepWithoutALeaderOnRedis(t *testing.T) {
+	ctx := t.Context()
+	client := open(t, redistest.Start(t))
+	register(t, client, "living", "", time.Hour, 2*time.Hour)
+	hold(t, client, "dead", 2)
+	hold(t, client, "living", 2)
+	past := float64(time.Now().Add(-time.Minute).Unix())
+	for _, id := range client.LRange(ctx, "asynq:{q}:active", 0, -1).Val() {
+		client.ZAdd(ctx, "asynq:{q}:lease", redis.Z{Score: past, Member: id})
+	}
+	client.SAdd(ctx, "runqy:{q}:directs", "dead", "living")
+	client.LPush(ctx, "runqy:{q}:direct:dead", "claimed")
+	client.LPush(ctx, "runqy:{q}:direct:living", "kept")
+	s := onRedis(t, client, "living", &logBook{}, func(o *Options) { o.Queues = []string{"q"} })
+	w := &watcher{Service: s, sweeper: newSweeper(s.opts, nil)}
+	for range 2 { // a worker that is not registered may have been so since the registry was read
+		if err := w.sweep(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if pending, active, _ := where(t, client); pending != 3 || active != 2 {
+		t.Errorf("%d pending and %d active, want the two of the dead worker and its claim pending, those of the living one active", pending, active)
+	}
+	if got := client.LRange(ctx, "runqy:{q}:direct:living", 0, -1).Val(); !slices.Equal(got, []string{"kept"}) {
+		t.Errorf("the living worker's list is %v", got)
+	}
+	if held, err := NewStore(client).Held(ctx); held || err != nil {
+		t.Errorf("there is a leader (%t), error %v", held, err)
+	}
+}
+
 func TestLeaseOnRedis(t *testing.T) {
 	client := open(t, redistest.Start(t))
 	s := NewStore(client)

@@ -359,6 +359,21 @@ func TestAHeartbeatOutsideTheRegistryCounts(t *testing.T) {
 	})
 }
 
+// Of what cannot be read nothing is known, so nothing is taken.
+func TestAnUnreadHeartbeatCountsAsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.add("w")
+		w.remove("w")
+		w.beatsErr = errors.New("no answer")
+		defer start(w.service(t, "c", &logBook{}, Observer{}))()
+		time.Sleep(2 * time.Minute)
+		if events := w.happened(); len(events) != 0 {
+			t.Errorf("events %q, want none", events)
+		}
+	})
+}
+
 func TestNewRefusesWhatIsIncomplete(t *testing.T) {
 	w, book := newWorld(), &logBook{}
 	whole := w.service(t, "c", book, Observer{}).opts
