@@ -68,7 +68,10 @@ type arguments struct {
 func newArguments(r cycleRequest) *arguments {
 	n := 8
 	for i := range r.items {
-		n += 17 + len(r.items[i].view)
+		n += 9 + len(r.items[i].view)
+		if r.items[i].end != endDone {
+			n += 8 // the counts
+		}
 	}
 	for i := range r.views {
 		n += 3 + len(r.views[i].fields)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -68,7 +69,7 @@ const (
 // takenTask is a task that a cycle has taken.
 type takenTask struct {
 	id, owner                                  string
-	message                                    []byte
+	message                                    []byte // must not be changed
 	since                                      string // pending since, unix ns; "" when unknown
 	crashes, suspicions, recoveries, postponed int
 }
@@ -125,11 +126,6 @@ func (c *cycles) runScript(ctx context.Context, r cycleRequest) (cycleReply, err
 		return cycleReply{}, fmt.Errorf("cycle %d of queue %s: %w", r.number, c.queue, err)
 	}
 	return reply, nil
-}
-
-// stamp is the owner stamp of the take with an index, from 1, in a cycle with a number.
-func (c *cycles) stamp(number uint64, index int64) string {
-	return c.worker + "|" + c.nonce + "|" + strconv.FormatUint(number, 10) + "." + strconv.FormatInt(index, 10)
 }
 
 // args writes a request as the script reads it.
@@ -194,12 +190,14 @@ func (c *cycles) parse(r cycleRequest, raw []any) (cycleReply, error) {
 			break
 		}
 	}
+	// The owner stamp of a take ends with its index in the cycle, from 1.
+	stamp := c.worker + "|" + c.nonce + "|" + strconv.FormatUint(r.number, 10) + "."
 	if len(taken) > 0 {
 		reply.taken = make([]takenTask, 0, len(taken)/takenFields)
 	}
 	for q := (parser{values: taken}); len(q.values) > 0 && !p.bad; p.bad = q.bad {
-		t := takenTask{owner: c.stamp(r.number, q.number()), id: q.text(), message: []byte(q.text()), since: q.text()}
-		t.setCounts(q.text())
+		t := takenTask{owner: stamp + strconv.FormatInt(q.number(), 10), id: q.text(), message: bytesOf(q.text())}
+		t.setSince(q.text())
 		reply.taken = append(reply.taken, t)
 	}
 	for q := (parser{values: lost}); len(q.values) > 0 && !p.bad; p.bad = q.bad {
@@ -212,19 +210,24 @@ func (c *cycles) parse(r cycleRequest, raw []any) (cycleReply, error) {
 }
 
 // takenFields is how many values the script answers for a task that it has taken.
-const takenFields = 5
+const takenFields = 4
 
-// setCounts reads the task's own counts: numbers between commas, or nothing when the task has none of them.
-func (t *takenTask) setCounts(s string) {
-	if s == "" {
-		return
-	}
+// setSince reads since when the task was pending and, when it has any, its own counts, between commas.
+func (t *takenTask) setSince(s string) {
+	var counts string
+	t.since, counts, _ = strings.Cut(s, ",")
 	for _, to := range []*int{&t.crashes, &t.suspicions, &t.recoveries, &t.postponed} {
+		if counts == "" {
+			return
+		}
 		var number string
-		number, s, _ = strings.Cut(s, ",")
+		number, counts, _ = strings.Cut(counts, ",")
 		*to, _ = strconv.Atoi(number) // what is not one counts as none
 	}
 }
+
+// bytesOf returns the bytes of a text without a copy, since it may be a payload of a megabyte. They must not be changed.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // parser reads the values of a script's answer one after the other. bad is set when one is not what it should be.
 type parser struct {

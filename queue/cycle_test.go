@@ -15,6 +15,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/runqy/runqy-worker/internal/redisclient"
 	"github.com/runqy/runqy-worker/internal/redistest"
 )
 
@@ -25,6 +26,7 @@ type cycleBench struct {
 	redis  *redis.Client
 	asynq  *asynq.Client
 	number uint64
+	open   func() redis.UniversalClient // a client that sends nothing twice
 }
 
 func newCycleBench(t *testing.T, client *redis.Client) *cycleBench {
@@ -39,12 +41,44 @@ func newCycleBench(t *testing.T, client *redis.Client) *cycleBench {
 
 // onBoth runs a test on a real Redis and on the one that is embedded.
 func onBoth(t *testing.T, test func(t *testing.T, b *cycleBench)) {
-	t.Run("redis", func(t *testing.T) { test(t, newCycleBench(t, redistest.Start(t).Client)) })
-	t.Run("miniredis", func(t *testing.T) {
-		client := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
-		defer func() { _ = client.Close() }()
-		test(t, newCycleBench(t, client))
+	t.Run("redis", func(t *testing.T) {
+		server := redistest.Start(t)
+		test(t, connected(t, server.URL, server.Client))
 	})
+	t.Run("miniredis", func(t *testing.T) {
+		addr := miniredis.RunT(t).Addr()
+		client := redis.NewClient(&redis.Options{Addr: addr})
+		defer func() { _ = client.Close() }()
+		test(t, connected(t, "redis://"+addr, client))
+	})
+}
+
+// onEach runs a test on a Redis Cluster too, where results and views take another way.
+func onEach(t *testing.T, test func(t *testing.T, b *cycleBench)) {
+	onBoth(t, test)
+	t.Run("cluster", func(t *testing.T) {
+		server := redistest.StartCluster(t)
+		b := connected(t, server.URL, server.Client)
+		b.cluster = true
+		test(t, b)
+	})
+}
+
+// connected is a bench whose cycles have a client of their own, as a worker's have.
+func connected(t *testing.T, url string, client *redis.Client) *cycleBench {
+	t.Helper()
+	target, err := redisclient.Parse(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newCycleBench(t, client)
+	b.open = func() redis.UniversalClient {
+		c := target.Open(NoRetry)
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	b.client = b.open()
+	return b
 }
 
 // cycle runs a request under the next number.
@@ -94,7 +128,7 @@ func (b *cycleBench) item(task takenTask, end ending) item {
 func (b *cycleBench) do(args ...any) *redis.Cmd {
 	b.t.Helper()
 	cmd := b.redis.Do(b.t.Context(), args...)
-	if err := cmd.Err(); err != nil && err != redis.Nil {
+	if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
 		b.t.Fatalf("%v: %v", args, err)
 	}
 	return cmd
@@ -126,7 +160,7 @@ func wantEqual(t *testing.T, what string, got, want any) {
 }
 
 func TestCycleTakesAndEnds(t *testing.T) {
-	onBoth(t, func(t *testing.T, b *cycleBench) {
+	onEach(t, func(t *testing.T, b *cycleBench) {
 		b.enqueue(5)
 		reply := b.cycle(cycleRequest{take: 4})
 		wantEqual(t, "taken", takenIDs(reply.taken), []string{"t1", "t2", "t3", "t4"})
@@ -154,10 +188,11 @@ func TestCycleTakesAndEnds(t *testing.T) {
 	})
 }
 
-// loseAnswers makes a client lose the answers of scripts: Redis has run them, and the caller gets an error.
+// loseAnswers makes a client lose the answers of a script: Redis has run it, and the caller gets an error.
 type loseAnswers struct {
 	redis.Hook
-	lose func() bool
+	script string // its hash
+	lose   func() bool
 }
 
 func (h loseAnswers) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -168,7 +203,7 @@ func (h loseAnswers) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 func (h loseAnswers) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
-		if err == nil && strings.HasPrefix(cmd.Name(), "eval") && h.lose() {
+		if err == nil && cmd.Name() == "evalsha" && cmd.Args()[1] == h.script && h.lose() {
 			cmd.SetErr(io.EOF)
 			return io.EOF
 		}
@@ -178,11 +213,10 @@ func (h loseAnswers) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 // The answer of every cycle is lost, twice in a row: each task is taken once and ended once.
 func TestCycleWithLostAnswers(t *testing.T) {
-	onBoth(t, func(t *testing.T, b *cycleBench) {
+	onEach(t, func(t *testing.T, b *cycleBench) {
 		calls := 0
-		lossy := redis.NewClient(&redis.Options{Addr: b.redis.Options().Addr, MaxRetries: -1})
-		defer func() { _ = lossy.Close() }()
-		lossy.AddHook(loseAnswers{lose: func() bool { calls++; return calls%3 != 0 }})
+		lossy := b.open()
+		lossy.AddHook(loseAnswers{script: b.scripts.cycle.Hash(), lose: func() bool { calls++; return calls%3 != 0 }})
 		b.client = lossy
 		const tasks = 50
 		b.enqueue(tasks)
@@ -219,7 +253,9 @@ func TestCycleWithLostAnswers(t *testing.T) {
 				if seen[task.id] == 1 && len(seen)%5 == 0 {
 					end = endReturn
 				}
-				items = append(items, b.item(task, end))
+				it := b.item(task, end)
+				it.result, it.view = []byte(strconv.Quote(task.id)), []string{"state", "ended"}
+				items = append(items, it)
 			}
 			if len(items) == 0 {
 				break
@@ -227,6 +263,7 @@ func TestCycleWithLostAnswers(t *testing.T) {
 		}
 		returned := 0
 		for id, n := range seen {
+			wantEqual(t, "result", b.redis.Get(t.Context(), ResultKey(id)).Val(), strconv.Quote(id))
 			if n == 2 {
 				returned++
 			} else if n != 1 {
@@ -287,12 +324,13 @@ func TestCycleThatComesLate(t *testing.T) {
 }
 
 func TestCycleFencesWhatIsNotItsOwn(t *testing.T) {
-	onBoth(t, func(t *testing.T, b *cycleBench) {
+	onEach(t, func(t *testing.T, b *cycleBench) {
 		b.enqueue(4)
 		taken := b.cycle(cycleRequest{take: 4}).taken
 		b.do("HSET", taskKey("q", "t1"), "owner", "another|n|1.1")
 		b.do("LREM", activeKey("q"), 0, "t2") // as asynq's recoverer: the stamp stays
-		b.do("DEL", taskKey("q", "t3"))       // evicted
+		b.do("HSET", taskKey("q", "t2"), "state", "retry")
+		b.do("DEL", taskKey("q", "t3")) // evicted
 		var items []item
 		for _, task := range taken {
 			it := b.item(task, endDone)
@@ -307,7 +345,9 @@ func TestCycleFencesWhatIsNotItsOwn(t *testing.T) {
 		wantEqual(t, "statuses", reply.statuses, []itemStatus{fenced, fenced, fenced, applied})
 		wantEqual(t, "lost", reply.lost, []string{"t3"})
 		wantEqual(t, "active", b.list(activeKey("q")), []string{"t1"})
-		wantEqual(t, "results and views", b.redis.Exists(t.Context(), ResultKey("t1"), ResultKey("t2"), ResultKey("t3"), ViewKey("t1")).Val(), int64(0))
+		for _, key := range []string{ResultKey("t1"), ResultKey("t2"), ResultKey("t3"), ViewKey("t1")} {
+			wantEqual(t, key, b.do("EXISTS", key).Val(), any(int64(0)))
+		}
 		wantEqual(t, "view", b.redis.HGetAll(t.Context(), ViewKey("t4")).Val(), map[string]string{"progress": "0.5", "state": "completed"})
 		wantEqual(t, "view", b.redis.HGetAll(t.Context(), ViewKey("t9")).Val(), map[string]string{"state": "pending"})
 		if ttl := b.redis.TTL(t.Context(), ViewKey("t9")).Val(); ttl < 24*time.Hour {
@@ -318,7 +358,7 @@ func TestCycleFencesWhatIsNotItsOwn(t *testing.T) {
 
 // One key of the wrong type refuses one item; the others are applied in the same call. A view never blocks its task.
 func TestCycleRefusesOneItem(t *testing.T) {
-	onBoth(t, func(t *testing.T, b *cycleBench) {
+	onEach(t, func(t *testing.T, b *cycleBench) {
 		b.enqueue(100)
 		taken := b.cycle(cycleRequest{take: 100}).taken
 		wantEqual(t, "taken", len(taken), 100)

@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -128,7 +127,7 @@ func (c *cycles) writeViews(ctx context.Context, r cycleRequest, statuses []item
 		if statuses[i] == applied {
 			it := &r.items[i]
 			ttl := unendedTTL
-			if kind, _ := it.kind(); strings.Contains("DCA", kind) {
+			if it.end == endDone || it.end == endArchive {
 				ttl = c.resultTTL
 			}
 			write(it.id, it.view, ttl.Milliseconds())

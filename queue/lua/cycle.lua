@@ -14,7 +14,7 @@
 --       Endings: D done, C completed, R retry, A archived, H head of pending, L end of pending, P postponed, X refused.
 --
 -- Returns now (s), now (µs), statuses (a applied, f fenced, r refused), refusals {index, text, …}, taken {index, id,
--- message, since, counts, …}, lost {id, …}, returned, paused, more, failure, views dropped, warning.
+-- message, "since" or "since,crashes,suspicions,recoveries,postponed", …}, lost {id, …}, returned, paused, more, failure, views dropped, warning.
 -- A number lower than the last one of the same process is answered with the error STALE.
 local nonce, number, worker = ARGV[1], ARGV[2], ARGV[3]
 local result_ttl, view_ttl = ARGV[5], ARGV[6]
@@ -71,12 +71,12 @@ local function queue_state()
 end
 
 local function add_taken(index, id, task)
-  local counts = ""
+  local since = task[2] or ""
   if task[3] or task[4] or task[5] or task[6] then
-    counts = (task[3] or "") .. "," .. (task[4] or "") .. "," .. (task[5] or "") .. "," .. (task[6] or "")
+    since = table.concat({since, task[3] or "", task[4] or "", task[5] or "", task[6] or ""}, ",")
   end
   local n = #taken
-  taken[n + 1], taken[n + 2], taken[n + 3], taken[n + 4], taken[n + 5] = index, id, task[1], task[2] or "", counts
+  taken[n + 1], taken[n + 2], taken[n + 3], taken[n + 4] = index, id, task[1], since
 end
 
 -- The request before, or this one when its answer was lost.
