@@ -258,7 +258,10 @@ func (c *Consumer) Run(ctx context.Context, abort func()) error {
 	c.drain(abort)
 	// What is left is tidying up, by one part after the other. A Redis that answers none of their commands is not
 	// waited for: on a closed client they fail at once.
-	overdue := time.AfterFunc(quitAfter, func() { _ = c.clients.Client.Close() })
+	overdue := time.AfterFunc(quitAfter, func() {
+		_ = c.clients.Client.Close()
+		_ = c.clients.NoRetry.Close()
+	})
 	defer overdue.Stop()
 	select {
 	case <-c.loop.flushed:

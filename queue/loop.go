@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -16,6 +17,8 @@ const (
 	// while the announcement was lost.
 	lookEvery  = 2 * time.Second
 	pausedPoll = time.Second // how often a paused queue is asked whether it still is
+	// twinPause is how long a queue is not asked that had only tasks whose ids are with the handler already.
+	twinPause = 100 * time.Millisecond
 	// heldFor is how long a task may be held that has not been given to the handler. Then another worker gets the chance.
 	heldFor = time.Second
 	// aheadMost bounds the time that tasks wait here for their turn, by the measured rate at which others end.
@@ -57,7 +60,7 @@ type loop struct {
 type queueState struct {
 	name    string
 	weight  int
-	credit  int // of the weighted round robin
+	credit  int // of the smooth weighted round robin
 	cycler  *cycler
 	watcher *watcher
 
@@ -141,12 +144,17 @@ func (l *loop) advance(now time.Time) {
 	if now.Sub(l.looked) >= lookEvery {
 		l.look(now)
 	}
+	for _, q := range l.queues {
+		if !q.paused.IsZero() && q.askable(now) {
+			q.paused, l.strict = time.Time{}, 0
+		}
+	}
 	l.runSuspect(now)
 	l.submitHeld(now)
 	want := l.want()
 	l.allot(want, now)
 	for _, q := range l.queues {
-		if !q.busy && (q.take > 0 || q.due || len(q.ended) > 0 || l.viewsDue(q, now)) {
+		if !q.busy && (q.take > 0 || q.due && !l.awaitsTurn(q, want) || len(q.ended) > 0 || l.viewsDue(q, now)) {
 			l.startCycle(q, now)
 		}
 	}
@@ -185,32 +193,38 @@ func (l *loop) allot(want int, now time.Time) {
 		l.allotStrictly(want, now)
 		return
 	}
-	total := 0
 	var candidates []*queueState
 	for _, q := range l.queues {
-		if !q.busy && q.askable(now) && (!q.empty || !q.watcher.armed.Load() && now.Sub(q.emptyAt) >= emptyFor && !l.allEmpty(now)) {
+		if q.askable(now) && (!q.empty || !q.watcher.armed.Load() && now.Sub(q.emptyAt) >= emptyFor && !l.allEmpty(now)) {
 			candidates = append(candidates, q)
-			total += q.weight
 		}
 	}
-	if len(candidates) == 1 {
+	if len(candidates) == 1 && !candidates[0].busy {
 		candidates[0].take = want
 		return
 	}
 	for range want {
-		var best *queueState
-		for _, q := range candidates {
-			q.credit += q.weight
-			if best == nil || q.credit > best.credit {
-				best = q
-			}
+		q := nextByWeight(candidates)
+		if q == nil || q.busy {
+			return // its turn comes when its cycle is answered
 		}
-		if best == nil {
-			return
+		for _, other := range candidates {
+			other.credit += other.weight
+			q.credit -= other.weight
 		}
-		best.credit -= total
-		best.take++
+		q.take++
 	}
+}
+
+// nextByWeight returns whose turn it is in the smooth weighted round robin; nil: nobody's.
+func nextByWeight(queues []*queueState) *queueState {
+	var next *queueState
+	for _, q := range queues {
+		if next == nil || q.credit+q.weight > next.credit+next.weight {
+			next = q
+		}
+	}
+	return next
 }
 
 // allotStrictly has the first queue asked that has not just had nothing; the next one is asked when that one has
@@ -226,6 +240,12 @@ func (l *loop) allotStrictly(want int, now time.Time) {
 		}
 		return
 	}
+}
+
+// awaitsTurn reports whether a queue will be asked, under strict priority, once those before it have answered: what was
+// claimed from it can be taken then.
+func (l *loop) awaitsTurn(q *queueState, want int) bool {
+	return l.opts.StrictPriority && want > 0 && q.askable(l.looked) && slices.Index(l.queues, q) > l.strict
 }
 
 func (q *queueState) askable(now time.Time) bool { return !now.Before(q.paused) }
@@ -282,11 +302,13 @@ func (l *loop) cycled(q *queueState, c cycleResult, now time.Time) {
 	}
 	l.table.add(q.name, c.taken)
 	twins := l.accept(c.taken, now)
-	q.paused = time.Time{}
 	got := len(c.reply.taken) + len(c.reply.lost)
-	q.empty = asked > 0 && got < asked || asked == 0 && q.empty && !c.reply.more || twins == len(c.taken) && twins > 0
+	q.empty = asked > 0 && got < asked || asked == 0 && q.empty && !c.reply.more
 	if q.empty {
 		q.emptyAt = now
+	}
+	if twins > 0 && twins == len(c.taken) {
+		q.paused = now.Add(twinPause)
 	}
 	if c.reply.paused {
 		// It is asked again before it is waited for: a claim does not look whether the queue is paused.

@@ -31,15 +31,15 @@ func (w *Worker) openRedis() error {
 		w.log.Warn("embedded redis started", "address", w.embedded.Addr(), "durable", false)
 	}
 	w.target = target
-	// Every task in flight and every watcher may need a connection at the same time.
-	poolSize := w.cfg.Worker.Concurrency + len(w.cfg.Worker.Queues) + 10
+	// Each queue has one cycle under way at most.
+	poolSize := len(w.cfg.Worker.Queues) + 10
 	sized := func(o *redis.UniversalOptions) {
 		o.PoolSize = max(o.PoolSize, min(poolSize, 1000))
 		w.redisAddrs = o.Addrs
 	}
 	w.client = target.Open(sized)
 	w.noRetry = target.Open(sized, queue.NoRetry)
-	w.blocking = target.Open(queue.NoRetry, func(o *redis.UniversalOptions) { o.PoolSize = 2*len(w.cfg.Worker.Queues) + 1 })
+	w.blocking = target.Open(queue.NoRetry, func(o *redis.UniversalOptions) { o.PoolSize = len(w.cfg.Worker.Queues) })
 	w.probe = target.Open(health.RedisOptions)
 	return nil
 }
