@@ -63,7 +63,7 @@ type itemStatus int
 const (
 	applied itemStatus = iota
 	fenced             // the task is no longer this owner's, or gone
-	refused            // an error, whose text is in refusals; nothing was done, the item may be sent again in a later cycle
+	refused            // an error, whose text is in refusals; nothing was done, a later cycle may try again
 )
 
 // takenTask is a task that a cycle has taken.
@@ -226,7 +226,8 @@ func (t *takenTask) setSince(s string) {
 	}
 }
 
-// bytesOf returns the bytes of a text without a copy, since it may be a payload of a megabyte. They must not be changed.
+// bytesOf returns the bytes of a text without a copy, since it may be a payload of a megabyte. They must not be
+// changed.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // parser reads the values of a script's answer one after the other. bad is set when one is not what it should be.

@@ -570,3 +570,62 @@ func TestDay(t *testing.T) {
 	}
 	wantEqual(t, "days", got, want)
 }
+
+// What did not run is charged nothing, and a delay of 0 is due at once.
+func TestCyclePutsOffAndReturns(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *cycleBench) {
+		b.enqueue(5)
+		taken := b.cycle(cycleRequest{take: 4}).taken
+		now, late := b.item(taken[0], endRetry), b.item(taken[1], endPostpone)
+		now.recoveries = 0
+		late.delay, late.suspicions, late.postponed = time.Minute, 3, 1
+		head, last := b.item(taken[2], endReturn), b.item(taken[3], endReturnLast)
+		reply := b.cycle(cycleRequest{items: []item{now, late, head, last}})
+		wantEqual(t, "statuses", reply.statuses, []itemStatus{applied, applied, applied, applied})
+		wantEqual(t, "pending", b.list(pendingKey("q")), []string{"t4", "t5", "t3"})
+		if due := b.redis.ZScore(t.Context(), retryKey("q"), "t1").Val(); int64(due) > reply.now.Unix() {
+			t.Errorf("a delay of 0 is due at %v, %v after now", due, int64(due)-reply.now.Unix())
+		}
+		due := time.Unix(int64(b.redis.ZScore(t.Context(), scheduledKey("q"), "t2").Val()), 0).Sub(reply.now.Truncate(time.Second))
+		wantEqual(t, "due in", due, time.Minute)
+		fields := func(id string) map[string]string {
+			all := b.redis.HGetAll(t.Context(), taskKey("q", id)).Val()
+			delete(all, "msg")
+			return all
+		}
+		wantEqual(t, "t1", fields("t1"), map[string]string{"state": "retry", "recoveries": "0"})
+		wantEqual(t, "t2", fields("t2"), map[string]string{"state": "scheduled", "suspicions": "3", "postponed": "1"})
+		wantEqual(t, "t3", fields("t3"), map[string]string{"state": "pending", "pending_since": taken[2].since})
+		wantEqual(t, "t4", fields("t4"), map[string]string{"state": "pending", "pending_since": taken[3].since})
+		wantEqual(t, "failed", b.redis.Get(t.Context(), keyPrefix("q")+"failed").Val(), "1")
+		wantEqual(t, "processed", b.redis.Get(t.Context(), keyPrefix("q")+"processed").Val(), "1")
+
+		b.do("ZREM", scheduledKey("q"), "t2")
+		b.do("RPUSH", pendingKey("q"), "t2")
+		again := b.cycle(cycleRequest{take: 1}).taken[0]
+		wantEqual(t, "counts", []int{again.crashes, again.suspicions, again.recoveries, again.postponed}, []int{0, 3, 0, 1})
+	})
+}
+
+// What Redis refuses as a whole leaves nothing half done, and is no word on the request: it is sent again.
+func TestCycleWithoutMemory(t *testing.T) {
+	b := newCycleBench(t, redistest.Start(t).Client)
+	b.enqueue(3)
+	taken := b.cycle(cycleRequest{take: 2}).taken
+	before := readKeyspace(t, b.redis)
+	b.do("CONFIG", "SET", "maxmemory", "1")
+	done := b.item(taken[0], endDone)
+	request := cycleRequest{number: 2, items: []item{done, b.item(taken[1], endReturn)}, take: 2}
+	_, err := b.run(t.Context(), request)
+	if err == nil || isReply(err) {
+		t.Errorf("without memory: %v", err)
+	}
+	b.do("CONFIG", "SET", "maxmemory", "0")
+	wantSame(t, readKeyspace(t, b.redis), before)
+	reply, err := b.run(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, "statuses", reply.statuses, []itemStatus{applied, applied})
+	wantEqual(t, "taken", takenIDs(reply.taken), []string{"t2", "t3"})
+}

@@ -14,7 +14,8 @@
 --       Endings: D done, C completed, R retry, A archived, H head of pending, L end of pending, P postponed, X refused.
 --
 -- Returns now (s), now (µs), statuses (a applied, f fenced, r refused), refusals {index, text, …}, taken {index, id,
--- message, "since" or "since,crashes,suspicions,recoveries,postponed", …}, lost {id, …}, returned, paused, more, failure, views dropped, warning.
+-- message, "since" or "since,crashes,suspicions,recoveries,postponed", …}, lost {id, …}, returned, paused, more,
+-- failure, views dropped, warning.
 -- A number lower than the last one of the same process is answered with the error STALE.
 local nonce, number, worker = ARGV[1], ARGV[2], ARGV[3]
 local result_ttl, view_ttl = ARGV[5], ARGV[6]
@@ -91,9 +92,11 @@ if known[1] == nonce then
     return redis.error_reply("STALE cycle " .. number .. " comes after cycle " .. known[2])
   end
   if tonumber(number) == last then
-    local r = redis.call("HMGET", record, "statuses", "refusals", "taken", "lost", "returned", "dropped", "failure", "warning")
+    local r = redis.call("HMGET", record, "statuses", "refusals", "taken", "lost", "returned", "dropped", "failure",
+      "warning")
     for i, id in ipairs(cjson.decode(r[3])) do
-      local task = try("HMGET", tasks .. id, "msg", "since", "crashes", "suspicions", "recoveries", "postponed", "owner", "state")
+      local task = try("HMGET", tasks .. id, "msg", "since", "crashes", "suspicions", "recoveries", "postponed",
+        "owner", "state")
       if task and task[1] and task[7] == stamp .. i and task[8] == "active" then
         add_taken(i, id, task)
       end
@@ -103,8 +106,8 @@ if known[1] == nonce then
       tonumber(r[6]), r[8]}
   end
 end
-redis.call("HSET", record, "nonce", nonce, "number", number, "statuses", "", "refusals", "[]", "taken", "[]", "lost", "[]",
-  "returned", "0", "dropped", "0", "failure", "", "warning", "")
+redis.call("HSET", record, "nonce", nonce, "number", number, "statuses", "", "refusals", "[]", "taken", "[]",
+  "lost", "[]", "returned", "0", "dropped", "0", "failure", "", "warning", "")
 redis.pcall("EXPIRE", record, RECORD_TTL)
 local _, unlisted = try("SADD", KEYS[2] .. "directs", worker)
 warn(unlisted)
@@ -306,7 +309,8 @@ if #removed > 0 then
   redis.pcall("DEL", unpack(removed))
 end
 
--- trim drops from the archive what a command lists, as asynq does with each task that it archives, and returns how much.
+-- trim drops from the archive what a command lists, as asynq does with each task that it archives, and returns how
+-- much.
 local function trim(archived, ...)
   local old, wrong = try(...)
   if wrong or #old == 0 then
