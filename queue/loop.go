@@ -64,18 +64,20 @@ type queueState struct {
 	cycler  *cycler
 	watcher *watcher
 
-	number  uint64 // of the last cycle
-	busy    bool   // a cycle is under way
-	asked   int    // how many tasks it may take
-	take    int    // how many the next one may
-	ended   []*endedAttempt
-	sent    []*endedAttempt // those of the cycle under way
-	due     bool            // a cycle is due whatever there is to take: a claim may have to go back
-	empty   bool            // it had nothing when it was last asked
-	emptyAt time.Time
-	paused  time.Time  // until when it is not asked; zero: it is not paused
-	unseen  []*attempt // have begun, and have no readable hash yet, the first to begin first
-	moved   []*attempt // have made progress that is not written
+	number       uint64 // of the last cycle
+	busy         bool   // a cycle is under way
+	asked        int    // how many tasks it may take
+	take         int    // how many the next one may
+	ended        []*endedAttempt
+	sent         []*endedAttempt // those of the cycle under way
+	refused      []*endedAttempt // Redis refused their outcomes, for a reason that passes
+	refusedUntil time.Time       // when they are sent again
+	due          bool            // a cycle is due whatever there is to take: a claim may have to go back
+	empty        bool            // it had nothing when it was last asked
+	emptyAt      time.Time
+	paused       time.Time  // until when it is not asked; zero: it is not paused
+	unseen       []*attempt // have begun, and have no readable hash yet, the first to begin first
+	moved        []*attempt // have made progress that is not written
 }
 
 // run handles events until ctx is over.
@@ -145,6 +147,7 @@ func (l *loop) advance(now time.Time) {
 		l.look(now)
 	}
 	for _, q := range l.queues {
+		q.resendRefused(now)
 		if !q.paused.IsZero() && q.askable(now) {
 			q.paused, l.strict = time.Time{}, 0
 		}
@@ -295,7 +298,7 @@ func (l *loop) cycled(q *queueState, c cycleResult, now time.Time) {
 		return
 	}
 	l.roundTrip += (c.took - l.roundTrip) / 8
-	l.settled(q, &c.reply)
+	l.settled(q, &c.reply, now)
 	for _, a := range c.taken {
 		l.order++
 		a.order = l.order
@@ -321,6 +324,9 @@ func (l *loop) cycled(q *queueState, c cycleResult, now time.Time) {
 	}
 	if c.reply.failure != "" {
 		l.log.Warn("dequeue failed", "queue", q.name, "error", c.reply.failure)
+	}
+	if c.reply.warning != "" {
+		l.log.Warn("cycle incomplete", "queue", q.name, "error", c.reply.warning)
 	}
 	l.observer.viewsDropped(c.reply.viewsDropped)
 	if len(c.taken) > 0 || len(c.reply.statuses) > 0 {
@@ -468,7 +474,7 @@ func (l *loop) closeWhenDone() {
 		close(l.idle)
 	}
 	for _, q := range l.queues {
-		if q.busy || q.due || len(q.ended) > 0 {
+		if q.busy || q.due || len(q.ended)+len(q.refused) > 0 {
 			return
 		}
 	}
@@ -494,6 +500,9 @@ func (l *loop) setTimer(now time.Time) {
 	}
 	for _, q := range l.queues {
 		earlier(q.paused)
+		if len(q.refused) > 0 {
+			earlier(q.refusedUntil)
+		}
 		earlier(l.nextView(q))
 	}
 	l.timer.Reset(max(0, next.Sub(now)))

@@ -57,16 +57,22 @@ func isReply(err error) bool {
 	if !errors.As(err, &reply) {
 		return false
 	}
-	for _, temporary := range []string{
+	return !passes(err.Error())
+}
+
+// passes reports whether the text of an error of Redis names a reason that passes by itself or when somebody mends it:
+// a failover, a full memory, rights that were taken away.
+func passes(text string) bool {
+	for _, reason := range []string{
 		"MOVED", "ASK", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "OOM", "MISCONF",
 		"NOAUTH", "WRONGPASS", "NOPERM", "max number of clients",
 	} {
 		// Redis 6 wraps what a script ran into.
-		if redis.HasErrorPrefix(err, temporary) || strings.Contains(err.Error(), " -"+temporary+" ") {
-			return false
+		if strings.HasPrefix(text, reason) || strings.HasPrefix(text, "ERR "+reason) || strings.Contains(text, " -"+reason+" ") {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 // unexpectedReply names a script's answer that has not the form it should have.

@@ -19,6 +19,9 @@ const maxErrorText = 16 << 10
 // suspects.
 const suspicionSpread = 2 * time.Second
 
+// refusedFor is how long an outcome waits that Redis has refused for a reason that passes.
+const refusedFor = 500 * time.Millisecond
+
 // errTaken says that the task has been taken away from this worker.
 var errTaken = errors.New("the task is no longer this worker's")
 
@@ -181,17 +184,22 @@ func (q *queueState) nextItems() (items []item, sent, rest []*endedAttempt) {
 }
 
 // settled learns what Redis has made of the outcomes of a cycle.
-func (l *loop) settled(q *queueState, reply *cycleReply) {
+func (l *loop) settled(q *queueState, reply *cycleReply, now time.Time) {
 	if len(q.sent) == 0 {
 		return
 	}
-	gone := make([]*attempt, len(q.sent))
+	gone := make([]*attempt, 0, len(q.sent))
 	for i, e := range q.sent {
-		gone[i] = e.attempt
 		status := refused
 		if i < len(reply.statuses) {
 			status = reply.statuses[i]
 		}
+		if status == refused && passes(reply.refusals[i]) {
+			q.refused = append(q.refused, e)
+			q.refusedUntil = now.Add(refusedFor)
+			continue
+		}
+		gone = append(gone, e.attempt)
 		switch {
 		case status == fenced:
 			l.observer.fenced(q.name)
@@ -209,6 +217,14 @@ func (l *loop) settled(q *queueState, reply *cycleReply) {
 	}
 	l.table.remove(gone)
 	q.sent = nil
+}
+
+// resendRefused has outcomes sent again that Redis has refused for a reason that passes.
+func (q *queueState) resendRefused(now time.Time) {
+	if len(q.refused) > 0 && !now.Before(q.refusedUntil) {
+		q.ended = append(q.refused, q.ended...)
+		q.refused = nil
+	}
 }
 
 // retryDelay is asynq's, unless the failure says when.
