@@ -50,7 +50,10 @@ type CheckerOptions struct {
 	Confirm time.Duration
 	Reaper  Reaper             // gets every worker whose death is proven, right after it was classified; nil: nobody
 	Died    func(cause string) // counts a worker that is newly found dead; may be nil
-	Logger  *slog.Logger       // default: none
+	// Lost gets each worker that is newly found dead, proven or not, before Reaper does. It may block for a moment. It is
+	// not called while a missing heartbeat may be Redis' fault. Nil: nobody.
+	Lost   func(ctx context.Context, w Worker)
+	Logger *slog.Logger // default: none
 }
 
 // Checker classifies the registered workers, and keeps the last result of each from one round to the next. Its methods
@@ -241,7 +244,9 @@ func (r round) check(ctx context.Context, w heartbeat.Worker) {
 		return // an interrupted ping says nothing about the worker
 	}
 	result.Seen = read
-	r.record(result)
+	if died := r.record(result); died && r.opts.Lost != nil && (r.settled || result.Alive) {
+		r.opts.Lost(ctx, result)
+	}
 	if result.Proven && r.opts.Reaper != nil {
 		r.opts.Reaper.Reap(ctx, result)
 	}
@@ -360,20 +365,21 @@ func (c *Checker) dropLocked(id string, e *entry) {
 	}
 }
 
-// record keeps how a worker was classified, and logs when that differs in kind from the time before.
-func (c *Checker) record(w Worker) {
+// record keeps how a worker was classified, and logs when that differs in kind from the time before. It reports whether
+// the worker is newly dead.
+func (c *Checker) record(w Worker) (died bool) {
 	c.mu.Lock()
 	e := c.workers[w.ID]
 	if e == nil {
 		c.mu.Unlock()
-		return
+		return false
 	}
 	before, known, inherited := e.last, e.classified, e.inherited
 	e.last, e.classified = w, true
 	c.mu.Unlock()
 
 	log := c.opts.Logger.With("worker_id", w.ID, "host", w.Beat.Host, "address", w.Beat.Address)
-	died := w.State == status.Dead && (!known || before.State != status.Dead)
+	died = w.State == status.Dead && (!known || before.State != status.Dead)
 	switch {
 	case died:
 		log.Warn("worker dead", "cause", w.Cause, "reason", w.Reason, "proven", w.Proven)
@@ -389,4 +395,5 @@ func (c *Checker) record(w Worker) {
 	if died && c.opts.Died != nil {
 		c.opts.Died(w.Cause)
 	}
+	return died
 }

@@ -40,6 +40,7 @@ type world struct {
 	checkpoint Checkpoint
 	events     []string                    // recoveries and removals, in order
 	fates      map[string]queue.DirectFate // of the lists of all workers that ever beat
+	returned   []string                    // whose lists ever went back
 }
 
 type answer struct {
@@ -228,6 +229,9 @@ func (w *world) Return(_ context.Context, q string, fate func(id string) queue.D
 		f := fate(id)
 		w.mu.Lock()
 		w.fates[id] = f
+		if event := "return what waits for " + id; f == queue.DirectReturned && !slices.Contains(w.returned, event) {
+			w.returned = append(w.returned, event)
+		}
 		w.mu.Unlock()
 	}
 	return 0, nil

@@ -45,7 +45,7 @@ func newLeader(s *Service) *leader {
 	l.reaper = newReaper(s.opts)
 	l.checker = NewChecker(CheckerOptions{
 		Registry: s.opts.Registry, Pinger: s.opts.Pinger, PingTimeout: s.opts.PingTimeout, Self: s.opts.Self,
-		Confirm: confirmAfter, Reaper: l.reaper, Died: s.opts.Observer.Died, Logger: s.opts.Logger,
+		Confirm: confirmAfter, Reaper: l.reaper, Died: s.opts.Observer.Died, Lost: l.reaper.returnDirects, Logger: s.opts.Logger,
 	})
 	l.sweeper = newSweeper(s.opts, l.checker)
 	return l

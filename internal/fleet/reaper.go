@@ -108,16 +108,34 @@ func (r *reaper) recoverQueue(ctx context.Context, w Worker, name string, succee
 	if succeeded {
 		return n, nil
 	}
-	returned, err := r.opts.Directs.Return(ctx, name, func(workerID string) queue.DirectFate {
+	return n, r.returnDirect(ctx, w, name)
+}
+
+// returnDirects gives back what waits for a worker that is newly found dead. It has not begun, so no proof is needed.
+// What fails is done by the next sweep.
+func (r *reaper) returnDirects(ctx context.Context, w Worker) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	for _, q := range w.Beat.Queues {
+		if err := r.returnDirect(ctx, w, q); err != nil {
+			r.logFailure(ctx, w, err)
+			return
+		}
+	}
+}
+
+// returnDirect gives back what waits for one worker in one queue.
+func (r *reaper) returnDirect(ctx context.Context, w Worker, name string) error {
+	n, err := r.opts.Directs.Return(ctx, name, func(workerID string) queue.DirectFate {
 		if workerID == w.ID {
 			return queue.DirectReturned
 		}
 		return queue.DirectKept
 	})
-	if returned > 0 {
-		r.opts.Logger.Warn("direct tasks requeued", "queue", name, "tasks", returned, "reason", "their worker is dead")
+	if n > 0 {
+		r.opts.Logger.Warn("direct tasks requeued", "queue", name, "tasks", n, "reason", "their worker is dead")
 	}
-	return n, err
+	return err
 }
 
 // logFailure logs when reaping begins to fail.

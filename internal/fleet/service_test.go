@@ -319,6 +319,25 @@ func TestDirectTasksOfDegradedWorkersGoBack(t *testing.T) {
 	})
 }
 
+// What waits for a worker has not begun: it does not wait for a proof, nor for the leader's first sweep.
+func TestDirectTasksGoBackAsSoonAsTheirWorkerIsDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.add("well")
+		w.add("silent")
+		w.answer("silent", answer{err: failed(rpc.KindRefused)})
+		stopBeats := w.beating("well", "silent")
+		defer stopBeats()
+		defer start(w.service(t, "c", &logBook{}, Observer{}))()
+		time.Sleep(4 * time.Second)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if want := []string{"return what waits for silent"}; !slices.Equal(w.returned, want) {
+			t.Errorf("after the first round: %q, want %q", w.returned, want)
+		}
+	})
+}
+
 // A dead worker's connection may claim a task after its death, so its list is looked at for a minute.
 func TestTheListOfADeadWorkerIsClosedAMinuteLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
