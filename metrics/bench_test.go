@@ -37,6 +37,7 @@ func BenchmarkScrape(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	set.Types([]string{"resize"})
 	for i, q := range src.QueueNames {
 		set.TaskFinished(q, "resize", fmt.Sprint("task-", i), time.Duration(i)*time.Millisecond, false)
 	}

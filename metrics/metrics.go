@@ -12,11 +12,15 @@ import (
 // OtherType is the label type of attempts whose type the Python process has not announced.
 const OtherType = "other"
 
-// classicBuckets spans 1 ms to 30 min in steps of two to three.
-var classicBuckets = []float64{
+// durationBuckets span 1 ms to 30 min in steps of two to three.
+var durationBuckets = []float64{
 	0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 	1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800,
 }
+
+// waitBuckets span 1 ms to an hour in steps of five: waits differ by more than durations do, and every bucket of every
+// queue is a part of each scrape.
+var waitBuckets = []float64{0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300, 3600}
 
 // Set counts what the worker does. All methods may be called from any goroutine and never block.
 type Set struct {
@@ -81,10 +85,10 @@ func newSet() *Set {
 		fenced: counter("runqy_tasks_fenced_total",
 			"Acknowledgements of this worker that were dropped because the task had meanwhile been given to another attempt.", "queue"),
 		duration: histogram("runqy_task_duration_seconds",
-			"Time that an attempt took, from the begin of its handler.", "queue", "type"),
+			"Time that an attempt took, from the begin of its handler.", durationBuckets, "queue", "type"),
 		wait: histogram("runqy_task_wait_seconds",
 			"Time that a task waited before its handler began: since it was enqueued or, where it was to run later, since it was due.",
-			"queue"),
+			waitBuckets, "queue"),
 		crashes: counter("runqy_worker_crashes_total",
 			"Exits of the Python process that nobody asked for, by cause.", "cause"),
 		restarts: counter("runqy_worker_restarts_total",
@@ -98,11 +102,11 @@ func newSet() *Set {
 	return s
 }
 
-func histogram(name, help string, labels ...string) *prometheus.HistogramVec {
+func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    name,
 		Help:    help,
-		Buckets: classicBuckets,
+		Buckets: buckets,
 		// A factor of 1.1 makes eight buckets to each power of two. 1 ms to 30 min are 21 powers of two, so 200 buckets
 		// hold that whole range at full resolution; tasks spread wider than that reset the histogram at most once an
 		// hour and are widened otherwise.

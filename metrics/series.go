@@ -130,7 +130,7 @@ func (s *Set) newAttempts(queue, typ string) *attemptSeries {
 		duration: sync.OnceValue(func() *durationSeries {
 			return &durationSeries{
 				histogram: s.duration.WithLabelValues(queue, typ).(exemplarHistogram),
-				noted:     make([]atomic.Int64, len(classicBuckets)+1),
+				noted:     make([]atomic.Int64, len(durationBuckets)+1),
 			}
 		}),
 	}
@@ -139,7 +139,7 @@ func (s *Set) newAttempts(queue, typ string) *attemptSeries {
 // observe counts a duration, with the task as its exemplar unless its bucket got one within this second: an exemplar
 // costs more than all the rest, and the next scrape sees only the last of each bucket.
 func (d *durationSeries) observe(seconds float64, taskID string) {
-	bucket, _ := slices.BinarySearch(classicBuckets, seconds)
+	bucket, _ := slices.BinarySearch(durationBuckets, seconds)
 	now := time.Now().Unix()
 	if last := d.noted[bucket].Load(); last != now && fitsExemplar(taskID) && d.noted[bucket].CompareAndSwap(last, now) {
 		d.histogram.ObserveWithExemplar(seconds, prometheus.Labels{exemplarLabel: taskID})
