@@ -2,6 +2,7 @@ package harness
 
 import (
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,4 +21,23 @@ func Alive(pid int) bool {
 	}
 	_, rest, ok := strings.Cut(string(stat), ") ")
 	return ok && rest[0] != 'Z' && rest[0] != 'X'
+}
+
+// threadStates returns one letter for each thread of a process: T for one that is stopped.
+func threadStates(pid int) (string, error) {
+	files, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/stat")
+	if err != nil {
+		return "", err
+	}
+	var states strings.Builder
+	for _, path := range files {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		if _, rest, ok := strings.Cut(string(stat), ") "); ok {
+			states.WriteByte(rest[0])
+		}
+	}
+	return states.String(), nil
 }

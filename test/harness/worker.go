@@ -2,6 +2,7 @@ package harness
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -125,6 +126,25 @@ func (w *Worker) Signal(s syscall.Signal) {
 	if err := w.TrySignal(s); err != nil {
 		w.t.Fatalf("signal %v to worker %s: %v", s, w.ID, err)
 	}
+}
+
+// Freeze stops the worker's process with SIGSTOP, and returns when none of its threads runs any more.
+func (w *Worker) Freeze() {
+	w.t.Helper()
+	w.Signal(syscall.SIGSTOP)
+	Eventually(w.t, "worker "+w.ID+" is stopped", func() error {
+		states, err := threadStates(w.PID())
+		if strings.Trim(states, "T") != "" || err != nil {
+			return fmt.Errorf("the states of its threads are %s (%w)", states, err)
+		}
+		return nil
+	})
+}
+
+// Thaw ends Freeze.
+func (w *Worker) Thaw() {
+	w.t.Helper()
+	w.Signal(syscall.SIGCONT)
 }
 
 // WaitExit waits for the end of the process and returns its exit code, -1 after a signal.
