@@ -3,42 +3,18 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"time"
 )
 
-// The figures of a measurement, by the names under which the raw file has them.
-const (
-	tasksPerSecond = "tasks_per_s"
-	workerCPU      = "worker_us_per_task"
-	pythonCPU      = "python_us_per_task"
-	redisCPU       = "redis_us_per_task"
-	totalCPU       = "cpu_us_per_task"
-	redisCalls     = "redis_calls_per_task"
-	redisScripts   = "scripts_per_task"
-	redisReads     = "redis_reads_per_task"
-	switches       = "switches_per_task"
-	allocations    = "allocations_per_task"
-	workerPeak     = "worker_peak_mib"
-	pythonPeak     = "python_peak_mib"
-	taskCount      = "tasks"
-	latencyP50     = "p50_ms"
-	latencyP99     = "p99_ms"
-)
-
-// figures are what one measurement of one system has found.
-type figures map[string]float64
-
 // drainOptions is what stands in the queue and how it is emptied.
 type drainOptions struct {
 	taskType, payload string
-	processes         int           // how many workers; 0: one
-	delay             time.Duration // to Redis and back; 0: loopback
-	window            int           // only so many of the tasks are measured; 0: all
-	limit             time.Duration // the measurement ends after so long even if the window is not through; 0: it fails
-	during            func(ctx context.Context, f figures) func()
+	processes         int                                                      // how many workers; 0: one
+	delay             time.Duration                                            // to Redis and back; 0: loopback
+	window            int                                                      // only so many of the tasks are measured; 0: all
+	limit             time.Duration                                            // the measurement ends after so long even if the window is not through; 0: it fails
+	during            func(ctx context.Context, sys *system, f figures) func() // what else is done and measured meanwhile
 }
 
 // drainLimit is how long a drain may take before it has failed.
@@ -72,12 +48,20 @@ func (b *bench) drain(ctx context.Context, sys *system, o drainOptions, tasks in
 		workers = append(workers, p)
 	}
 	m := meter{site: s, system: sys, dialect: d, workers: workers, tasks: tasks}
-	if err := m.await(ctx, 1, drainLimit); err != nil {
+	first := 1
+	if o.processes > 1 {
+		first = tasks / 4 // all of them have started by then
+	}
+	if err := m.await(ctx, first, drainLimit); err != nil {
 		return nil, err
 	}
 	f := figures{}
+	if o.delay > 0 {
+		f[delayMeasured] = s.roundTrip(ctx)
+	}
 	if o.during != nil {
-		defer o.during(ctx, f)()
+		stop := o.during(ctx, sys, f)
+		defer stop()
 	}
 	before, err := m.read(ctx, true)
 	if err != nil {
@@ -204,6 +188,7 @@ func (m *meter) figures(f figures, before, after reading) error {
 	f[redisCalls] = (after.redis.calls - before.redis.calls) / n
 	f[redisScripts] = (after.redis.scripts - before.redis.scripts) / n
 	f[redisReads] = (after.redis.reads - before.redis.reads) / n
+	f[taskBytes] = (after.redis.memory - before.redis.memory) / n
 	f[pythonPeak] = after.usage.pythonPeak / (1 << 20)
 	if after.usage.workerPeak > 0 {
 		f[workerPeak] = after.usage.workerPeak / (1 << 20)
@@ -213,23 +198,4 @@ func (m *meter) figures(f figures, before, after reading) error {
 		f[allocations] = (after.mallocs - before.mallocs) / n
 	}
 	return nil
-}
-
-// scrape reads the metrics of a worker, and says how long that took.
-func scrape(ctx context.Context, address string) (text string, took time.Duration, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", http.NoBody)
-	if err != nil {
-		return "", 0, fmt.Errorf("scrape: %w", err)
-	}
-	began := time.Now()
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", 0, fmt.Errorf("scrape: %w", err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return "", 0, fmt.Errorf("scrape: %w", err)
-	}
-	return string(body), time.Since(began), nil
 }

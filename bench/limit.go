@@ -47,7 +47,7 @@ func pump(c *child, python func() time.Duration, taskType, payload string, tasks
 	send := func(n int) error {
 		lines = lines[:0]
 		for range min(n, tasks-sent) {
-			lines = append(lines, bytes.Replace(template, []byte(nilID), []byte(taskID(0, sent)), 1)...)
+			lines = append(lines, bytes.Replace(template, []byte(nilID), []byte(taskID(seriesFill, sent)), 1)...)
 			sent++
 		}
 		if _, err := c.in.Write(lines); err != nil {

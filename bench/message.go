@@ -70,12 +70,17 @@ func (d *asynqTasks) prepare(ctx context.Context, s *site, taskType, payload str
 		}
 		d.messages = append(d.messages, message)
 	}
-	return s.client.FlushDB(ctx).Err()
+	if err := s.client.FlushDB(ctx).Err(); err != nil {
+		return fmt.Errorf("remove asynq's example: %w", err)
+	}
+	if err := s.client.SAdd(ctx, "asynq:queues", d.queues).Err(); err != nil {
+		return fmt.Errorf("make asynq's queues known: %w", err)
+	}
+	return nil
 }
 
 func (d *asynqTasks) push(ctx context.Context, p redis.Pipeliner, queue int, id string) {
 	prefix := "asynq:{" + d.queues[queue] + "}:"
-	p.SAdd(ctx, "asynq:queues", d.queues[queue])
 	p.HSet(ctx, prefix+"t:"+id, "msg", strings.Replace(d.messages[queue], nilID, id, 1), "state", "pending",
 		"pending_since", time.Now().UnixNano())
 	p.LPush(ctx, prefix+"pending", id)
@@ -107,7 +112,8 @@ type celeryTasks struct {
 }
 
 func (d *celeryTasks) prepare(ctx context.Context, s *site, taskType, payload string) error {
-	cmd := exec.CommandContext(ctx, d.python, filepath.Join(d.dir, "celery_app.py"), taskType, payload)
+	cmd := exec.CommandContext(ctx, d.python, filepath.Join(d.dir, "celery_app.py"), taskType)
+	cmd.Stdin = strings.NewReader(payload)
 	cmd.Env = environ("BENCH_REDIS=redis://" + s.addr + "/0")
 	text, err := output(cmd)
 	if err != nil {
@@ -145,7 +151,8 @@ type rqTasks struct {
 }
 
 func (d *rqTasks) prepare(ctx context.Context, s *site, taskType, payload string) error {
-	cmd := exec.CommandContext(ctx, d.python, filepath.Join(d.dir, "rq_job.py"), taskType, payload)
+	cmd := exec.CommandContext(ctx, d.python, filepath.Join(d.dir, "rq_job.py"), taskType)
+	cmd.Stdin = strings.NewReader(payload)
 	cmd.Env = environ("BENCH_REDIS=redis://" + s.addr + "/0")
 	text, err := output(cmd)
 	if err != nil {
@@ -188,7 +195,7 @@ func fill(ctx context.Context, s *site, d dialect, queues, n, size int) error {
 	for from := 0; from < n; from += batch {
 		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i := from; i < min(n, from+batch); i++ {
-				d.push(ctx, p, i%queues, taskID(0, i))
+				d.push(ctx, p, i%queues, taskID(seriesFill, i))
 			}
 			return nil
 		})
@@ -208,7 +215,7 @@ func checkResults(ctx context.Context, s *site, d dialect, n int) error {
 	step := max(1, n/most)
 	var keys []string
 	for i := 0; i < n; i += step {
-		keys = append(keys, d.resultKey(taskID(0, i)))
+		keys = append(keys, d.resultKey(taskID(seriesFill, i)))
 	}
 	found, err := s.client.Exists(ctx, keys...).Result()
 	if err != nil {

@@ -89,6 +89,24 @@ func (s *site) stop() {
 	}
 }
 
+// roundTrip is the median time of a PING through the proxy, in milliseconds.
+func (s *site) roundTrip(ctx context.Context) float64 {
+	options, err := redis.ParseURL(s.url)
+	if err != nil {
+		return 0
+	}
+	client := redis.NewClient(options)
+	defer client.Close()
+	var times []float64
+	for range 20 {
+		began := time.Now()
+		if client.Ping(ctx).Err() == nil {
+			times = append(times, float64(time.Since(began))/float64(time.Millisecond))
+		}
+	}
+	return percentile(times[min(1, len(times)):], 50)
+}
+
 // load is what a server has done since it started.
 type load struct {
 	calls   float64 // commands, those inside scripts included

@@ -16,13 +16,13 @@ type cell struct {
 	// The first measurement is a trial of so many tasks, which is not kept; the others have as many as fit the time.
 	// 0: run chooses by itself.
 	trial int
-	least int
-	most  int
+	most  int // tasks
 }
 
 // workload is what each of some systems does once in each round.
 type workload struct {
 	name  string
+	title string
 	about string
 	skip  string // why it is not done; empty: it is
 	cells []cell
@@ -39,31 +39,43 @@ type record struct {
 
 // results is the raw file.
 type results struct {
-	Date    time.Time         `json:"date"`
-	Machine machine           `json:"machine"`
-	Rounds  int               `json:"rounds"`
-	Seconds float64           `json:"seconds"`
-	Quick   bool              `json:"quick"`
-	Took    string            `json:"took"`
-	About   map[string]string `json:"about"`
-	Skipped map[string]string `json:"skipped,omitempty"`
-	Records []record          `json:"records"`
+	Date      time.Time     `json:"date"`
+	Machine   machine       `json:"machine"`
+	Rounds    int           `json:"rounds"`
+	Seconds   float64       `json:"seconds"` // that one measurement should take
+	Quick     bool          `json:"quick"`
+	Took      string        `json:"took"`
+	Workloads []description `json:"workloads"`
+	Records   []record      `json:"records"`
+}
+
+// description is what the page says of a workload.
+type description struct {
+	Name    string   `json:"name"`
+	Title   string   `json:"title"`
+	About   string   `json:"about"`
+	Skipped string   `json:"skipped,omitempty"`
+	Systems []string `json:"systems"`
 }
 
 // rounds measures everything that was chosen and returns how many measurements have failed. In each round the order of
 // the systems is turned by one, so that none is always the first.
 func (b *bench) rounds(ctx context.Context, r *results) (failed int) {
 	began := time.Now()
-	r.About, r.Skipped = map[string]string{}, map[string]string{}
-	workloads := b.workloads(ctx)
+	workloads := b.workloads()
+	for i, w := range workloads {
+		if !b.options.only.MatchString(w.name) {
+			workloads[i].skip = "not chosen"
+		}
+		d := description{Name: w.name, Title: w.title, About: w.about, Skipped: workloads[i].skip}
+		for _, c := range w.cells {
+			d.Systems = append(d.Systems, c.system)
+		}
+		r.Workloads = append(r.Workloads, d)
+	}
 	for round := 1; round <= r.Rounds; round++ {
 		for _, w := range workloads {
-			if !b.options.only.MatchString(w.name) {
-				r.Skipped[w.name] = "not chosen"
-				continue
-			}
-			if r.About[w.name] = w.about; w.skip != "" {
-				r.Skipped[w.name] = w.skip
+			if w.skip != "" {
 				continue
 			}
 			for i := range w.cells {
@@ -116,7 +128,7 @@ func (b *bench) taskCount(ctx context.Context, workload string, c cell) (int, er
 		}
 		rate = f[tasksPerSecond]
 	}
-	return min(max(int(rate*b.options.seconds), c.least, c.trial), c.most), nil
+	return min(max(int(rate*b.options.seconds), c.trial), c.most), nil
 }
 
 // headline is the figure that a line of progress shows.
@@ -124,10 +136,13 @@ func headline(f figures) string {
 	if rate, ok := f[tasksPerSecond]; ok {
 		return fmt.Sprintf("%9.0f tasks/s %8.0f us", rate, f[totalCPU])
 	}
+	if ms, ok := f[startTime]; ok {
+		return fmt.Sprintf("%9.0f ms", ms)
+	}
 	if p50, ok := f[latencyP50]; ok {
 		return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms", p50, f[latencyP99])
 	}
-	return ""
+	return fmt.Sprintf("%9.1f commands/s", f[idleCalls])
 }
 
 func (r *results) save(path string) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"math"
 	"slices"
+	"strings"
 )
 
 // spread is the middle of some values, and the smallest and the largest.
@@ -67,4 +68,12 @@ func (r *results) ratios(above, below operand) []float64 {
 		}
 	}
 	return out
+}
+
+// as is the operand with another system where it names the worker.
+func (o operand) as(worker string) operand {
+	if rest, ok := strings.CutPrefix(o.system, "worker "); ok {
+		o.system = worker + " " + rest
+	}
+	return o
 }

@@ -1,6 +1,6 @@
 """The bench's tasks for Celery: results in Redis, acknowledged late, else as Celery is without settings.
 
-    python3 celery_app.py TYPE PAYLOAD
+    python3 celery_app.py TYPE <payload.json
 
 prints a message as Celery puts it into Redis, with the id 00000000-0000-4000-8000-000000000000 for the task and its
 delivery. The bench fills queues with copies of it. BENCH_REDIS is the URL of the server.
@@ -23,7 +23,7 @@ for name in ("echo", "size", "spin"):
 
 if __name__ == "__main__":
     nil = "00000000-0000-4000-8000-000000000000"
-    app.send_task(sys.argv[1], args=[json.loads(sys.argv[2])], task_id=nil)
+    app.send_task(sys.argv[1], args=[json.load(sys.stdin)], task_id=nil)
     with app.connection() as connection:
         raw = connection.default_channel.client.lpop("celery").decode()
     tag = json.loads(raw)["properties"]["delivery_tag"]
