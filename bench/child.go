@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -25,7 +26,7 @@ func startChild(ctx context.Context, python, root string, env []string) (*child,
 	scripts := filepath.Join(root, "bench", "python")
 	cmd := exec.CommandContext(ctx, python, filepath.Join(scripts, "tasks.py"))
 	cmd.Dir = scripts
-	cmd.Env = append(env, "PYTHONPATH="+filepath.Join(root, "python"))
+	cmd.Env = append(slices.Clone(env), "PYTHONPATH="+filepath.Join(root, "python"))
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = dieWithParent()
 	in, err := cmd.StdinPipe()

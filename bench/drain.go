@@ -31,7 +31,15 @@ func (b *bench) drain(ctx context.Context, sys *system, o drainOptions, tasks in
 	if err := d.prepare(ctx, s, o.taskType, o.payload); err != nil {
 		return nil, err
 	}
+	empty, err := s.info(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if err := fill(ctx, s, d, sys.queueCount(), tasks, len(o.payload)); err != nil {
+		return nil, err
+	}
+	full, err := s.info(ctx)
+	if err != nil {
 		return nil, err
 	}
 	var workers []*process
@@ -55,7 +63,7 @@ func (b *bench) drain(ctx context.Context, sys *system, o drainOptions, tasks in
 	if err := m.await(ctx, first, drainLimit); err != nil {
 		return nil, err
 	}
-	f := figures{}
+	f := figures{pendingBytes: (full.memory - empty.memory) / float64(tasks)}
 	if o.delay > 0 {
 		f[delayMeasured] = s.roundTrip(ctx)
 	}
@@ -85,10 +93,11 @@ func (b *bench) drain(ctx context.Context, sys *system, o drainOptions, tasks in
 	if err := m.figures(f, before, after); err != nil {
 		return nil, err
 	}
-	if want == tasks && o.limit == 0 {
-		err = checkResults(ctx, s, d, tasks)
+	if want < tasks || o.limit > 0 {
+		return f, nil
 	}
-	return f, err
+	f[finishedBytes] = (after.redis.memory - empty.memory) / float64(tasks)
+	return f, checkResults(ctx, s, d, tasks)
 }
 
 // meter reads what a system has done and what that took.
@@ -181,14 +190,15 @@ func (m *meter) figures(f figures, before, after reading) error {
 	micros := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) / n }
 	f[taskCount] = n
 	f[tasksPerSecond] = n / after.at.Sub(before.at).Seconds()
-	f[workerCPU] = micros(after.usage.worker - before.usage.worker)
+	if after.usage.workerPeak > 0 {
+		f[workerCPU] = micros(after.usage.worker - before.usage.worker)
+	}
 	f[pythonCPU] = micros(after.usage.python - before.usage.python)
 	f[redisCPU] = micros(after.redis.cpu - before.redis.cpu)
 	f[totalCPU] = f[workerCPU] + f[pythonCPU] + f[redisCPU]
 	f[redisCalls] = (after.redis.calls - before.redis.calls) / n
 	f[redisScripts] = (after.redis.scripts - before.redis.scripts) / n
 	f[redisReads] = (after.redis.reads - before.redis.reads) / n
-	f[taskBytes] = (after.redis.memory - before.redis.memory) / n
 	f[pythonPeak] = after.usage.pythonPeak / (1 << 20)
 	if after.usage.workerPeak > 0 {
 		f[workerPeak] = after.usage.workerPeak / (1 << 20)

@@ -17,7 +17,8 @@ const (
 	redisReads     = "redis_reads_per_task"
 	switches       = "switches_per_task"
 	allocations    = "allocations_per_task"
-	taskBytes      = "redis_bytes_per_task"
+	pendingBytes   = "bytes_per_pending_task"
+	finishedBytes  = "bytes_per_finished_task"
 	workerPeak     = "worker_peak_mib"
 	pythonPeak     = "python_peak_mib"
 	taskCount      = "tasks"
@@ -28,12 +29,16 @@ const (
 	startTime      = "start_ms"
 	offered        = "offered_tasks_per_s"
 	delayMeasured  = "ping_ms"
-	idleCalls      = "idle_commands_per_s"
+	idleCommands   = "idle_commands_per_s"
+	idleCalls      = "idle_calls_per_s"
 	idleCPU        = "idle_cpu_ms_per_s"
 	connections    = "connections"
 	pushPops       = "pops_per_push"
 	pushScripts    = "scripts_per_push"
 	pushCPU        = "redis_us_per_push"
+	foundTime      = "found_ms"
+	roundCPU       = "cpu_ms_per_round"
+	roundCommands  = "commands_per_round"
 )
 
 // column is how a table shows a figure.
@@ -59,10 +64,16 @@ var columns = []column{
 	{redisReads, "reads"},
 	{switches, "switches"},
 	{allocations, "allocations"},
+	{pendingBytes, "bytes pending"},
+	{finishedBytes, "bytes finished"},
+	{foundTime, "all found, ms"},
+	{roundCPU, "CPU, ms per round"},
+	{roundCommands, "Redis calls per round"},
 	{pushPops, "pops per push"},
 	{pushScripts, "scripts per push"},
 	{pushCPU, "Redis, µs per push"},
-	{idleCalls, "commands/s"},
+	{idleCommands, "commands/s"},
+	{idleCalls, "with those in scripts"},
 	{idleCPU, "CPU, ms/s"},
 	{connections, "connections"},
 	{workerPeak, "worker, MiB"},

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -39,14 +44,52 @@ func (r *running) idleFigures(ctx context.Context, window time.Duration) (figure
 	if err != nil {
 		return nil, err
 	}
+	top, err := monitored(ctx, r.site.addr, window)
+	if err != nil {
+		return nil, err
+	}
 	n := float64(len(r.processes))
 	own := float64(r.site.client.PoolStats().TotalConns)
 	cpu := now.worker + now.python - used.worker - used.python
-	return figures{
-		idleCalls: (after.calls - before.calls) / took / n, connections: (after.clients - own) / n,
-		idleCPU:    cpu.Seconds() * 1000 / took / n,
-		workerPeak: now.workerPeak / n / (1 << 20), pythonPeak: now.pythonPeak / n / (1 << 20),
-	}, nil
+	f := figures{
+		idleCommands: float64(top) / window.Seconds() / n, idleCalls: (after.calls - before.calls) / took / n,
+		connections: (after.clients - own) / n, idleCPU: cpu.Seconds() * 1000 / took / n, pythonPeak: now.pythonPeak / n / (1 << 20),
+	}
+	if now.workerPeak > 0 {
+		f[workerPeak] = now.workerPeak / n / (1 << 20)
+	}
+	return f, nil
+}
+
+// monitored counts the commands that MONITOR shows, without those inside scripts: what has been sent. INFO cannot tell
+// them apart.
+func monitored(ctx context.Context, addr string, window time.Duration) (int, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return 0, fmt.Errorf("connect for MONITOR: %w", err)
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprint(conn, "MONITOR\r\n"); err != nil {
+		return 0, fmt.Errorf("send MONITOR: %w", err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(window)); err != nil {
+		return 0, fmt.Errorf("limit MONITOR: %w", err)
+	}
+	n := 0
+	lines := bufio.NewReader(conn)
+	for {
+		line, err := lines.ReadString('\n')
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, ctx.Err()
+		}
+		if err != nil {
+			return 0, fmt.Errorf("read MONITOR: %w", err)
+		}
+		if line != "+OK\r\n" && !strings.Contains(line, " lua]") {
+			n++
+		}
+	}
 }
 
 // pushes has many idle workers on one queue, pushes one task now and then, and measures what that costs beyond what the

@@ -46,7 +46,7 @@ func (r *running) oneByOne(ctx context.Context, tasks int, gap time.Duration) ([
 		if enqueued[id], err = push(ctx, r.site, r.dialect, id); err != nil {
 			return nil, err
 		}
-		if err := w.await(ctx, i+1, time.Minute); err != nil {
+		if err := w.await(ctx, i+1); err != nil {
 			return nil, err
 		}
 	}
@@ -78,7 +78,7 @@ func (b *bench) halfLoad(ctx context.Context, sys *system) (figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := w.await(ctx, len(enqueued), time.Minute); err != nil {
+	if err := w.await(ctx, len(enqueued)); err != nil {
 		return nil, err
 	}
 	f := latencies(w.waits(enqueued))
@@ -155,7 +155,7 @@ func (b *bench) firstResult(ctx context.Context, sys *system) (figures, error) {
 		return nil, err
 	}
 	defer p.stop(sys.signal)
-	if err := w.await(ctx, 1, time.Minute); err != nil {
+	if err := w.await(ctx, 1); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, p.tail())
 	}
 	return figures{startTime: w.waits(map[string]time.Time{id: began})[0]}, nil

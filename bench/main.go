@@ -25,6 +25,9 @@ func run(ctx context.Context, args []string) error {
 	if len(args) > 0 && args[0] == roleAsynq {
 		return serveAsynq(ctx, args[1:])
 	}
+	if len(args) > 0 && args[0] == rolePongs {
+		return servePongs(os.Stdin, os.Stdout)
+	}
 	o, err := parseOptions(args)
 	if err != nil {
 		if errors.Is(err, flag.ErrHelp) {

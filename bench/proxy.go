@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -22,13 +23,13 @@ type proxy struct {
 }
 
 // startProxy listens on a free port of the loopback interface.
-func startProxy(target string, delay time.Duration) (*proxy, error) {
+func startProxy(ctx context.Context, target string, delay time.Duration) (*proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listen as a proxy: %w", err)
 	}
 	p := &proxy{listener: l, target: target, delay: delay}
-	p.running.Go(p.accept)
+	p.running.Go(func() { p.accept(ctx) })
 	return p, nil
 }
 
@@ -46,7 +47,8 @@ func (p *proxy) stop() {
 	p.running.Wait()
 }
 
-func (p *proxy) accept() {
+func (p *proxy) accept(ctx context.Context) {
+	var dialer net.Dialer
 	for {
 		near, err := p.listener.Accept()
 		if err != nil {
@@ -55,7 +57,7 @@ func (p *proxy) accept() {
 			}
 			continue
 		}
-		far, err := net.Dial("tcp", p.target)
+		far, err := dialer.DialContext(ctx, "tcp", p.target)
 		if err != nil || !p.keep(near, far) {
 			_ = near.Close()
 			continue

@@ -71,7 +71,7 @@ func (b *bench) startRedis(ctx context.Context, delay time.Duration) (*site, err
 		return nil, fmt.Errorf("redis-server does not answer: %w", err)
 	}
 	if delay > 0 {
-		proxy, err := startProxy(addr, delay/2)
+		proxy, err := startProxy(ctx, addr, delay/2)
 		if err != nil {
 			s.stop()
 			return nil, err

@@ -90,7 +90,7 @@ func systemsText(p *bytes.Buffer, baseline string) {
 
 func targetTable(p *bytes.Buffer, r *results) {
 	fmt.Fprintf(p, "| workload | before | target | measured | |\n|---|---|---|---|---|\n")
-	for _, t := range targets() {
+	for _, t := range targets {
 		now := spreadOf(t.values(r, "worker"))
 		measured, mark := "not measured", ""
 		if now.n > 0 {

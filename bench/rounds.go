@@ -142,7 +142,10 @@ func headline(f figures) string {
 	if p50, ok := f[latencyP50]; ok {
 		return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms", p50, f[latencyP99])
 	}
-	return fmt.Sprintf("%9.1f commands/s", f[idleCalls])
+	if cpu, ok := f[roundCPU]; ok {
+		return fmt.Sprintf("%9.0f ms of CPU a round", cpu)
+	}
+	return fmt.Sprintf("%9.1f commands/s", f[idleCommands])
 }
 
 func (r *results) save(path string) error {

@@ -42,7 +42,7 @@ func watch(ctx context.Context, s *site, d dialect, series int) (*watcher, error
 		_ = w.pubsub.Close()
 		return nil, fmt.Errorf("subscribe to notifications: %w", err)
 	}
-	messages := w.pubsub.Channel(redis.WithChannelSize(10_000))
+	messages := w.pubsub.Channel(redis.WithChannelSize(10_000), redis.WithChannelHealthCheckInterval(0))
 	go func() {
 		defer close(w.done)
 		for m := range messages {
@@ -67,7 +67,8 @@ func (w *watcher) stop() {
 }
 
 // await waits until so many results have arrived.
-func (w *watcher) await(ctx context.Context, n int, limit time.Duration) error {
+func (w *watcher) await(ctx context.Context, n int) error {
+	const limit = time.Minute
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {
@@ -124,7 +125,7 @@ func warm(ctx context.Context, s *site, d dialect, n int) error {
 		if _, err := push(ctx, s, d, taskID(seriesWarm, i)); err != nil {
 			return err
 		}
-		if err := w.await(ctx, i+1, time.Minute); err != nil {
+		if err := w.await(ctx, i+1); err != nil {
 			return fmt.Errorf("warm up: %w", err)
 		}
 	}

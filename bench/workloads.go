@@ -22,7 +22,7 @@ func (b *bench) workloads() []workload {
 	return []workload{
 		b.noop(), b.payload("payload-1k", "of 1 KB", 1000), b.payload("payload-1m", "of 1 MB", 1_000_000), b.asyncSleep(), b.processor(),
 		b.views(), b.delay(), b.slots(), b.severalWorkers(), b.million(), b.scrapes(),
-		b.latency(), b.half(), b.starts(), b.idleCost(), b.push(),
+		b.latency(), b.half(), b.starts(), b.idleCost(), b.push(), b.fleet(),
 	}
 }
 
@@ -84,11 +84,11 @@ func (b *bench) noop() workload {
 }
 
 func (b *bench) payload(name, title string, size int) workload {
-	o := drainOptions{taskType: "size", payload: bytesPayload(size)}
-	w := workload{name: name, title: "Payloads " + title, about: "As above; the tasks return the length of the text in their payload."}
+	o := drainOptions{taskType: "echo", payload: bytesPayload(size)}
+	w := workload{name: name, title: "Payloads " + title, about: "As above; the payload is the result, too."}
 	trial, most := 1000, 40_000
 	if size > 100_000 {
-		trial, most = 20, 400
+		trial, most = 60, 400
 	}
 	for _, s := range append(b.both(workerOptions{concurrency: 100}), b.plainAsynq(100, false), b.celery("prefork c1", "-c", "1")) {
 		w.cells = append(w.cells, b.drained(s, o, trial, most))
@@ -145,7 +145,7 @@ func (b *bench) delay() workload {
 			suffix = "loopback"
 		}
 		for _, s := range b.named(suffix, workerOptions{concurrency: 100}) {
-			w.cells = append(w.cells, b.drained(s, o, 500, 60_000))
+			w.cells = append(w.cells, b.drained(s, o, 1000/(1+ms), 60_000))
 		}
 	}
 	return w

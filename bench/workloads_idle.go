@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -55,8 +56,8 @@ func (b *bench) idleCost() workload {
 	if b.options.quick {
 		window = 3 * time.Second
 	}
-	w := workload{name: "idle", title: "A system that waits", about: fmt.Sprintf("%s without tasks, after a few: what it asks of Redis, "+
-		"commands inside scripts included, and what it uses.", window)}
+	w := workload{name: "idle", title: "A system that waits", about: fmt.Sprintf("%s without tasks, after a few: what it sends to Redis, "+
+		"as MONITOR shows it, what that is with the commands inside scripts, and what it uses.", window)}
 	for _, s := range b.usual() {
 		w.cells = append(w.cells, cell{system: s.name, run: func(ctx context.Context, _ int) (figures, error) {
 			return b.idle(ctx, s, 1, window)
@@ -80,6 +81,21 @@ func (b *bench) push() workload {
 	for _, s := range b.both(workerOptions{concurrency: 1}) {
 		w.cells = append(w.cells, cell{system: s.name, run: func(ctx context.Context, _ int) (figures, error) {
 			return b.pushes(ctx, s, n, pushes)
+		}})
+	}
+	return w
+}
+
+func (b *bench) fleet() workload {
+	w := workload{name: "fleet", title: "The fleet's checker", about: "`runqy-worker fleet` with its defaults pings simulated workers every 5 s, each with an " +
+		"address and a connection of its own. The time until all are found FREE is from the start of the program."}
+	sizes, window := []int{1000, 10_000}, 15*time.Second
+	if b.options.quick {
+		sizes, window = sizes[:1], fleetInterval
+	}
+	for _, n := range sizes {
+		w.cells = append(w.cells, cell{system: grouped(strconv.Itoa(n)) + " workers", run: func(ctx context.Context, _ int) (figures, error) {
+			return b.checker(ctx, n, window)
 		}})
 	}
 	return w

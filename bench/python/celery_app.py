@@ -18,7 +18,7 @@ app.conf.task_acks_late = True
 # Of the next major version; without it the worker warns.
 app.conf.broker_connection_retry_on_startup = True
 
-for name in ("echo", "size", "spin"):
+for name in ("echo", "spin"):
     app.task(name=name)(getattr(handlers, name))
 
 if __name__ == "__main__":

@@ -8,11 +8,6 @@ def echo(payload):
     return payload
 
 
-def size(payload):
-    """Returns how long the text in the payload is."""
-    return {"size": len(payload["data"])}
-
-
 def spin(payload):
     """Uses the processor for so many seconds, as this thread's own clock counts them."""
     end = time.thread_time() + payload["seconds"]

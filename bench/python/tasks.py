@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from handlers import echo, size, spin
+from handlers import echo, spin
 
 from runqy import run, task
 
@@ -20,7 +20,6 @@ if os.environ.get("BENCH_HANDLERS") == "async":
 
 else:
     task("echo")(echo)
-    task("size")(size)
     task("spin")(spin)
 
 if __name__ == "__main__":
