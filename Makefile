@@ -13,6 +13,7 @@ IMAGE   ?= runqy-worker:$(VERSION)
 TEST_PROGRAMS := curl faketime gcc git ip python3 redis-server prometheus promtool prometheus-alertmanager initdb chromium systemd-analyze
 E2E_PROGRAMS  := gcc python3 redis-server prometheus prometheus-alertmanager chromium
 LINT_PROGRAMS := black git mypy promtool python3
+BENCH_PROGRAMS := celery git python3 redis-server rq
 
 GOLANGCI_LINT := .cache/golangci-lint
 # Of the version that tools/proto/go.mod pins; built on first use, half a minute, and kept by Go's cache.
@@ -26,6 +27,10 @@ TEST_TIMEOUT  ?= 10m
 # How many packages are tested at once: they wait for other processes half of the time.
 TEST_PACKAGES ?= $(shell expr 1 + $$(nproc))
 FUZZ_TIME     ?= 20s
+# Workloads of the bench, a regular expression; empty: all. And the revision that is measured beside this one; empty: none.
+BENCH          ?=
+BENCH_BASELINE ?= fe82c54
+BENCH_FLAGS     = -baseline '$(BENCH_BASELINE)' $(if $(BENCH),-only '$(BENCH)')
 
 .PHONY: help
 help: ## list the targets
@@ -90,9 +95,14 @@ screenshots: ## take the pictures of docs/dashboard.md, of real workers under lo
 	RUNQY_TEST_REQUIRE=1 RUNQY_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -run '^TestDashboardScreenshots$$' -v -timeout 40m ./test/dashboard
 
 .PHONY: bench
-bench: ## measure, with asynq for comparison; docs/benchmarks.md keeps the figures
-	scripts/install-tools git python3 redis-server
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 20m ./bench
+bench: ## measure this worker beside other queue systems, in an hour and more; writes docs/benchmarks.md. BENCH=noop for some workloads
+	scripts/install-tools $(BENCH_PROGRAMS)
+	$(GO) run ./bench $(BENCH_FLAGS)
+
+.PHONY: bench-quick
+bench-quick: ## the same with one round and few tasks, in 3 minutes, and prints it
+	scripts/install-tools $(BENCH_PROGRAMS)
+	$(GO) run ./bench -quick $(BENCH_FLAGS)
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## run golangci-lint and check modules, formatting, alert rules and scripts

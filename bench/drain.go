@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// drainOptions is what stands in the queue and how it is emptied.
+type drainOptions struct {
+	taskType, payload string
+	processes         int                                                      // how many workers; 0: one
+	delay             time.Duration                                            // to Redis and back; 0: loopback
+	window            int                                                      // only so many of the tasks are measured; 0: all
+	limit             time.Duration                                            // the measurement ends after so long even if the window is not through; 0: it fails
+	during            func(ctx context.Context, sys *system, f figures) func() // what else is done and measured meanwhile
+}
+
+// drainLimit is how long a drain may take before it has failed.
+const drainLimit = 4 * time.Minute
+
+// drain fills a queue, starts the system, and measures from the first tasks that are done to the last.
+func (b *bench) drain(ctx context.Context, sys *system, o drainOptions, tasks int) (figures, error) {
+	s, err := b.startRedis(ctx, o.delay)
+	if err != nil {
+		return nil, err
+	}
+	defer s.stop()
+	d := sys.dialect()
+	if err := d.prepare(ctx, s, o.taskType, o.payload); err != nil {
+		return nil, err
+	}
+	empty, err := s.info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := fill(ctx, s, d, sys.queueCount(), tasks, len(o.payload)); err != nil {
+		return nil, err
+	}
+	full, err := s.info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var workers []*process
+	defer func() {
+		for _, p := range workers {
+			p.stop(sys.signal)
+		}
+	}()
+	for range max(1, o.processes) {
+		p, err := sys.start(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		workers = append(workers, p)
+	}
+	m := meter{site: s, system: sys, dialect: d, workers: workers, tasks: tasks}
+	first := 1
+	if o.processes > 1 {
+		first = tasks / 4 // all of them have started by then
+	}
+	if err := m.await(ctx, first, drainLimit); err != nil {
+		return nil, err
+	}
+	f := figures{pendingBytes: (full.memory - empty.memory) / float64(tasks)}
+	if o.delay > 0 {
+		f[delayMeasured] = s.roundTrip(ctx)
+	}
+	if o.during != nil {
+		stop := o.during(ctx, sys, f)
+		defer stop()
+	}
+	before, err := m.read(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	want := tasks
+	if o.window > 0 {
+		want = min(tasks, before.done+o.window)
+	}
+	limit := drainLimit
+	if o.limit > 0 {
+		limit = o.limit
+	}
+	if err := m.await(ctx, want, limit); err != nil && (o.limit == 0 || ctx.Err() != nil) {
+		return nil, err
+	}
+	after, err := m.read(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.figures(f, before, after); err != nil {
+		return nil, err
+	}
+	if want < tasks || o.limit > 0 {
+		return f, nil
+	}
+	f[finishedBytes] = (after.redis.memory - empty.memory) / float64(tasks)
+	return f, checkResults(ctx, s, d, tasks)
+}
+
+// meter reads what a system has done and what that took.
+type meter struct {
+	site    *site
+	system  *system
+	dialect dialect
+	workers []*process
+	tasks   int
+}
+
+// reading is what a meter shows at one time.
+type reading struct {
+	at      time.Time
+	done    int
+	usage   usage
+	redis   load
+	mallocs float64 // objects that the worker has allocated; 0: it does not tell
+}
+
+// await waits until so many tasks are done.
+func (m *meter) await(ctx context.Context, want int, limit time.Duration) error {
+	done := 0
+	err := await(ctx, limit, 2*time.Millisecond, func() (bool, error) {
+		var err error
+		if done, err = m.count(ctx); err != nil {
+			return false, err
+		}
+		if done >= want {
+			return true, nil
+		}
+		for _, p := range m.workers {
+			if err := p.failed(); err != nil {
+				return false, err
+			}
+		}
+		return false, nil
+	})
+	if err != nil {
+		return fmt.Errorf("%d of %d tasks are done: %w\n%s", done, m.tasks, err, m.workers[0].tail())
+	}
+	return nil
+}
+
+func (m *meter) count(ctx context.Context) (int, error) {
+	return m.dialect.done(ctx, m.site, m.tasks)
+}
+
+// read takes a reading. The scrape that tells the allocations costs something, so it stands outside of what is timed.
+func (m *meter) read(ctx context.Context, first bool) (reading, error) {
+	var r reading
+	var err error
+	if first {
+		r.mallocs = m.mallocs(ctx)
+	}
+	if r.redis, err = m.site.info(ctx); err != nil {
+		return r, err
+	}
+	r.usage = usageOf(m.workers)
+	if r.done, err = m.count(ctx); err != nil {
+		return r, err
+	}
+	r.at = time.Now()
+	if !first {
+		r.mallocs = m.mallocs(ctx)
+	}
+	return r, nil
+}
+
+// mallocs asks a worker how many objects it has allocated; of several workers none is asked.
+func (m *meter) mallocs(ctx context.Context) float64 {
+	if m.system.metrics == "" || len(m.workers) != 1 {
+		return 0
+	}
+	text, _, err := scrape(ctx, m.system.metrics)
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(text, "\ngo_memstats_mallocs_total ")
+	value, _, _ := strings.Cut(rest, "\n")
+	return number(value)
+}
+
+// figures computes what a task took between two readings.
+func (m *meter) figures(f figures, before, after reading) error {
+	n := float64(after.done - before.done)
+	if n <= 0 {
+		return fmt.Errorf("all %d tasks were done before the first reading: more tasks are needed", m.tasks)
+	}
+	micros := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) / n }
+	f[taskCount] = n
+	f[tasksPerSecond] = n / after.at.Sub(before.at).Seconds()
+	if after.usage.workerPeak > 0 {
+		f[workerCPU] = micros(after.usage.worker - before.usage.worker)
+	}
+	f[pythonCPU] = micros(after.usage.python - before.usage.python)
+	f[redisCPU] = micros(after.redis.cpu - before.redis.cpu)
+	f[totalCPU] = f[workerCPU] + f[pythonCPU] + f[redisCPU]
+	f[redisCalls] = (after.redis.calls - before.redis.calls) / n
+	f[redisScripts] = (after.redis.scripts - before.redis.scripts) / n
+	f[redisReads] = (after.redis.reads - before.redis.reads) / n
+	f[pythonPeak] = after.usage.pythonPeak / (1 << 20)
+	if after.usage.workerPeak > 0 {
+		f[workerPeak] = after.usage.workerPeak / (1 << 20)
+		f[switches] = (after.usage.switches - before.usage.switches) / n
+	}
+	if before.mallocs > 0 && after.mallocs > 0 {
+		f[allocations] = (after.mallocs - before.mallocs) / n
+	}
+	return nil
+}
