@@ -160,7 +160,7 @@ func (l *listViews) upcoming(ctx context.Context, queue string, known map[string
 		if known[id] {
 			continue
 		}
-		args := append([]any{l.viewTTL.Milliseconds()}, pendingView(queue, fields)...)
+		args := append([]any{unendedTTL.Milliseconds()}, pendingView(queue, fields)...)
 		l.scripts.view.Eval(ctx, pipe, []string{ViewKey(id), taskKey(queue, id)}, args...)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {

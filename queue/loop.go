@@ -47,6 +47,7 @@ type loop struct {
 	order     uint64
 	roundTrip time.Duration // of a cycle, smoothed
 	looked    time.Time     // when all queues were last to be asked
+	overdone  bool          // what was taken ahead has waited for too long, and nothing has ended since
 	strict    int           // under strict priority: the queues before this one have just had nothing
 	timer     *time.Timer
 	draining  bool
@@ -174,7 +175,7 @@ func (l *loop) want() int {
 	}
 	room := l.handler.Room()
 	want := room.Free - len(l.held)
-	if room.Rate*aheadMost.Seconds() >= 1 {
+	if room.Rate*aheadMost.Seconds() >= 1 && !l.overdone {
 		ahead := min(2*l.roundTrip+time.Millisecond, aheadMost)
 		want += min(int(math.Ceil(room.Rate*ahead.Seconds())), l.opts.Concurrency)
 	}
@@ -389,6 +390,7 @@ func (l *loop) submitHeld(now time.Time) {
 	}
 	for n < len(l.held) && (now.Sub(l.held[n].taken) >= heldFor || !l.gate.Open()) {
 		l.settle(l.held[n], endReturn, now)
+		l.overdone = true
 		n++
 	}
 	if n > 0 {

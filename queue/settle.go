@@ -40,6 +40,7 @@ func (l *loop) ended(a *attempt, result json.RawMessage, took time.Duration, err
 	if l.suspect != nil && l.suspect.attempt == a {
 		l.setSuspect(nil)
 	}
+	l.overdone = false
 	var (
 		crash     *CrashError
 		suspicion *SuspicionError
@@ -53,7 +54,7 @@ func (l *loop) ended(a *attempt, result json.RawMessage, took time.Duration, err
 	case errors.Is(err, ErrUntouched):
 		l.settle(a, endReturn, now)
 	case errors.As(err, &suspicion):
-		l.suspected(a, now)
+		l.suspected(a, suspicion)
 	case errors.As(err, &crash):
 		l.crashed(a, crash, took, now)
 	case a.cause != nil && !errors.As(err, &permanent):
@@ -100,14 +101,14 @@ func (l *loop) crashed(a *attempt, crash *CrashError, took time.Duration, now ti
 }
 
 // suspected gives a task back that may or may not have taken the process down.
-func (l *loop) suspected(a *attempt, now time.Time) {
+func (l *loop) suspected(a *attempt, suspicion *SuspicionError) {
 	it := newItem(a, endPostpone)
 	it.suspicions = a.task.Suspicions + 1
 	spread := suspicionSpread << min(a.task.Suspicions, 4)
 	it.delay = time.Duration(1+rand.Int64N(int64(spread/time.Second))) * time.Second
-	it.view = append(returnView(a, "scheduled"), "suspicions", itoa(it.suspicions))
-	l.log.Warn("task suspected", "queue", a.task.Queue, "task_id", a.task.ID, "suspicions", it.suspicions,
-		"reason", "the python process died while this task and others ran")
+	it.view = append(returnView(a, "scheduled"), "suspicions", itoa(it.suspicions),
+		"error", "not charged: the Python process died while this task and others ran: "+errorText(suspicion.Error()))
+	l.log.Warn("task suspected", "queue", a.task.Queue, "task_id", a.task.ID, "suspicions", it.suspicions, "error", suspicion)
 	l.end(a, it, nil)
 }
 
