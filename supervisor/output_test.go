@@ -188,7 +188,7 @@ func TestWholeRequestArrives(t *testing.T) {
 	q.Headers = map[string]string{"trace": "<x>"}
 	got := r.do(q)
 	want := `{"task_id": "id 1", "type": "image:resize", "payload": {"whole": true}, "retry_count": 2, "max_retry": 25, ` +
-		`"queue": "low", "deadline": "2026-01-02T02:04:05Z", "headers": {"trace": "<x>"}}`
+		`"crashes": 0, "suspicions": 0, "queue": "low", "deadline": "2026-01-02T02:04:05Z", "timeout": null, "headers": {"trace": "<x>"}}`
 	if got.err != nil || string(got.Result) != want {
 		t.Errorf("got  %s\nwant %s\n%v", got.Result, want, got.err)
 	}

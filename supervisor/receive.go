@@ -17,7 +17,7 @@ func (c *child) receive(line []byte) {
 	}
 	switch m.Kind {
 	case wire.KindReply:
-		if !c.requests.answer(m.TaskID, outcome{reply: Reply(m.Reply)}) {
+		if !c.requests.answer(m.TaskID, outcome{reply: replyOf(m.Reply)}) {
 			c.warn("reply ignored", slog.String("task_id", shortened(m.TaskID)), slog.String("reason", "the task is not in flight"))
 		}
 	case wire.KindInvalid:
@@ -53,6 +53,12 @@ func (c *child) receive(line []byte) {
 		}
 	default:
 		c.logOutput(line)
+	}
+}
+
+func replyOf(r wire.Reply) Reply {
+	return Reply{
+		Result: r.Result, Error: r.Error, Retry: r.Retry, RetryDelay: r.RetryDelay, HasRetryDelay: r.HasRetryDelay, Took: r.Took,
 	}
 }
 

@@ -26,10 +26,12 @@ type Request struct {
 
 // Reply is the process' answer to a Request.
 type Reply struct {
-	Result     json.RawMessage // valid JSON; nil when the process gave none
-	Error      string          // not empty: the handler failed
-	Retry      bool            // with Error: whether another attempt makes sense
-	RetryDelay time.Duration   // with Retry: when, at most a year; 0: the queue decides
+	Result        json.RawMessage // valid JSON; nil when the process gave none
+	Error         string          // not empty: the handler failed
+	Retry         bool            // with Error: whether another attempt makes sense
+	RetryDelay    time.Duration   // with HasRetryDelay: when, at most a year; 0 is at once
+	HasRetryDelay bool            // only with Retry; else the queue decides
+	Took          time.Duration   // how long the handler ran: as the process says, else since it began
 }
 
 // encode makes the request's line.

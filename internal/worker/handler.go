@@ -35,7 +35,7 @@ func (h taskHandler) Process(ctx context.Context, t *queue.Task) (json.RawMessag
 		return reply.Result, nil
 	case !reply.Retry:
 		return nil, &queue.PermanentError{Message: reply.Error}
-	case reply.RetryDelay > 0:
+	case reply.HasRetryDelay:
 		return nil, &queue.RetryError{Delay: reply.RetryDelay, Message: reply.Error}
 	}
 	return nil, errors.New(reply.Error)

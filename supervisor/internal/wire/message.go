@@ -5,19 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
-
-const maxRetryDelay = 365 * 24 * time.Hour
-
-// Reply is the process' answer to a task.
-type Reply struct {
-	Result     json.RawMessage // valid JSON; nil when the process gave none
-	Error      string          // not empty: the handler failed
-	Retry      bool            // with Error: whether another attempt makes sense
-	RetryDelay time.Duration   // with Retry: when; 0: the queue decides
-}
 
 // Python is what the process tells about its interpreter.
 type Python struct {
@@ -46,14 +37,15 @@ type Kind int
 
 // The kinds of lines. The comments name the fields of Message that are set.
 const (
-	KindOutput   Kind = iota // output that is not protocol
-	KindReady                // the process is ready: Ready
-	KindFailed               // it cannot start: Error
-	KindReply                // an answer: TaskID, Reply
-	KindInvalid              // names a task but is no valid answer: TaskID, Error
-	KindPong                 // the answer to a ping: Pong, Lag, GC
-	KindProgress             // a task reports how far it is: Report
-	KindLog                  // a line for the log: Report
+	KindOutput    Kind = iota // output that is not protocol
+	KindReady                 // the process is ready: Ready
+	KindFailed                // it cannot start: Error
+	KindReply                 // an answer: TaskID, Reply
+	KindInvalid               // names a task but is no valid answer: TaskID, Error
+	KindPong                  // the answer to a ping: Pong, Lag, GC
+	KindProgress              // a task reports how far it is: Report
+	KindLog                   // a line for the log: Report
+	KindWithdrawn             // a task that has not begun is given back, as asked: TaskID
 )
 
 // Message is one decoded line of the process' stdout.
@@ -73,13 +65,28 @@ type Message struct {
 	Report Report
 }
 
+// The bounds of what a ready message announces.
+const (
+	maxTypes    = 1000
+	maxFeatures = 100
+	maxTypeName = 1 << 10 // bytes
+)
+
+// FeatureWithdraw is announced by a process that gives back, when it is asked, what has not begun.
+const FeatureWithdraw = "withdraw"
+
 // Ready is the content of the ready message.
 type Ready struct {
 	Protocol int // 1 or 2
 	Handlers Handlers
+	Types    map[string]string // the kind of handler of each task type; nil: not told
+	Features []string          // of protocol 2
 	Python   Python
 	PID      int // 0: not told
 }
+
+// Has reports whether the process announced a feature.
+func (r Ready) Has(feature string) bool { return slices.Contains(r.Features, feature) }
 
 type messageLine struct {
 	TaskID     *string         `json:"task_id"`
@@ -87,6 +94,9 @@ type messageLine struct {
 	Error      json.RawMessage `json:"error"`
 	Retry      *bool           `json:"retry"`
 	RetryDelay *float64        `json:"retry_delay"`
+	Seconds    *float64        `json:"seconds"`
+
+	Withdrawn *string `json:"withdrawn"`
 
 	Pong  *int64  `json:"pong"`
 	Lag   float64 `json:"lag"`
@@ -102,10 +112,12 @@ type messageLine struct {
 	Progress json.RawMessage `json:"progress"`
 	Log      json.RawMessage `json:"log"`
 
-	Status   *string `json:"status"`
-	Protocol int     `json:"protocol"`
-	Handlers string  `json:"handlers"`
-	PID      int     `json:"pid"`
+	Status   *string         `json:"status"`
+	Protocol int             `json:"protocol"`
+	Handlers string          `json:"handlers"`
+	Types    json.RawMessage `json:"types"`
+	Features json.RawMessage `json:"features"`
+	PID      int             `json:"pid"`
 	Python   struct {
 		Implementation string `json:"implementation"`
 		Version        string `json:"version"`
@@ -123,6 +135,9 @@ func Decode(line []byte) Message {
 		return Message{Kind: KindOutput}
 	}
 	if text[0] == '{' {
+		if m, ok := decodeSuccess(text); ok {
+			return m
+		}
 		if m, valid := decodeObject(text); valid || m.Kind != KindOutput {
 			return m
 		}
@@ -154,8 +169,12 @@ func decodeObject(text []byte) (m Message, valid bool) {
 		return Message{Kind: KindOutput}, false
 	}
 	switch {
+	case w.TaskID != nil && *w.TaskID != "" && w.Result == nil && w.Error == nil:
+		return Message{Kind: KindInvalid, TaskID: *w.TaskID, Error: "it has neither a result nor an error"}, true
 	case w.TaskID != nil:
 		return Message{Kind: KindReply, TaskID: *w.TaskID, Reply: w.reply()}, true
+	case w.Withdrawn != nil:
+		return Message{Kind: KindWithdrawn, TaskID: *w.Withdrawn}, true
 	case w.Pong != nil:
 		m = Message{Kind: KindPong, Pong: *w.Pong, Lag: seconds(w.Lag)}
 		for _, g := range w.Stats.GC[:min(len(w.Stats.GC), 8)] {
@@ -185,11 +204,50 @@ func (w *messageLine) ready() Ready {
 	r.Python.Version = oneLine(r.Python.Version, maxName)
 	if w.Protocol >= 2 {
 		r.Protocol = 2
-		if w.Handlers == string(Async) {
+		r.Types, r.Features = announcedTypes(w.Types), announcedFeatures(w.Features)
+		if w.Handlers == string(Async) || w.Handlers == "" && r.allAsync() {
 			r.Handlers = Async
 		}
 	}
 	return r
+}
+
+// announcedTypes keeps what is a kind by its name; nil: nothing is announced.
+func announcedTypes(raw json.RawMessage) map[string]string {
+	var values map[string]json.RawMessage
+	if len(raw) == 0 || json.Unmarshal(raw, &values) != nil || values == nil {
+		return nil
+	}
+	types := map[string]string{}
+	for name, value := range values {
+		if kind := oneLine(text(value), maxName); kind != "" && len(name) <= maxTypeName && len(types) < maxTypes {
+			types[name] = kind
+		}
+	}
+	return types
+}
+
+func (r Ready) allAsync() bool {
+	for _, kind := range r.Types {
+		if kind != string(Async) {
+			return false
+		}
+	}
+	return len(r.Types) > 0
+}
+
+func announcedFeatures(raw json.RawMessage) []string {
+	var values []json.RawMessage
+	if len(raw) == 0 || json.Unmarshal(raw, &values) != nil {
+		return nil
+	}
+	var features []string
+	for _, value := range values[:min(len(values), maxFeatures)] {
+		if name := oneLine(text(value), maxName); name != "" {
+			features = append(features, name)
+		}
+	}
+	return features
 }
 
 // reply reads the answer's fields. Any string in "error" is a failure, an empty one too (Python's str(ValueError()) is
@@ -197,6 +255,9 @@ func (w *messageLine) ready() Ready {
 func (w *messageLine) reply() Reply {
 	hasResult := len(w.Result) > 0 && !bytes.Equal(w.Result, []byte("null"))
 	r := Reply{Result: w.Result}
+	if w.Seconds != nil {
+		r.Took, r.HasTook = seconds(*w.Seconds), true
+	}
 	if len(w.Error) == 0 || bytes.Equal(w.Error, []byte("null")) ||
 		hasResult && bytes.Equal(w.Error, []byte(`""`)) {
 		return r
@@ -204,7 +265,7 @@ func (w *messageLine) reply() Reply {
 	r.Error = errorText(w.Error)
 	r.Retry = w.Retry == nil || *w.Retry
 	if r.Retry && w.RetryDelay != nil {
-		r.RetryDelay = seconds(*w.RetryDelay)
+		r.RetryDelay, r.HasRetryDelay = seconds(*w.RetryDelay), true
 	}
 	return r
 }
@@ -221,12 +282,13 @@ func errorText(raw json.RawMessage) string {
 	return s
 }
 
+// seconds is a duration that the process wrote; a negative one is 0.
 func seconds(f float64) time.Duration {
 	switch {
 	case math.IsNaN(f) || f <= 0:
 		return 0
-	case f >= maxRetryDelay.Seconds():
-		return maxRetryDelay
+	case f >= maxDuration.Seconds():
+		return maxDuration
 	}
 	return time.Duration(f * float64(time.Second))
 }

@@ -26,12 +26,24 @@ func TestDecode(t *testing.T) {
 			Message{Kind: KindReply, TaskID: "x", Reply: Reply{Result: raw(`{"a":[1]}`)}}},
 		{` {"result":null,"task_id":"x"} ` + "\r", Message{Kind: KindReply, TaskID: "x", Reply: Reply{Result: raw(`null`)}}},
 		{`{"task_id":"x","error":"E: no","retry":true,"retry_delay":1.5}`,
-			Message{Kind: KindReply, TaskID: "x", Reply: Reply{Error: "E: no", Retry: true, RetryDelay: 1500 * time.Millisecond}}},
+			Message{Kind: KindReply, TaskID: "x", Reply: Reply{Error: "E: no", Retry: true, RetryDelay: 1500 * time.Millisecond, HasRetryDelay: true}}},
 		{`{"task_id":"x","error":"E: no"}`, Message{Kind: KindReply, TaskID: "x", Reply: Reply{Error: "E: no", Retry: true}}},
 		{`{"task_id":"x","error":"E: no","retry":false,"retry_delay":9}`, Message{Kind: KindReply, TaskID: "x", Reply: Reply{Error: "E: no"}}},
-		{`{"task_id":"x","error":"E","retry_delay":-3}`, Message{Kind: KindReply, TaskID: "x", Reply: Reply{Error: "E", Retry: true}}},
+		{`{"task_id":"x","error":"E","retry_delay":-3}`,
+			Message{Kind: KindReply, TaskID: "x", Reply: Reply{Error: "E", Retry: true, HasRetryDelay: true}}},
+		{`{"task_id":"x","error":"E","retry_delay":0}`,
+			Message{Kind: KindReply, TaskID: "x", Reply: Reply{Error: "E", Retry: true, HasRetryDelay: true}}},
+		{`{"task_id":"x","error":"E","retry_delay":null}`, Message{Kind: KindReply, TaskID: "x", Reply: Reply{Error: "E", Retry: true}}},
+		{`{"task_id":"x","result":1,"error":null,"retry":false,"seconds":0.25}`,
+			Message{Kind: KindReply, TaskID: "x", Reply: Reply{Result: raw("1"), Took: 250 * time.Millisecond, HasTook: true}}},
+		{`{"task_id":"x","seconds":0,"error":"E","retry":false}`,
+			Message{Kind: KindReply, TaskID: "x", Reply: Reply{Error: "E", HasTook: true}}},
+		{`{"task_id":"x","retry":false}`, Message{Kind: KindInvalid, TaskID: "x", Error: "it has neither a result nor an error"}},
+		{`{"task_id":"x","error":null}`, Message{Kind: KindReply, TaskID: "x"}},
+		{`{"withdrawn":"x"}`, Message{Kind: KindWithdrawn, TaskID: "x"}},
+		{`{"withdrawn":5}`, Message{}},
 		{`{"task_id":"x","error":"E","retry_delay":1e300}`,
-			Message{Kind: KindReply, TaskID: "x", Reply: Reply{Error: "E", Retry: true, RetryDelay: maxRetryDelay}}},
+			Message{Kind: KindReply, TaskID: "x", Reply: Reply{Error: "E", Retry: true, RetryDelay: maxDuration, HasRetryDelay: true}}},
 		{`{"task_id":"x","error":"","result":null}`,
 			Message{Kind: KindReply, TaskID: "x", Reply: Reply{Result: raw("null"), Error: "the process gave no error message", Retry: true}}},
 		{`{"task_id":"x","error":"","result":1}`, Message{Kind: KindReply, TaskID: "x", Reply: Reply{Result: raw("1")}}},
@@ -44,6 +56,15 @@ func TestDecode(t *testing.T) {
 		{`{"status":"ready","handlers":"async"}`, Message{Kind: KindReady, Ready: Ready{Protocol: 1, Handlers: Sync}}},
 		{`{"status":"ready","protocol":3,"handlers":"async","pid":77,"python":{"implementation":"PyPy","version":"3.9.1","major":3,"minor":9,"patchlevel":1},"sdk":"9"}`,
 			Message{Kind: KindReady, Ready: Ready{Protocol: 2, Handlers: Async, PID: 77, Python: Python{"PyPy", "3.9.1", 3, 9, 1}}}},
+		{`{"status":"ready","protocol":2,"types":{"a":"sync","b":"async","c":5},"features":["ping",7,"withdraw"],"handlers":"async"}`,
+			Message{Kind: KindReady, Ready: Ready{Protocol: 2, Handlers: Async, Types: map[string]string{"a": "sync", "b": "async"},
+				Features: []string{"ping", "withdraw"}}}},
+		{`{"status":"ready","protocol":2,"types":["a"],"features":{"withdraw":true}}`,
+			Message{Kind: KindReady, Ready: Ready{Protocol: 2, Handlers: Sync}}},
+		{`{"status":"ready","protocol":2,"types":{"b":"async"}}`,
+			Message{Kind: KindReady, Ready: Ready{Protocol: 2, Handlers: Async, Types: map[string]string{"b": "async"}}}},
+		{`{"status":"ready","types":{"b":"async"},"features":["withdraw"]}`,
+			Message{Kind: KindReady, Ready: Ready{Protocol: 1, Handlers: Sync}}},
 		{`{"status":"error","error":"no model"}`, Message{Kind: KindFailed, Error: "no model"}},
 		{`{"status":"error"}`, Message{Kind: KindFailed, Error: "the process gave no error message"}},
 	} {
@@ -82,7 +103,7 @@ func FuzzDecode(f *testing.F) {
 		`{"progress":{"task_id":"x","fraction":-1e999,"message":"\u001b[31m\n"}}`, `{"progress":{"task_id":5,"fraction":"0.4"}}`,
 		`{"log":{"task_id":"x","level":"warn","message":"m","logger":"l","fields":{"a":1,"b":"c","d":true,"e":[1],"f":null,"g":1e999}}}`,
 		`{"log":[]}`, `{"log":{"fields":{"":{}},"message":"m"}}`, `{ "log":`,
-		`x{"task_id":"x"}`, `{"task_id":"x","result":NaN}`, "{\"task_id\":\"\xff\"}", `{`, `"\`,
+		`{"withdrawn":"x"}`, `x{"task_id":"x"}`, `{"task_id":"x","result":NaN}`, "{\"task_id\":\"\xff\"}", `{`, `"\`,
 	} {
 		f.Add([]byte(s))
 	}
@@ -93,8 +114,11 @@ func FuzzDecode(f *testing.F) {
 			if m.Reply.Result != nil && !json.Valid(m.Reply.Result) {
 				t.Errorf("the result is %q, want JSON", m.Reply.Result)
 			}
-			if m.Reply.RetryDelay < 0 || m.Reply.RetryDelay > maxRetryDelay {
-				t.Errorf("retry delay %v, want 0 to %v", m.Reply.RetryDelay, maxRetryDelay)
+			if m.Reply.Took < 0 || m.Reply.Took > maxDuration {
+				t.Errorf("it took %v, want 0 to %v", m.Reply.Took, maxDuration)
+			}
+			if m.Reply.RetryDelay < 0 || m.Reply.RetryDelay > maxDuration {
+				t.Errorf("retry delay %v, want 0 to %v", m.Reply.RetryDelay, maxDuration)
 			}
 			if m.Reply.Error == "" && m.Reply.Retry {
 				t.Error("a success is to be retried, want retries of failures only")

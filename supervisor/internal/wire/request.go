@@ -5,7 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -19,20 +20,11 @@ type Task struct {
 	Payload    []byte // JSON is sent as it is, anything else as base64, nothing as null
 	RetryCount int
 	MaxRetry   int
-	Deadline   time.Time // zero: none
+	Crashes    int
+	Suspicions int
+	Timeout    time.Duration // from the handler's begin; 0: none
+	Deadline   time.Time     // zero: none
 	Headers    map[string]string
-}
-
-type taskLine struct {
-	TaskID     string            `json:"task_id"`
-	Type       string            `json:"type"`
-	Payload    json.RawMessage   `json:"payload,omitempty"`
-	Base64     string            `json:"payload_base64,omitempty"`
-	RetryCount int               `json:"retry_count"`
-	MaxRetry   int               `json:"max_retry"`
-	Queue      string            `json:"queue"`
-	Deadline   *string           `json:"deadline"`
-	Headers    map[string]string `json:"headers"`
 }
 
 // EncodeTask makes the task's line, newline included. It fails for a task without id.
@@ -40,41 +32,81 @@ func EncodeTask(t Task) ([]byte, error) {
 	if t.ID == "" {
 		return nil, errors.New("a request needs a task id")
 	}
-	w := taskLine{
-		TaskID: t.ID, Type: t.Type, Queue: t.Queue,
-		RetryCount: t.RetryCount, MaxRetry: t.MaxRetry,
-		Payload: t.Payload, Headers: t.Headers,
+	const fixed = 256 // the names, and numbers of usual length
+	line := make([]byte, 0, fixed+len(t.ID)+len(t.Type)+len(t.Queue)+len(t.Payload))
+	line = append(line, `{"task_id":`...) // first: a line that the process cannot read can still be answered
+	line = appendString(line, t.ID)
+	line = append(line, `,"type":`...)
+	line = appendString(line, t.Type)
+	line = appendPayload(line, t.Payload)
+	line = append(line, `,"retry_count":`...)
+	line = strconv.AppendInt(line, int64(t.RetryCount), 10)
+	line = append(line, `,"max_retry":`...)
+	line = strconv.AppendInt(line, int64(t.MaxRetry), 10)
+	line = append(line, `,"crashes":`...)
+	line = strconv.AppendInt(line, int64(t.Crashes), 10)
+	line = append(line, `,"suspicions":`...)
+	line = strconv.AppendInt(line, int64(t.Suspicions), 10)
+	line = append(line, `,"queue":`...)
+	line = appendString(line, t.Queue)
+	line = appendDeadline(line, t.Deadline)
+	line = append(line, `,"timeout":`...)
+	if t.Timeout > 0 {
+		line = strconv.AppendFloat(line, t.Timeout.Seconds(), 'f', -1, 64)
+	} else {
+		line = append(line, "null"...)
 	}
-	if w.Headers == nil {
-		w.Headers = map[string]string{}
+	line = appendHeaders(line, t.Headers)
+	return append(line, "}\n"...), nil
+}
+
+// appendPayload appends the payload with its key. JSON is copied as it is, unless it holds what ends a line.
+func appendPayload(line, payload []byte) []byte {
+	switch {
+	case len(payload) == 0:
+		return append(line, `,"payload":null`...)
+	case !utf8.Valid(payload) || !validJSON(payload):
+		line = append(line, `,"payload_base64":"`...)
+		line = base64.StdEncoding.AppendEncode(line, payload)
+		return append(line, '"')
 	}
-	if !t.Deadline.IsZero() {
-		d := t.Deadline.UTC()
-		layout := time.RFC3339
-		if d.Nanosecond() != 0 {
-			layout = "2006-01-02T15:04:05.000000Z07:00" // Python before 3.11 reads 3 or 6 digits only
+	line = append(line, `,"payload":`...)
+	if bytes.IndexByte(payload, '\n') < 0 && bytes.IndexByte(payload, '\r') < 0 {
+		return append(line, payload...)
+	}
+	buf := bytes.NewBuffer(line)
+	json.Compact(buf, payload) //nolint:errcheck // it is valid
+	return buf.Bytes()
+}
+
+func appendDeadline(line []byte, deadline time.Time) []byte {
+	line = append(line, `,"deadline":`...)
+	if deadline.IsZero() {
+		return append(line, "null"...)
+	}
+	d := deadline.UTC()
+	layout := time.RFC3339
+	if d.Nanosecond() != 0 {
+		layout = "2006-01-02T15:04:05.000000Z07:00" // Python before 3.11 reads 3 or 6 digits only
+	}
+	line = append(line, '"')
+	line = d.AppendFormat(line, layout)
+	return append(line, '"')
+}
+
+func appendHeaders(line []byte, headers map[string]string) []byte {
+	line = append(line, `,"headers":{`...)
+	if len(headers) > 0 {
+		for i, key := range slices.Sorted(maps.Keys(headers)) {
+			if i > 0 {
+				line = append(line, ',')
+			}
+			line = appendString(line, key)
+			line = append(line, ':')
+			line = appendString(line, headers[key])
 		}
-		text := d.Format(layout)
-		w.Deadline = &text
 	}
-	if len(t.Payload) == 0 {
-		w.Payload = json.RawMessage("null")
-	}
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if utf8.Valid(w.Payload) {
-		// Encoding checks and compacts the payload, so it cannot hold a newline.
-		if err := enc.Encode(&w); err == nil {
-			return buf.Bytes(), nil
-		}
-		buf.Reset()
-	}
-	w.Payload, w.Base64 = nil, base64.StdEncoding.EncodeToString(t.Payload)
-	if err := enc.Encode(&w); err != nil {
-		return nil, fmt.Errorf("encode task %q: %w", t.ID, err)
-	}
-	return buf.Bytes(), nil
+	return append(line, '}')
 }
 
 // EncodePing makes the line of ping number n, newline included.
@@ -83,10 +115,11 @@ func EncodePing(n int64) []byte {
 }
 
 // EncodeCancel makes the line that cancels a task, newline included.
-func EncodeCancel(taskID string) []byte {
-	quoted, err := json.Marshal(taskID)
-	if err != nil {
-		return nil // a string always marshals
-	}
-	return append(append([]byte(`{"cancel":`), quoted...), "}\n"...)
+func EncodeCancel(taskID string) []byte { return encodeID(`{"cancel":`, taskID) }
+
+// EncodeWithdraw makes the line that asks a task back, newline included.
+func EncodeWithdraw(taskID string) []byte { return encodeID(`{"withdraw":`, taskID) }
+
+func encodeID(head, taskID string) []byte {
+	return append(appendString([]byte(head), taskID), "}\n"...)
 }

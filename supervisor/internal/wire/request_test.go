@@ -16,7 +16,9 @@ func TestEncodeTask(t *testing.T) {
 		key     string
 		want    string
 	}{
-		{"json", "{\n \"a\": 1\n}", "payload", `{"a":1}`},
+		{"json", `{"a": [1, "b"]}`, "payload", `{"a": [1, "b"]}`},
+		{"json of several lines", "{\n \"a\": 1\n}", "payload", `{"a":1}`},
+		{"json with carriage returns", "[1,\r2]", "payload", `[1,2]`},
 		{"html is left alone", `"<&>"`, "payload", `"<&>"`},
 		{"empty", "", "payload", "null"},
 		{"not json", "a\nb", "payload_base64", `"` + base64.StdEncoding.EncodeToString([]byte("a\nb")) + `"`},
@@ -44,6 +46,15 @@ func TestEncodeTask(t *testing.T) {
 	if err != nil || !strings.Contains(string(line), `"deadline":"1970-01-01T00:00:00.000001Z"`) {
 		t.Errorf("a deadline of 1500 ns: line %s, %v; want six digits", line, err)
 	}
+	line, err = EncodeTask(Task{ID: "t", Timeout: 1500 * time.Millisecond, Crashes: 1, Suspicions: 2, RetryCount: 3, MaxRetry: 4})
+	want := `{"task_id":"t","type":"","payload":null,"retry_count":3,"max_retry":4,"crashes":1,"suspicions":2,"queue":"",` +
+		`"deadline":null,"timeout":1.5,"headers":{}}` + "\n"
+	if err != nil || string(line) != want {
+		t.Errorf("got %s, %v\nwant %s", line, err, want)
+	}
+	if got := string(EncodeWithdraw("é\x00")); got != "{\"withdraw\":\"é\\u0000\"}\n" {
+		t.Errorf("EncodeWithdraw = %q, want the id quoted", got)
+	}
 	if got := string(EncodeCancel("a\"\n")); got != "{\"cancel\":\"a\\\"\\n\"}\n" {
 		t.Errorf("EncodeCancel = %q, want the id quoted", got)
 	}
@@ -65,11 +76,18 @@ func FuzzEncodeTask(f *testing.F) {
 			t.Fatalf("got %q, %v; want one line", line, err)
 		}
 		var back struct {
+			TaskID  string `json:"task_id"`
+			Type    string
+			Headers map[string]string
 			Payload json.RawMessage
 			Base64  []byte `json:"payload_base64"`
 		}
 		if err := json.Unmarshal(line, &back); err != nil {
 			t.Fatalf("the line %q is not JSON: %v", line, err)
+		}
+		said := func(s string) string { return string([]rune(s)) } // each faulty byte is U+FFFD
+		if back.TaskID != said(id) || back.Type != said(kind) || back.Headers[said(key)] != said(value) {
+			t.Errorf("%q %q %q %q became %+v, want the same", id, kind, key, value, back)
 		}
 		if back.Payload == nil && !bytes.Equal(back.Base64, payload) {
 			t.Errorf("payload %q became %q, want the same", payload, back.Base64)
