@@ -26,7 +26,7 @@ in-flight table: ledger ledgers
 process tree: hunt hunts hunted hunting
 successor: heir heirs
 timeout: patience impatient
-package: house rooms room
+package: house
 grace period: calm calmer calmly
 request: nudge nudges nudged
 wake: kick kicks kicked

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/runqy/runqy-worker/internal/status"
@@ -22,7 +23,7 @@ type child struct {
 	process    *proc.Process
 	maxMessage int64
 	log        *slog.Logger
-	post       func(event)
+	mailbox    *mailbox
 
 	requests *inFlightTable
 	in       *wire.Writer
@@ -38,16 +39,16 @@ type exit struct {
 	consumed int64  // how many bytes of its stdin it read
 }
 
-// startChild starts the process. post must not block for long and must work until eventEnded has been posted.
-func startChild(o Options, guardian *proc.Guardian, post func(event)) (*child, error) {
+// startChild starts the process. The mailbox must be read until eventEnded is in it.
+func startChild(o Options, guardian *proc.Guardian, m *mailbox, inFlight *atomic.Int64) (*child, error) {
 	process, err := proc.Start(proc.Command{Argv: o.Command, Dir: o.Dir, Env: o.Env}, guardian)
 	if err != nil {
 		return nil, err
 	}
 	tail := &outputTail{}
 	c := &child{
-		process: process, maxMessage: o.MaxMessage, log: o.Logger, post: post,
-		requests: newInFlightTable(o.MaxTasks, tail), in: wire.NewWriter(process.Stdin), tail: tail, logs: newLogQueue(),
+		process: process, maxMessage: o.MaxMessage, log: o.Logger, mailbox: m,
+		requests: newInFlightTable(o, inFlight, tail), in: wire.NewWriter(process.Stdin), tail: tail, logs: newLogQueue(),
 	}
 	go c.run() // ends with eventEnded
 	return c, nil
@@ -58,7 +59,7 @@ func (c *child) run() {
 	var writing, reading, logging sync.WaitGroup
 	writing.Go(func() {
 		if c.in.Run() != nil {
-			c.post(event{kind: eventStdinClosed, child: c})
+			c.mailbox.post(event{kind: eventStdinClosed, child: c})
 		}
 	})
 	reading.Go(c.readStdout)
@@ -66,7 +67,7 @@ func (c *child) run() {
 	logging.Go(func() { c.logs.run(context.Background(), c.log) })
 
 	<-c.process.Dead()
-	c.post(event{kind: eventDied, child: c})
+	c.mailbox.post(event{kind: eventDied, child: c})
 	<-c.process.Reaped()
 	deadline := time.Now().Add(pipeTimeout)
 	c.process.Stdout.SetReadDeadline(deadline) //nolint:errcheck // a pipe has deadlines
@@ -78,7 +79,7 @@ func (c *child) run() {
 	c.process.Close()
 	c.logs.close()
 	logging.Wait()
-	c.post(event{kind: eventEnded, child: c, exit: exit})
+	c.mailbox.post(event{kind: eventEnded, child: c, exit: exit})
 }
 
 // exit says how the process ended.
@@ -104,32 +105,46 @@ func (c *child) pid() int {
 	return started
 }
 
-// submit gives a request to the process.
-func (c *child) submit(r Request, line []byte) (*entry, error) {
-	e, full, err := c.requests.add(r, func() int64 { return c.in.Put(line) })
-	if full {
-		c.post(event{kind: eventLastRequest, child: c})
+// submit gives a request to the process, and tells its caller when it has begun by that.
+func (c *child) submit(r *Request, line []byte) error {
+	e, full, err := c.requests.add(r, time.Now(), func() int64 { return c.in.Put(line) })
+	if err != nil {
+		return err
 	}
-	return e, err
+	if full {
+		c.mailbox.full.Wake()
+	}
+	if e.telling {
+		e.caller.Began(e.began)
+		c.requests.told(e)
+	}
+	return nil
 }
 
 // cancel asks the process to give a task up, if its protocol allows that.
-func (c *child) cancel(e *entry) {
-	if c.ready.protocol2() {
-		c.in.Put(wire.EncodeCancel(e.id))
+func (c *child) cancel(taskID string, now time.Time) {
+	if c.requests.cancel(taskID, now) && c.ready.protocol2() {
+		c.in.Put(wire.EncodeCancel(taskID))
 	}
 }
 
-// closeRequests refuses further requests and returns how many are in flight and how many of those are overdue. When
-// some are not, eventIdle is posted once all are.
-func (c *child) closeRequests() (inFlight, overdue int) {
-	return c.requests.close(func() { c.post(event{kind: eventIdle, child: c}) })
+// askBack asks the process for what has waited for age and has not begun, if it gives anything back.
+func (c *child) askBack(now time.Time, age time.Duration) {
+	for _, id := range c.requests.askBack(now, age) {
+		c.in.Put(wire.EncodeWithdraw(id))
+	}
+}
+
+// closeRequests refuses further requests and returns how many are in flight and how many of those may still end. When
+// some may, eventIdle is posted once none is left.
+func (c *child) closeRequests() (inFlight, mayEnd int) {
+	return c.requests.close(func() { c.mailbox.post(event{kind: eventIdle, child: c}) })
 }
 
 // evidence adds the last lines of stderr to what is known of a crash. While requests are in flight, lines that were
 // written before the oldest of them began are of other requests, and would lead a reader astray.
 func (c *child) evidence(text string) status.Reason {
-	before, running := c.requests.linesBeforeRunning(c.ready.sync())
+	before, running := c.requests.linesBeforeRunning()
 	evidence := status.NewReason(text, c.tail.since(before))
 	switch {
 	case len(evidence.Stderr) > 0:
@@ -159,7 +174,7 @@ func (c *child) readStdout() {
 		line, err := r.Next()
 		if err != nil {
 			if errors.Is(err, io.EOF) {
-				c.post(event{kind: eventStdoutClosed, child: c})
+				c.mailbox.post(event{kind: eventStdoutClosed, child: c})
 			}
 			return
 		}

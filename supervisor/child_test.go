@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"testing"
+	"time"
 
 	"github.com/runqy/runqy-worker/internal/status"
 )
@@ -24,12 +25,12 @@ func TestEvidence(t *testing.T) {
 			status.Reason{Summary: "could not start: a", Stderr: []string{"b", "line"}}},
 	} {
 		tail := &outputTail{}
-		child := &child{requests: newInFlightTable(0, tail), tail: tail}
+		child := &child{requests: newTable(Options{Concurrency: 1}, tail), tail: tail}
 		if c.before != "" {
 			tail.add([]byte(c.before))
 		}
 		if c.running {
-			if _, _, err := child.requests.add(Request{TaskID: "t"}, func() int64 { return 0 }); err != nil {
+			if _, _, err := child.requests.add(&Request{TaskID: "t"}, time.Now(), func() int64 { return 0 }); err != nil {
 				t.Fatalf("%s: add a request: %v", c.name, err)
 			}
 		}

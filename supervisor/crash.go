@@ -57,14 +57,14 @@ func (l *loop) onCrashed(c *child, e *ending, x exit) {
 		cause, text = CauseStartup, "before it was ready: "+text
 	}
 	evidence := c.evidence(text)
-	charge(c, x.consumed, &CrashError{Cause: cause, Evidence: evidence})
+	charge(c.requests, x.consumed, cause, evidence)
 	l.afterCrash(cause, evidence)
 }
 
 // showCrash makes a crash visible at once; what follows from it waits for the evidence.
 func (l *loop) showCrash(reason status.Reason) {
 	l.stalled, l.replacement, l.lag = "", nil, 0
-	l.gate.set(nil, false, "the Python process crashed: "+reason.Summary)
+	l.gate.shut("the Python process crashed: " + reason.Summary)
 	if l.draining {
 		l.state.setReason(prefixed("draining; the Python process crashed: ", reason))
 		return
@@ -72,15 +72,27 @@ func (l *loop) showCrash(reason status.Reason) {
 	l.to(StatusCrashed, reason)
 }
 
-// charge fails the tasks that were running with the crash, and returns the others as not run.
-func charge(c *child, consumed int64, crash *CrashError) {
-	inOrder := c.ready.sync()
-	c.requests.failAll(func(i int, e *entry) error {
-		if e.start >= consumed || inOrder && i > 0 {
-			return fmt.Errorf("%w: the Python process crashed (%s) before its turn", ErrNotRun, crash.Cause)
+// charge ends what is in flight: the task that ran is charged with the crash, several that ran are suspected, and what
+// had not begun was not run. Nothing has begun of which the process has not read a byte.
+func charge(requests *inFlightTable, consumed int64, cause string, evidence status.Reason) {
+	all := requests.takeAll()
+	ran := func(e *entry) bool { return !e.began.IsZero() && e.start < consumed }
+	running := 0
+	for _, e := range all {
+		if ran(e) {
+			running++
 		}
-		return crash
-	})
+	}
+	for _, e := range all {
+		o := outcome{err: &SuspicionError{Cause: cause, Evidence: evidence}}
+		switch {
+		case !ran(e):
+			o.err = fmt.Errorf("%w: the Python process crashed (%s) before its turn", ErrNotRun, cause)
+		case running == 1:
+			o.err = &CrashError{Cause: cause, Evidence: evidence}
+		}
+		requests.end(e, o)
+	}
 }
 
 // afterCrash counts a crash and does what the policy says.
@@ -113,7 +125,7 @@ func (l *loop) afterCrash(cause string, evidence status.Reason) {
 		return
 	case l.restartCause != "":
 		l.to(StatusRestarting, prefixed("starting again, as asked; ", reason))
-		l.gate.set(nil, false, "the Python process is being restarted")
+		l.gate.shut("the Python process is being restarted")
 		l.start(l.restartCause)
 		return
 	}
@@ -128,11 +140,11 @@ func (l *loop) afterCrash(cause string, evidence status.Reason) {
 		return
 	}
 	l.to(StatusRestarting, prefixed(fmt.Sprintf("next start in %v; ", wait.Round(time.Millisecond)), reason))
-	l.gate.set(nil, false, "the Python process crashed and will be started again")
+	l.gate.shut("the Python process crashed and will be started again")
 	l.setTimer(wait, timeoutBackoff)
 }
 
 func (l *loop) degrade(reason status.Reason) {
 	l.to(StatusDegraded, reason)
-	l.gate.set(nil, false, "the worker is degraded: "+reason.Summary)
+	l.gate.shut("the worker is degraded: " + reason.Summary)
 }

@@ -20,8 +20,9 @@
 //	  - crashed: it ended, or was ended, without being asked to. The state is visible at once; it is left when the process
 //	    is reaped and its pipes are read to the end.
 //	  - restarting: a later process is awaited. After a crash this is not healthy. In a planned replacement (max_tasks,
-//	    max_memory, deadline, or a manual restart of a healthy process) it is: Healthy stays true and Do waits for the new
-//	    process, because nobody has to be woken up for it. A failure of the new process to start is a crash like any other.
+//	    max_memory, deadline, or a manual restart of a healthy process) it is: Healthy stays true, because nobody has to be
+//	    woken up for it, and there is no room until the new process is ready. A failure of the new process to start is a
+//	    crash like any other.
 //	  - degraded: no process, and none will be started before Restart.
 //	  - draining: no new request is taken; requests in flight go on. A process that ends now is not replaced.
 //	  - stopped: the process group is dead and Run is about to return.
@@ -41,16 +42,32 @@
 //	{"progress":{"task_id":"…","fraction":0.4,"message":"epoch 4"}}
 //	{"log":{"task_id":"…","level":"info","message":"…","logger":"…","fields":{…}}}
 //
-// The first goes to Request.Progress. The second goes to the log at its level, with origin=log, the task's id, queue
+// The first goes to the request's Caller. The second goes to the log at its level, with origin=log, the task's id, queue
 // and type, and its fields in the group "fields", where they overwrite nothing of ours. Both are bounded, and nothing
 // that is wrong with them fails a task. The last log lines are evidence after a crash, as those of stderr are; lines
 // that come faster than they can be logged are dropped and counted, as those are too.
 //
+// # Which task runs, which waits
+//
+// A request begins when its handler does. Of the requests whose type the process announced as sync, that is the oldest
+// unanswered one; one whose type is async begins when it is written. Where the process announces no types, its handlers
+// are all of one kind, and a type that it has not announced counts as sync if any is. A process of protocol 1 announces
+// nothing: its requests begin when they are written.
+//
 // # Which task is charged for a crash
 //
-// Synchronous handlers run in the order in which the requests were written, so only the oldest unanswered request gets
-// [*CrashError]; the later ones get [ErrNotRun]. With asynchronous handlers all get [*CrashError]. A request of which
-// the process had not read a single byte was not run either way.
+// The request that had begun, if it is the only one, gets [*CrashError]. Where several had, each gets
+// [*SuspicionError]. What had not begun gets [ErrNotRun], and so does a request of which the process had not read a
+// single byte.
+//
+// # How much waits in the process
+//
+// [Supervisor.Room] says how many more requests the process should have. One with asynchronous handlers may have
+// Options.Concurrency of them. Of synchronous ones it has no more than will begin within 100 ms by the measured
+// durations, and one that waits in any case, unless the one that runs takes much longer than its type does. What has
+// waited for a second is asked back ({"withdraw":"<id>"}), and at once when the supervisor drains; only the answer
+// {"withdrawn":"<id>"} ends it. Until the one that held it up has ended, nothing more waits. A process that does not
+// announce the feature "withdraw" has one that waits at most.
 //
 // # Nothing is left behind
 //
@@ -64,5 +81,6 @@
 //
 // The methods of Supervisor send to the event loop (loop.go), which calls what happens at a tick, in a crash, a
 // replacement, a stop and a start; these change the state and publish it; a child is one life of the process. Calls go
-// down this list only. The protocol stands in internal/wire, and what depends on the operating system in internal/proc.
+// down this list only. Submit, Cancel and Room do without the loop: they find the child through the gate, and its
+// requests in the table of those in flight (inflight.go, turns.go, kinds.go, prefetch.go). The protocol stands in internal/wire, and what depends on the operating system in internal/proc.
 package supervisor

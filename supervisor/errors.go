@@ -38,8 +38,8 @@ func RestartCauses() []string {
 }
 
 var (
-	// ErrNotRun says that the task was not running when the process went away, never reached it, or cannot be given to
-	// it now. It may be run elsewhere as if nothing had happened.
+	// ErrNotRun says that the task had not begun when the process went away or gave it back, never reached it, or cannot
+	// be given to it now. It may be run elsewhere as if nothing had happened.
 	ErrNotRun = errors.New("the task was not run")
 	// ErrStopped says that the task was unanswered when Stop, or the end of Run's context, ended the process.
 	ErrStopped = errors.New("the Python process was stopped before the task was answered")
@@ -51,7 +51,7 @@ var (
 	ErrNoRestart = errors.New("restart refused")
 )
 
-// CrashError says that the process went away while it ran this task.
+// CrashError says that the process went away while it ran this task and no other.
 type CrashError struct {
 	Cause    string        // one of the Cause constants
 	Evidence status.Reason // exit code or signal and hints; the last lines of stderr apart
@@ -60,6 +60,17 @@ type CrashError struct {
 // Error gives the evidence with the lines of stderr.
 func (e *CrashError) Error() string {
 	return fmt.Sprintf("the Python process crashed (%s) while this task was running: %s", e.Cause, e.Evidence.Text())
+}
+
+// SuspicionError says that the process went away while it ran this task and others: any of them may be the cause.
+type SuspicionError struct {
+	Cause    string        // one of the Cause constants
+	Evidence status.Reason // as CrashError has it
+}
+
+// Error gives the evidence with the lines of stderr.
+func (e *SuspicionError) Error() string {
+	return fmt.Sprintf("the Python process crashed (%s) while this task and others were running: %s", e.Cause, e.Evidence.Text())
 }
 
 // ReplacedError says that the task was past its deadline, did not react to being cancelled, and was killed by replacing

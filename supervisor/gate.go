@@ -1,38 +1,33 @@
 package supervisor
 
-import (
-	"sync"
+import "sync/atomic"
 
-	"github.com/runqy/runqy-worker/internal/broadcast"
-)
-
-// gate is where Do finds the process, or learns why there is none.
+// gate is where Submit finds the process, or learns why there is none that takes requests. Only the event loop changes
+// it, and Stop before Run.
 type gate struct {
-	changed broadcast.Notifier
-
-	mu    sync.Mutex // guards all below
-	child *child     // not nil: give it the request
-	wait  bool       // without child: a planned replacement is under way, wait
-	why   string     // without child and wait: the reason to refuse
+	process atomic.Pointer[child] // the present one, whether or not it takes requests; nil: none
+	state   atomic.Pointer[gateState]
 }
 
-func newGate(why string) *gate { return &gate{why: why} }
-
-// set changes what Do finds and wakes those that wait.
-func (g *gate) set(c *child, wait bool, why string) {
-	g.mu.Lock()
-	same := g.child == c && g.wait == wait && g.why == why
-	g.child, g.wait, g.why = c, wait, why
-	g.mu.Unlock()
-	if !same {
-		g.changed.Notify()
-	}
+type gateState struct {
+	child *child // takes requests; nil: none does
+	why   string // without child
 }
 
-// current returns the present answer and a channel that is closed at the next.
-func (g *gate) current() (c *child, wait bool, why string, changed <-chan struct{}) {
-	changed = g.changed.Next() // before the answer: a change in between is not missed
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.child, g.wait, g.why, changed
+func newGate(why string) *gate {
+	g := &gate{}
+	g.shut(why)
+	return g
+}
+
+// open lets requests through to the process.
+func (g *gate) open(c *child) { g.state.Store(&gateState{child: c}) }
+
+// shut refuses requests.
+func (g *gate) shut(why string) { g.state.Store(&gateState{why: why}) }
+
+// current returns the process that takes requests, or why there is none.
+func (g *gate) current() (c *child, why string) {
+	s := g.state.Load()
+	return s.child, s.why
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -143,6 +145,60 @@ type answer struct {
 	err error
 }
 
+// blockingCaller is the Caller of Do: it hands the end of a request over, and all else to another.
+type blockingCaller struct {
+	inner Caller // nil: nobody
+	ended chan answer
+}
+
+func (c *blockingCaller) Began(at time.Time) {
+	if c.inner != nil {
+		c.inner.Began(at)
+	}
+}
+
+func (c *blockingCaller) Progress(fraction float64, message string) {
+	if c.inner != nil {
+		c.inner.Progress(fraction, message)
+	}
+}
+
+func (c *blockingCaller) Ended(reply Reply, err error) { c.ended <- answer{reply, err} }
+
+// Do submits a request and waits for its end. While the process has no place for it, or a planned replacement is under
+// way, it tries again. When ctx ends, the request is cancelled.
+func (s *Supervisor) Do(ctx context.Context, r Request) (Reply, error) {
+	inner := r.Caller
+	for {
+		if ctx.Err() != nil {
+			return Reply{}, fmt.Errorf("%w: %w", ErrNotRun, context.Cause(ctx))
+		}
+		c := &blockingCaller{inner: inner, ended: make(chan answer, 1)}
+		r.Caller = c
+		s.Submit(r)
+		var a answer
+		refused := false
+		select {
+		case a = <-c.ended: // at once
+			refused = errors.Is(a.err, ErrNotRun)
+		default:
+			select {
+			case a = <-c.ended:
+			case <-ctx.Done():
+				s.Cancel(r.TaskID)
+				a = <-c.ended
+			}
+		}
+		if now := s.Snapshot(); !refused || !now.Healthy || now.Status == StatusDraining {
+			return a.Reply, a.err
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
 // send begins a Do.
 func (r *harness) send(ctx context.Context, q Request) <-chan answer {
 	out := make(chan answer, 1)
@@ -189,6 +245,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		}
 	}
 }
+
+func isNotRun(err error) bool { return errors.Is(err, ErrNotRun) }
 
 func task(id string, payload any) Request {
 	data, err := json.Marshal(payload)

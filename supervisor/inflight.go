@@ -1,181 +1,241 @@
 package supervisor
 
 import (
-	"container/list"
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/runqy/runqy-worker/supervisor/internal/wire"
 )
 
 var (
 	errClosed = errors.New("the process takes no more requests")
 	errFull   = errors.New("the process has taken its last request")
+	errBusy   = errors.New("the process has as many requests as it may have")
 )
 
-// entry is one request in flight.
+// entry is one request in flight. The table's lock guards what changes.
 type entry struct {
-	id          string
-	queue       string
-	taskType    string
-	done        chan outcome // capacity 1: receives exactly once
-	start       int64        // where its line begins in the stream to the process
-	overdue     bool         // cancelled long ago and still unanswered
-	linesBefore int64        // how many lines of stderr the process had written when it was added
+	id       string
+	queue    string
+	taskType string
+	caller   Caller
+	start    int64 // where its line begins in the stream to the process
 
-	progress func(fraction float64, message string) // nil: nobody asks
+	ordered    bool // it is in the table's list: it runs in order with the others there
+	prev, next *entry
+	submitted  time.Time
+	began      time.Time // what Began was told; zero: it waits
+	turn       time.Time // since when nothing in the list is before it; zero: something is
+	cancelled  time.Time // zero: it is not
+	overdue    bool      // cancelled long ago and still unanswered
+	withdrawn  bool      // the process was asked to give it back
+	mean       *mean     // of its type
+	expected   mean      // of its type, when it was submitted
+
+	linesBefore int64 // how many lines of stderr the process had written when its turn came
+
+	// While the goroutine that submits it calls Began, another may learn how it ends: then that is kept here, since
+	// Ended must come after Began.
+	telling bool
+	ended   *outcome
 }
 
 type outcome struct {
 	reply Reply
+	timed bool // the process says how long the handler ran
 	err   error
 }
 
-// inFlightTable holds the requests in flight with one process, in the order in which their lines are written.
+// inFlightTable holds the requests in flight with one process. Those that run in order form a list, the oldest first,
+// in the order in which their lines are written; it says which of them has begun.
+//
+// Callers are told without the lock. One goroutine at a time tells them of a request, beside the one that submits it:
+// the reader of stdout, and the event loop once the reader has ended.
 type inFlightTable struct {
+	limit    int           // requests at once
+	max      int           // accept at most this many in all; 0: any number
+	inFlight *atomic.Int64 // of the snapshots
+	tail     *outputTail   // of the process; may be nil
+
 	mu          sync.Mutex // guards all below, and keeps order and writes in step
-	entries     map[string]*list.Element
-	order       *list.List // of *entry, oldest first
-	max         int        // accept at most this many in all; 0: any number
+	kinds       kinds
+	withdraws   bool // the process gives back what has not begun
+	entries     map[string]*entry
+	first, last *entry // of the list
 	accepted    int
+	turns       int           // entries whose turn has come
+	waiting     int           // entries that have not begun
+	unknown     int           // of these, how many have a type that was not measured
+	expected    time.Duration // how long the others will run, by what was measured when they came
 	overdue     int
 	closed      bool
-	idle        func()      // called once when all that is left is overdue; nil: nobody waits
-	finished    int64       // answered requests, ever
-	tail        *outputTail // of the process; may be nil
-	linesBefore int64       // how many lines of stderr the process had written at the last answer
+	idle        func() // called once when nothing is left that may end; nil: nobody waits
+	finished    int64  // answered requests, ever
+	durations   durations
+	heldUp      *entry // it ran when others behind it were asked back; nil: none, or it has ended
 }
 
-func newInFlightTable(maxTasks int, t *outputTail) *inFlightTable {
-	return &inFlightTable{tail: t, entries: map[string]*list.Element{}, order: list.New(), max: maxTasks}
+func newInFlightTable(o Options, inFlight *atomic.Int64, tail *outputTail) *inFlightTable {
+	return &inFlightTable{
+		limit: o.Concurrency, max: o.MaxTasks, inFlight: inFlight, tail: tail, entries: map[string]*entry{},
+	}
+}
+
+// announce takes what the process says of itself before it gets a request.
+func (t *inFlightTable) announce(r wire.Ready) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kinds, t.withdraws = kindsOf(r), r.Protocol >= 2 && r.Has(wire.FeatureWithdraw)
 }
 
 // add registers a request and hands its line to write while the order is held. full reports that it was the last one
-// that this process may take.
-func (t *inFlightTable) add(r Request, write func() int64) (e *entry, full bool, err error) {
+// that this process may take. When e.telling is set, the request has begun: the caller must be told so, and then told
+// must be called.
+func (t *inFlightTable) add(r *Request, now time.Time, write func() int64) (e *entry, full bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed {
+	switch {
+	case t.closed:
 		return nil, false, errClosed
-	}
-	if t.max > 0 && t.accepted >= t.max {
+	case t.full():
 		return nil, false, errFull
-	}
-	if _, ok := t.entries[r.TaskID]; ok {
+	case len(t.entries) >= t.limit:
+		return nil, false, errBusy
+	case t.entries[r.TaskID] != nil:
 		return nil, false, fmt.Errorf("%w: %q", ErrDuplicate, r.TaskID)
 	}
 	e = &entry{
-		id: r.TaskID, queue: r.Queue, taskType: r.Type, progress: r.Progress, done: make(chan outcome, 1),
-		linesBefore: t.tail.count(),
+		id: r.TaskID, queue: r.Queue, taskType: r.Type, caller: r.Caller, submitted: now,
+		ordered: t.kinds.inOrder(r.Type), mean: t.durations.of(r.Type),
 	}
+	e.expected = *e.mean
 	e.start = write()
-	t.entries[r.TaskID] = t.order.PushBack(e)
+	t.entries[e.id] = e
 	t.accepted++
-	return e, t.max > 0 && t.accepted == t.max, nil
+	t.inFlight.Add(1)
+	t.count(e, 1)
+	if e.ordered {
+		t.link(e)
+	}
+	if !e.ordered || t.first == e {
+		t.takeTurn(e, now)
+	} else if !t.kinds.told {
+		t.begin(e, now)
+	}
+	e.telling = !e.began.IsZero()
+	return e, t.full(), nil
+}
+
+// told is called when the caller of a request that began with add knows that.
+func (t *inFlightTable) told(e *entry) {
+	t.mu.Lock()
+	e.telling = false
+	o := e.ended
+	t.mu.Unlock()
+	if o != nil {
+		e.caller.Ended(o.reply, o.err)
+	}
+}
+
+// end tells a request that was removed how it ended, unless told does.
+func (t *inFlightTable) end(e *entry, o outcome) {
+	t.mu.Lock()
+	telling := e.telling
+	if telling {
+		e.ended = &o
+	}
+	t.mu.Unlock()
+	if !telling {
+		e.caller.Ended(o.reply, o.err)
+	}
 }
 
 // answer ends one request; false: no such request is in flight.
-func (t *inFlightTable) answer(id string, o outcome) bool {
+func (t *inFlightTable) answer(id string, o outcome, now time.Time) bool {
 	t.mu.Lock()
-	element, ok := t.entries[id]
-	if !ok {
+	e := t.entries[id]
+	if e == nil {
 		t.mu.Unlock()
 		return false
 	}
 	t.finished++
-	t.linesBefore = t.tail.count()
-	e := t.remove(element)
+	if !e.began.IsZero() {
+		if !o.timed {
+			o.reply.Took = now.Sub(e.began)
+		}
+		t.measure(e, o.reply.Took)
+	}
+	next := t.remove(e, now)
+	t.leave(e, next, o, now)
+	return true
+}
+
+// giveBack ends one request that the process was asked to give back; false: there is none.
+func (t *inFlightTable) giveBack(id string, now time.Time) bool {
+	t.mu.Lock()
+	e := t.entries[id]
+	if e == nil || !e.withdrawn {
+		t.mu.Unlock()
+		return false
+	}
+	next := t.remove(e, now)
+	t.leave(e, next, outcome{err: fmt.Errorf("%w: the process gave it back", ErrNotRun)}, now)
+	return true
+}
+
+// leave unlocks the table and tells those whom the end of e concerns.
+func (t *inFlightTable) leave(e, next *entry, o outcome, now time.Time) {
 	idle := t.takeIdle()
 	t.mu.Unlock()
-	e.done <- o
+	t.end(e, o)
+	if next != nil {
+		next.caller.Began(now)
+	}
 	if idle != nil {
 		idle()
 	}
-	return true
+}
+
+// takeAll refuses further requests and removes those in flight, oldest first. The caller must end them.
+func (t *inFlightTable) takeAll() []*entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed, t.idle = true, nil
+	all := make([]*entry, 0, len(t.entries))
+	for _, e := range t.entries {
+		all = append(all, e)
+	}
+	slices.SortFunc(all, func(a, b *entry) int { return cmp.Compare(a.start, b.start) })
+	for i := range all {
+		t.remove(all[len(all)-1-i], time.Time{}) // the last first, so that nothing begins
+	}
+	return all
+}
+
+// close refuses further requests. It returns how many are in flight and how many of these may still end. When some may,
+// idle is called once none is left.
+func (t *inFlightTable) close(idle func()) (inFlight, mayEnd int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	t.idle = nil
+	mayEnd = t.mayEnd()
+	if mayEnd > 0 {
+		t.idle = idle
+	}
+	return len(t.entries), mayEnd
 }
 
 // find returns the request in flight with this id; nil: there is none.
 func (t *inFlightTable) find(id string) *entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if element, ok := t.entries[id]; ok {
-		return element.Value.(*entry)
-	}
-	return nil
-}
-
-// remove needs mu.
-func (t *inFlightTable) remove(element *list.Element) *entry {
-	e := t.order.Remove(element).(*entry)
-	delete(t.entries, e.id)
-	if e.overdue {
-		t.overdue--
-	}
-	return e
-}
-
-// takeIdle needs mu; it returns the waiting callback when all that is left is overdue.
-func (t *inFlightTable) takeIdle() func() {
-	if t.idle == nil || len(t.entries) > t.overdue {
-		return nil
-	}
-	f := t.idle
-	t.idle = nil
-	return f
-}
-
-// oldest is the id of the oldest request; empty: none.
-func (t *inFlightTable) oldest() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if element := t.order.Front(); element != nil {
-		return element.Value.(*entry).id
-	}
-	return ""
-}
-
-// linesBeforeRunning returns how many lines of stderr the process had written when the request that runs now began, or
-// the oldest of those that do: these lines are of earlier ones. One that runs in the order of the requests began when
-// the one before it was answered. false: there is no request.
-func (t *inFlightTable) linesBeforeRunning(inOrder bool) (count int64, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	element := t.order.Front()
-	if element == nil {
-		return 0, false
-	}
-	count = element.Value.(*entry).linesBefore
-	if inOrder {
-		count = max(count, t.linesBefore)
-	}
-	return count, true
-}
-
-// markOverdue marks e as overdue. inFlight is false when it has been answered meanwhile.
-func (t *inFlightTable) markOverdue(e *entry) (inFlight, oldest bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	element, ok := t.entries[e.id]
-	if !ok || element.Value.(*entry) != e {
-		return false, false
-	}
-	if !e.overdue {
-		e.overdue = true
-		t.overdue++
-	}
-	return true, t.order.Front() == element
-}
-
-// close refuses further requests and returns how many are in flight and how many of those are overdue. When some are
-// not, idle is called once all are.
-func (t *inFlightTable) close(idle func()) (inFlight, overdue int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.closed = true
-	t.idle = nil
-	if len(t.entries) > t.overdue {
-		t.idle = idle
-	}
-	return len(t.entries), t.overdue
+	return t.entries[id]
 }
 
 // answered is how many requests the process has answered, ever.
@@ -185,16 +245,31 @@ func (t *inFlightTable) answered() int64 {
 	return t.finished
 }
 
-// failAll ends everything in flight with the error that reason returns, which gets the requests oldest first.
-func (t *inFlightTable) failAll(reason func(i int, e *entry) error) {
+// isFull reports whether the process has taken its last request.
+func (t *inFlightTable) isFull() bool {
 	t.mu.Lock()
-	t.closed, t.idle = true, nil
-	var ended []*entry
-	for element := t.order.Front(); element != nil; element = t.order.Front() {
-		ended = append(ended, t.remove(element))
+	defer t.mu.Unlock()
+	return t.full()
+}
+
+// room says what may be submitted now.
+func (t *inFlightTable) room(now time.Time) Room {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := load{
+		left: t.limit - len(t.entries), oneByOne: t.kinds.told && t.kinds.oneByOne, withdraws: t.withdraws,
+		waiting: t.waiting, unknown: t.unknown, expected: t.expected,
+		next: t.durations.inOrder, beside: t.durations.sideBySide, concurrent: len(t.entries) - t.waiting,
 	}
-	t.mu.Unlock()
-	for i, e := range ended {
-		e.done <- outcome{err: reason(i, e)}
+	if t.max > 0 {
+		l.left = min(l.left, t.max-t.accepted)
 	}
+	if t.closed {
+		l.left = 0
+	}
+	if e := t.first; e != nil && t.kinds.told {
+		l.running, l.ran, l.runs, l.withdrawn = true, now.Sub(e.began), *e.mean, t.heldUp == e
+		l.concurrent--
+	}
+	return l.room()
 }

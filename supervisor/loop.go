@@ -102,7 +102,7 @@ func (l *loop) run(ctx context.Context) error {
 
 	l.lastTick = time.Now()
 	l.guardian.Ensure(l.lastTick)
-	l.gate.set(nil, false, "the Python process is starting")
+	l.gate.shut("the Python process is starting")
 	l.start("")
 	cancelled, killing, stopping, draining := ctx.Done(), l.mailbox.killing, l.mailbox.stopping, l.mailbox.draining
 	for {
@@ -129,6 +129,10 @@ func (l *loop) run(ctx context.Context) error {
 			l.restart(r)
 		case e := <-l.mailbox.events:
 			l.handle(e)
+		case <-l.mailbox.full.C():
+			if l.child != nil && l.child.requests.isFull() {
+				l.replace(RestartMaxTasks, 0)
+			}
 		case <-l.timer.C:
 			l.onTimeout()
 		case <-ticker.C:
@@ -168,14 +172,10 @@ func (l *loop) handle(e event) {
 		l.onDied()
 	case eventEnded:
 		l.onEnded(e.exit)
-	case eventLastRequest:
-		l.replace(RestartMaxTasks, 0)
 	case eventIdle:
 		if l.replacement != nil && l.ending == nil {
 			l.endForReplacement()
 		}
-	case eventOverdue:
-		l.onOverdue(e.request)
 	}
 }
 
@@ -208,10 +208,13 @@ func (l *loop) onTimeout() {
 func (l *loop) onEnded(x exit) {
 	c, e := l.child, l.ending
 	l.child = nil
+	l.gate.process.Store(nil)
 	l.stopTimer()
 	switch {
 	case e.kind == endStop, l.stopping && e.kind == endReplace:
-		c.requests.failAll(func(int, *entry) error { return ErrStopped })
+		for _, e := range c.requests.takeAll() {
+			c.requests.end(e, outcome{err: ErrStopped})
+		}
 		l.finish(because("stopped: " + x.text))
 	case e.kind == endReplace:
 		l.onReplaced(c, e.cause)
@@ -234,7 +237,15 @@ func (l *loop) onReady(r wire.Ready) {
 	}
 	if !l.draining {
 		l.to(StatusRunning, because("ready"))
-		l.gate.set(l.child, false, "")
+		l.openGate()
 	}
 	l.answerRestarts(nil)
+}
+
+// openGate lets requests through to the process, and says so.
+func (l *loop) openGate() {
+	l.gate.open(l.child)
+	if f := l.opts.Events.RoomChanged; f != nil {
+		f()
+	}
 }

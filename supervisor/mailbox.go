@@ -3,6 +3,7 @@ package supervisor
 import (
 	"sync"
 
+	"github.com/runqy/runqy-worker/internal/wakeup"
 	"github.com/runqy/runqy-worker/supervisor/internal/wire"
 )
 
@@ -10,6 +11,7 @@ import (
 type mailbox struct {
 	events   chan event
 	restarts chan restart
+	full     wakeup.Signal // the process has taken its last request; not an event, since Submit must not wait for the loop
 	draining chan struct{} // closed by drain
 	stopping chan struct{} // closed by stop
 	killing  chan struct{} // closed by kill
@@ -22,6 +24,7 @@ func newMailbox() *mailbox {
 	return &mailbox{
 		events:   make(chan event),
 		restarts: make(chan restart),
+		full:     wakeup.New(),
 		draining: make(chan struct{}),
 		stopping: make(chan struct{}),
 		killing:  make(chan struct{}),
@@ -57,9 +60,7 @@ const (
 	eventStdinClosed                   // by the process
 	eventDied                          // the process is dead, not reaped yet
 	eventEnded                         // reaped, pipes read to the end, goroutines gone; exit is set
-	eventLastRequest                   // it has taken its last request
-	eventIdle                          // nothing is in flight but what is overdue
-	eventOverdue                       // request does not end after its cancellation
+	eventIdle                          // nothing is in flight that may still end by itself
 )
 
 // event is something that happened to a child.
@@ -67,6 +68,5 @@ type event struct {
 	kind    eventKind
 	child   *child
 	message wire.Message
-	request *entry
 	exit    exit
 }

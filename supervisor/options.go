@@ -31,6 +31,8 @@ type RestartPolicy struct {
 type Events struct {
 	Crashed   func(cause string) // one of the Cause constants
 	Restarted func(cause string) // one of the Restart constants; called when the new process is started
+	// RoomChanged: Room has grown for another reason than an answer. A process is ready, or a stall is over.
+	RoomChanged func()
 }
 
 // Options configure a Supervisor. All durations must be positive unless stated otherwise.
@@ -39,7 +41,7 @@ type Options struct {
 	Dir     string   // working directory; empty: the worker's
 	Env     []string // the whole environment, "KEY=value"; only RUNQY_CHILD_NONCE is added
 
-	Concurrency    int           // requests with the process at once, at least 1; further Do calls wait
+	Concurrency    int           // requests with the process at once, at least 1; of those that run in order, prefetch included
 	StartupTimeout time.Duration // from the start to the ready message
 	StopTimeout    time.Duration // for a graceful end, and for a cancelled task to react
 

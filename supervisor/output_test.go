@@ -184,11 +184,12 @@ func TestWholeRequestArrives(t *testing.T) {
 	r := startReady(t, testOptions("echo_v2.py"))
 	q := task("id 1", map[string]any{"whole": true})
 	q.Type, q.Queue, q.RetryCount, q.MaxRetry = "image:resize", "low", 2, 25
+	q.Crashes, q.Suspicions, q.Timeout = 1, 2, 500*time.Millisecond
 	q.Deadline = time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("", 3600))
 	q.Headers = map[string]string{"trace": "<x>"}
 	got := r.do(q)
 	want := `{"task_id": "id 1", "type": "image:resize", "payload": {"whole": true}, "retry_count": 2, "max_retry": 25, ` +
-		`"crashes": 0, "suspicions": 0, "queue": "low", "deadline": "2026-01-02T02:04:05Z", "timeout": null, "headers": {"trace": "<x>"}}`
+		`"crashes": 1, "suspicions": 2, "queue": "low", "deadline": "2026-01-02T02:04:05Z", "timeout": 0.5, "headers": {"trace": "<x>"}}`
 	if got.err != nil || string(got.Result) != want {
 		t.Errorf("got  %s\nwant %s\n%v", got.Result, want, got.err)
 	}

@@ -58,7 +58,7 @@ func (l *loop) publish() {
 		p.tail = c.tail
 		p.ProcessStarted = c.process.Started
 		if r := c.ready.Load(); r != nil {
-			p.Protocol, p.Handlers, p.Python = r.Protocol, string(r.Handlers), PythonInfo(r.Python)
+			p.Protocol, p.Handlers, p.Types, p.Python = r.Protocol, string(r.Handlers), r.Types, PythonInfo(r.Python)
 		}
 	}
 	l.snapshots.publish(p)

@@ -9,12 +9,6 @@ import (
 // readyMessage is what the process tells about itself in its ready message; nil before that.
 type readyMessage struct{ atomic.Pointer[wire.Ready] }
 
-// sync reports whether requests run one at a time in order. A process that tells nothing else does so.
-func (r *readyMessage) sync() bool {
-	m := r.Load()
-	return m == nil || m.Handlers == wire.Sync
-}
-
 // protocol2 reports whether the process speaks protocol 2.
 func (r *readyMessage) protocol2() bool {
 	m := r.Load()

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/runqy/runqy-worker/supervisor/internal/wire"
 )
@@ -17,26 +18,31 @@ func (c *child) receive(line []byte) {
 	}
 	switch m.Kind {
 	case wire.KindReply:
-		if !c.requests.answer(m.TaskID, outcome{reply: replyOf(m.Reply)}) {
+		if !c.requests.answer(m.TaskID, outcome{reply: replyOf(m.Reply), timed: m.Reply.HasTook}, time.Now()) {
 			c.warn("reply ignored", slog.String("task_id", shortened(m.TaskID)), slog.String("reason", "the task is not in flight"))
+		}
+	case wire.KindWithdrawn:
+		if !c.requests.giveBack(m.TaskID, time.Now()) {
+			c.warn("reply ignored", slog.String("task_id", shortened(m.TaskID)), slog.String("reason", "the task was not asked back"))
 		}
 	case wire.KindInvalid:
 		reply := Reply{Error: "invalid reply from the Python process: " + m.Error, Retry: true}
-		if c.requests.answer(m.TaskID, outcome{reply: reply}) {
+		if c.requests.answer(m.TaskID, outcome{reply: reply}, time.Now()) {
 			c.warn("invalid reply", slog.String("task_id", shortened(m.TaskID)), slog.String("error", m.Error))
 		}
 		c.logOutput(line)
 	case wire.KindPong:
-		c.post(event{kind: eventPong, child: c, message: m})
+		c.mailbox.post(event{kind: eventPong, child: c, message: m})
 	case wire.KindReady:
 		if c.ready.CompareAndSwap(nil, &m.Ready) {
-			c.post(event{kind: eventReady, child: c, message: m})
+			c.requests.announce(m.Ready)
+			c.mailbox.post(event{kind: eventReady, child: c, message: m})
 			return
 		}
 		c.logOutput(line)
 	case wire.KindFailed:
 		if c.ready.Load() == nil {
-			c.post(event{kind: eventStartFailed, child: c, message: m})
+			c.mailbox.post(event{kind: eventStartFailed, child: c, message: m})
 			return
 		}
 		c.logOutput(line)
@@ -62,18 +68,18 @@ func replyOf(r wire.Reply) Reply {
 	}
 }
 
-// receiveTooLong fails the task that a too long line answers: the one that it names, or with synchronous handlers the
-// one that was running.
+// receiveTooLong fails the task that a too long line answers: the one that it names, or the one that runs where that is
+// certain.
 func (c *child) receiveTooLong(line wire.Line) {
 	id, ok := wire.FindTaskID(line.Data)
-	if !ok && c.ready.sync() && !wire.IsReport(line.Data) && c.ready.Load() != nil {
-		id = c.requests.oldest()
+	if !ok && !wire.IsReport(line.Data) && c.ready.Load() != nil {
+		id = c.requests.runningInOrder()
 	}
 	// The same task would answer with as much again, so no retry.
 	reply := Reply{Error: "the Python process wrote a line of " + strconv.FormatInt(line.Size, 10) + " bytes; max_message allows " +
 		strconv.FormatInt(c.maxMessage, 10) + ": return less, or raise max_message"}
 	attrs := []slog.Attr{slog.Int64("bytes", line.Size), slog.Int64("max_message", c.maxMessage)}
-	if id != "" && c.requests.answer(id, outcome{reply: reply}) {
+	if id != "" && c.requests.answer(id, outcome{reply: reply}, time.Now()) {
 		attrs = append(attrs, slog.String("task_id", shortened(id)), slog.String("effect", "the task failed"))
 	}
 	c.warn("line too long", attrs...)
@@ -98,10 +104,10 @@ func (c *child) warn(message string, attrs ...slog.Attr) {
 	c.logs.put(l)
 }
 
-// reportProgress tells the caller of Do how far its task has come.
+// reportProgress tells the caller of a request how far its task has come.
 func (c *child) reportProgress(r wire.Report) {
-	if e := c.requests.find(r.TaskID); e != nil && e.progress != nil {
-		e.progress(r.Fraction, r.Message)
+	if e := c.requests.find(r.TaskID); e != nil {
+		e.caller.Progress(r.Fraction, r.Message)
 	}
 }
 

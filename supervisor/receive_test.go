@@ -6,18 +6,22 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/runqy/runqy-worker/supervisor/internal/wire"
 )
 
-// progressLog is what a request's Progress was called with.
+// progressLog is a Caller that keeps what Progress was called with.
 type progressLog struct {
 	mu        sync.Mutex
 	fractions []float64
 	messages  []string
 }
 
-func (p *progressLog) progress(fraction float64, message string) {
+func (p *progressLog) Began(time.Time)    {}
+func (p *progressLog) Ended(Reply, error) {}
+
+func (p *progressLog) Progress(fraction float64, message string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.fractions = append(p.fractions, fraction)
@@ -37,7 +41,7 @@ func TestProgressAndLogLinesOfTasks(t *testing.T) {
 		`{"log":{"task_id":"gone","message":"afterwards"}}`,
 		`{"log":{"task_id":TASK,"message":NaN}}`,
 	})
-	q.Queue, q.Type, q.Progress = "gpu", "train", p.progress
+	q.Queue, q.Type, q.Caller = "gpu", "train", &p
 	if got := r.do(q); got.err != nil || string(got.Result) != `"done"` {
 		t.Fatalf("%+v, %v; want \"done\"", got.Reply, got.err)
 	}
@@ -47,8 +51,8 @@ func TestProgressAndLogLinesOfTasks(t *testing.T) {
 	if want := []string{"epoch 1", "epoch 2"}; !reflect.DeepEqual(p.messages, want) {
 		t.Errorf("messages %q, want %q", p.messages, want)
 	}
-	if got := r.do(task("without Progress", []string{`{"progress":{"task_id":TASK,"fraction":1}}`})); got.err != nil {
-		t.Errorf("a task without Progress: %v, want no error", got.err)
+	if got := r.do(task("another", []string{`{"progress":{"task_id":TASK,"fraction":1}}`})); got.err != nil {
+		t.Errorf("a task whose progress nobody asks for: %v, want no error", got.err)
 	}
 	for _, want := range []string{
 		`level=ERROR msg="no weights" origin=log queue=gpu type=train task_id=a logger=my.app fields.msg=forged fields.n=7 fields.task_id=forged`,
@@ -71,7 +75,7 @@ func TestVersion1KnowsNoReports(t *testing.T) {
 	r := startReady(t, testOptions("reports.py", "--1"))
 	var p progressLog
 	q := task("a", []string{`{"progress":{"task_id":TASK,"fraction":0.25}}`, `{"log":{"message":"mine"}}`})
-	q.Progress = p.progress
+	q.Caller = &p
 	if got := r.do(q); got.err != nil || len(p.fractions) != 0 {
 		t.Errorf("%v, progress %v; want no error and no progress", got.err, p.fractions)
 	}
@@ -85,7 +89,7 @@ func TestReportsFloodBlocksNobody(t *testing.T) {
 	r := startReady(t, testOptions("reports.py"))
 	var p progressLog
 	q := task("a", 10_000)
-	q.Progress = p.progress
+	q.Caller = &p
 	if got := r.do(q); got.err != nil || string(got.Result) != `"done"` {
 		t.Fatalf("%+v, %v; want \"done\"", got.Reply, got.err)
 	}

@@ -30,8 +30,8 @@ func (l *loop) restart(r restart) {
 	// Otherwise a process is starting, or about to: wait for it.
 }
 
-// replace begins a planned replacement: no new requests, and when all that is in flight is answered or overdue (or
-// limit is over; 0: no limit) the process is ended and another started.
+// replace begins a planned replacement: no new requests, and when nothing is in flight that may still end (or limit is
+// over; 0: no limit) the process is ended and another started.
 func (l *loop) replace(cause string, limit time.Duration) {
 	if l.ending != nil || !l.ready || l.draining && cause != RestartDeadline {
 		return
@@ -40,10 +40,9 @@ func (l *loop) replace(cause string, limit time.Duration) {
 		l.replacement = &replacement{cause: cause, healthy: l.stalled == ""}
 		if !l.draining {
 			l.to(StatusRestarting, because("planned replacement: "+cause))
-			l.gate.set(nil, l.replacement.healthy, l.state.reason.Summary)
+			l.gate.shut(l.state.reason.Summary)
 		}
-		inFlight, overdue := l.child.closeRequests()
-		if inFlight == overdue {
+		if _, mayEnd := l.child.closeRequests(); mayEnd == 0 {
 			l.endForReplacement()
 			return
 		}
@@ -53,26 +52,23 @@ func (l *loop) replace(cause string, limit time.Duration) {
 	}
 }
 
-// onOverdue: a cancelled task does not end. With synchronous handlers it holds up all others if it is the one that
-// runs; with asynchronous ones the others may finish.
-func (l *loop) onOverdue(e *entry) {
-	inFlight, oldest := l.child.requests.markOverdue(e)
-	if !inFlight || l.ending != nil || !l.ready {
-		return
-	}
-	if l.child.ready.sync() && !oldest {
+// checkOverdue replaces a process in which a cancelled task does not end. Tasks that run beside it may finish, those
+// that wait for it may not.
+func (l *loop) checkOverdue(now time.Time) {
+	ids := l.child.requests.markOverdue(now, l.opts.StopTimeout)
+	if len(ids) == 0 {
 		return
 	}
 	if l.replacement == nil {
-		l.log.Warn("replacing python process", slog.String("cause", RestartDeadline), slog.String("task_id", e.id),
+		l.log.Warn("replacing python process", slog.String("cause", RestartDeadline), slog.String("task_id", ids[0]),
 			slog.String("reason", "the task does not end after its cancellation"))
 	}
 	l.replace(RestartDeadline, 0)
 	if l.ending != nil {
 		return
 	}
-	// replace does nothing more when a replacement is already waiting; this task may be what it waits for.
-	if left, overdue := l.child.closeRequests(); left == overdue || l.child.ready.sync() {
+	// replace does nothing more when a replacement is already waiting; these tasks may be what it waits for.
+	if _, mayEnd := l.child.closeRequests(); mayEnd == 0 {
 		l.endForReplacement()
 	}
 }
@@ -91,13 +87,13 @@ func (l *loop) endForReplacement() {
 
 // onReplaced: a process that was ended for its replacement is reaped.
 func (l *loop) onReplaced(c *child, cause string) {
-	inOrder := c.ready.sync()
-	c.requests.failAll(func(i int, e *entry) error {
-		if e.overdue && (i == 0 || !inOrder) {
-			return &ReplacedError{Cause: cause}
+	for _, e := range c.requests.takeAll() {
+		o := outcome{err: fmt.Errorf("%w: the Python process was replaced (%s)", ErrNotRun, cause)}
+		if e.overdue {
+			o.err = &ReplacedError{Cause: cause}
 		}
-		return fmt.Errorf("%w: the Python process was replaced (%s)", ErrNotRun, cause)
-	})
+		c.requests.end(e, o)
+	}
 	if l.draining {
 		l.state.setReason(because("draining; the Python process was ended: " + cause))
 		return

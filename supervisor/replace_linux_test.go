@@ -291,13 +291,14 @@ func TestStress(t *testing.T) {
 				reply, err := r.Do(ctx, task("t"+want, g*1_000_000+i))
 				cancel()
 				var crash *CrashError
+				var suspicion *SuspicionError
 				switch {
 				case err == nil:
 					done.Add(1)
 					if string(reply.Result) != want {
 						t.Errorf("asked for %s, got %+v", want, reply)
 					}
-				case errors.As(err, &crash):
+				case errors.As(err, &crash), errors.As(err, &suspicion):
 					charged.Add(1)
 				case errors.Is(err, ErrNotRun):
 					notRun.Add(1)

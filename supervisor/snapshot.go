@@ -8,8 +8,8 @@ import (
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// Snapshot is what is known about the process at one moment. Its slices are shared with other snapshots: do not change
-// what they hold.
+// Snapshot is what is known about the process at one moment. Its slices and its map are shared with other snapshots: do
+// not change what they hold.
 type Snapshot struct {
 	Status Status
 	Reason status.Reason // why it is in this state; after a crash with the lines of stderr that are evidence
@@ -21,8 +21,11 @@ type Snapshot struct {
 	ProcessStarted time.Time // of the present process, or the last
 	Protocol       int       // 1 or 2; 0 before the first ready message
 	Handlers       string    // "sync" (also for protocol 1) or "async"; empty before the first ready message
-	Python         PythonInfo
-	GC             []GCStats
+	// Types are the task types that the process announced, with the kind of handler of each ("sync", "async"); nil: it
+	// has announced none.
+	Types  map[string]string
+	Python PythonInfo
+	GC     []GCStats
 
 	Lag      time.Duration // of the event loop, or how long a ping has been unanswered
 	Crashes  int           // since New

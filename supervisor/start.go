@@ -37,12 +37,13 @@ func (l *loop) start(cause string) {
 			f(cause)
 		}
 	}
-	c, err := startChild(l.opts, l.guardian, l.mailbox.post)
+	c, err := startChild(l.opts, l.guardian, l.mailbox, &l.snapshots.inFlight)
 	if err != nil {
 		l.startErr = err
 		l.setTimer(0, timeoutStart)
 		return
 	}
 	l.child, l.last = c, c
+	l.gate.process.Store(c)
 	l.setTimer(l.opts.StartupTimeout, timeoutReady)
 }

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/runqy/runqy-worker/internal/status"
 )
@@ -36,13 +37,16 @@ func (l *loop) beginStop() {
 	}
 }
 
-// beginDrain refuses new requests and gives up what would start a process.
+// beginDrain refuses new requests, asks back what has not begun, and gives up what would start a process.
 func (l *loop) beginDrain(reason string) {
 	if l.draining {
 		return
 	}
 	l.draining = true
-	l.gate.set(nil, false, "the worker is "+reason)
+	if l.child != nil && l.ready && l.ending == nil {
+		l.child.askBack(time.Now(), 0)
+	}
+	l.gate.shut("the worker is " + reason)
 	l.to(StatusDraining, because(reason))
 	l.answerRestarts(fmt.Errorf("%w: the worker is draining", ErrNoRestart))
 	l.restartCause = ""
@@ -78,7 +82,7 @@ func (l *loop) finish(reason status.Reason) {
 	}
 	l.finished = true
 	l.stopTimer()
-	l.gate.set(nil, false, "the supervisor has stopped")
+	l.gate.shut("the supervisor has stopped")
 	l.answerRestarts(fmt.Errorf("%w: the supervisor has stopped", ErrNoRestart))
 	if l.state.status != StatusStopped {
 		l.to(StatusStopped, reason)

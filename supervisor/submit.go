@@ -1,90 +1,56 @@
 package supervisor
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
 )
 
-// Do gives the process one request and blocks until it has answered or is gone. It may be called from any number of
-// goroutines; at most Options.Concurrency requests are with the process at once, the others wait.
+// Submit gives the process one request. It never blocks; r.Caller is told the rest, and its Ended may be called before
+// Submit returns. Requests that begin in order do so in the order of the calls.
 //
-// When ctx ends before the request was given to the process, Do returns ErrNotRun. When it ends afterwards, the process
-// is told to cancel the task (protocol 2) and Do goes on waiting for the answer; a task that does not answer within
-// StopTimeout is ended by replacing the process.
-//
-// Errors: *CrashError, *ReplacedError, ErrStopped, ErrNotRun, ErrDuplicate (possibly wrapped), or an error for a
-// request without id. A failure of the task itself is no error: it is in Reply.Error.
-func (s *Supervisor) Do(ctx context.Context, r Request) (Reply, error) {
+// Room says how many requests the process should have. More are taken up to Options.Concurrency; beyond that, and while
+// there is no process that takes requests, the request ends at once with ErrNotRun. A planned replacement is such a
+// time: Options.Events.RoomChanged tells when it is over.
+func (s *Supervisor) Submit(r Request) {
+	c, why := s.gate.current()
+	if c == nil {
+		r.Caller.Ended(Reply{}, fmt.Errorf("%w: %s", ErrNotRun, why))
+		return
+	}
 	line, err := r.encode()
 	if err != nil {
-		return Reply{}, err
+		r.Caller.Ended(Reply{}, err)
+		return
 	}
 	if size := int64(len(line)); size > s.opts.MaxMessage {
-		return Reply{Error: fmt.Sprintf("the task's line has %d bytes; max_message allows %d: send less, or raise max_message",
-			size, s.opts.MaxMessage)}, nil
+		r.Caller.Ended(Reply{Error: fmt.Sprintf("the task's line has %d bytes; max_message allows %d: send less, or raise max_message",
+			size, s.opts.MaxMessage)}, nil)
+		return
 	}
-	for {
-		c, wait, why, changed := s.gate.current()
-		if c == nil && !wait {
-			return Reply{}, fmt.Errorf("%w: %s", ErrNotRun, why)
+	if err := c.submit(&r, line); err != nil {
+		if !errors.Is(err, ErrDuplicate) {
+			err = fmt.Errorf("%w: %w", ErrNotRun, err)
 		}
-		if c != nil {
-			select {
-			case s.slots <- struct{}{}:
-			case <-changed:
-				continue
-			case <-ctx.Done():
-				return Reply{}, notRun(ctx)
-			}
-			if ctx.Err() != nil {
-				<-s.slots
-				return Reply{}, notRun(ctx)
-			}
-			e, err := c.submit(r, line)
-			if err == nil {
-				o := s.await(ctx, c, e)
-				<-s.slots
-				return o.reply, o.err
-			}
-			<-s.slots
-			if !errors.Is(err, errClosed) && !errors.Is(err, errFull) {
-				return Reply{}, err
-			}
-		}
-		// This process takes no more; the event loop is about to say what comes next.
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return Reply{}, notRun(ctx)
-		}
+		r.Caller.Ended(Reply{}, err)
 	}
 }
 
-func notRun(ctx context.Context) error {
-	return fmt.Errorf("%w: %w", ErrNotRun, context.Cause(ctx))
+// Cancel says that a task should end: its time is over, or it was cancelled. The process is told, if its protocol has
+// that, and the request goes on: what the process answers counts. A task that runs on for StopTimeout is ended by
+// replacing the process. Nothing happens when no such request is in flight.
+func (s *Supervisor) Cancel(taskID string) {
+	if c := s.gate.process.Load(); c != nil {
+		c.cancel(taskID, time.Now())
+	}
 }
 
-// await waits for the outcome of a request in flight.
-func (s *Supervisor) await(ctx context.Context, c *child, e *entry) outcome {
-	s.snapshots.inFlight.Add(1)
-	defer s.snapshots.inFlight.Add(-1)
-	select {
-	case o := <-e.done:
-		return o
-	case <-ctx.Done():
+// Room says what may be submitted now. It is cheap. It grows with an answer, with time, and when
+// Options.Events.RoomChanged is called.
+func (s *Supervisor) Room() Room {
+	c, _ := s.gate.current()
+	if c == nil {
+		return Room{}
 	}
-	c.cancel(e)
-	// Reported again each time: with synchronous handlers a task may be overdue long before it begins.
-	overdue := time.NewTicker(s.opts.StopTimeout)
-	defer overdue.Stop()
-	for {
-		select {
-		case o := <-e.done:
-			return o
-		case <-overdue.C:
-			c.post(event{kind: eventOverdue, child: c, request: e})
-		}
-	}
+	return c.requests.room(time.Now())
 }

@@ -18,7 +18,6 @@ const killTimeout = 10 * time.Second
 type Supervisor struct {
 	opts      Options
 	gate      *gate
-	slots     chan struct{} // one element per request with the process
 	snapshots *publisher
 	mailbox   *mailbox
 
@@ -38,7 +37,6 @@ func New(o Options) (*Supervisor, error) {
 	return &Supervisor{
 		opts:      o,
 		gate:      newGate("the Python process has not been started"),
-		slots:     make(chan struct{}, o.Concurrency),
 		snapshots: newPublisher(time.Now()),
 		mailbox:   newMailbox(),
 	}, nil
@@ -105,7 +103,7 @@ func (s *Supervisor) Drain() { s.mailbox.drain() }
 func (s *Supervisor) Stop(ctx context.Context) error {
 	s.startMu.Lock()
 	if !s.started && !s.stopped {
-		s.gate.set(nil, false, "the supervisor has stopped")
+		s.gate.shut("the supervisor has stopped")
 		close(s.mailbox.done)
 	}
 	s.stopped = true

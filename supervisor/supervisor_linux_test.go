@@ -211,7 +211,7 @@ func TestWrappedCommand(t *testing.T) {
 	o := testOptions("")
 	o.Command = []string{"sh", "-c", strings.Join(childCommand("echo_v2.py"), " ") + "; exit $?"}
 	r := startReady(t, o)
-	c, _, _, _ := r.gate.current()
+	c, _ := r.gate.current()
 	s := r.Snapshot()
 	if s.PID == c.process.PID || processStat(s.PID).PPID != c.process.PID {
 		t.Errorf("pid %d, want a child of the shell, which is %d", s.PID, c.process.PID)

@@ -9,10 +9,14 @@ import (
 	"github.com/runqy/runqy-worker/supervisor/internal/wire"
 )
 
-// memoryInterval is how often memory is checked when no task has finished.
-const memoryInterval = 2 * time.Second
+const (
+	// memoryInterval is how often memory is checked when no task has finished.
+	memoryInterval = 2 * time.Second
+	// withdrawAge is how long a request waits in the process before it is asked back, so that another worker may take it.
+	withdrawAge = time.Second
+)
 
-// tick checks regularly what sends no event: the guardian, stalls and memory.
+// tick checks regularly what sends no event: the guardian, requests that wait or run for too long, stalls and memory.
 func (l *loop) tick(now time.Time, period time.Duration) {
 	gap := now.Sub(l.lastTick)
 	l.lastTick = now
@@ -20,7 +24,9 @@ func (l *loop) tick(now time.Time, period time.Duration) {
 	if l.child == nil || !l.ready || l.ending != nil {
 		return
 	}
-	if l.stalls != nil {
+	l.child.askBack(now, withdrawAge)
+	l.checkOverdue(now)
+	if l.stalls != nil && l.ending == nil {
 		if gap > 5*period+100*time.Millisecond {
 			l.stalls.skip(gap - period)
 		}
@@ -72,9 +78,9 @@ func (l *loop) beginStall(why string) {
 	switch l.state.status {
 	case StatusRunning:
 		l.to(StatusStalled, because(why))
-		l.gate.set(nil, false, "the Python process is stalled: "+why)
+		l.gate.shut("the Python process is stalled: " + why)
 	case StatusRestarting:
-		l.gate.set(nil, false, "the Python process is stalled: "+why)
+		l.gate.shut("the Python process is stalled: " + why)
 		l.state.setReason(l.state.reason.WithSummary(func(s string) string { return s + "; stalled: " + why }))
 	case StatusDraining:
 		l.state.setReason(because("draining; stalled: " + why))
@@ -85,10 +91,10 @@ func (l *loop) endStall() {
 	switch l.state.status {
 	case StatusStalled:
 		l.to(StatusRunning, because("answering again"))
-		l.gate.set(l.child, false, "")
+		l.openGate()
 	case StatusRestarting:
 		l.state.setReason(because("planned replacement: " + l.replacement.cause))
-		l.gate.set(nil, l.replacement.healthy, l.state.reason.Summary)
+		l.gate.shut(l.state.reason.Summary)
 	case StatusDraining:
 		l.state.setReason(because("draining"))
 	}

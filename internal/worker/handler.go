@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
+	"github.com/runqy/runqy-worker/internal/broadcast"
 	"github.com/runqy/runqy-worker/queue"
 	"github.com/runqy/runqy-worker/supervisor"
 )
@@ -14,23 +16,84 @@ import (
 // taskHandler is the queue's handler: it gives each task to the Python process.
 type taskHandler struct {
 	supervisor *supervisor.Supervisor
-	touch      func() // a task has started or ended
+	room       *broadcast.Notifier // the process may have room again
+	touch      func()              // a task has started or ended
 	progress   func(taskID string, fraction float64, message string)
+
+	mu sync.Mutex // between a look at the room and a request that takes it
+}
+
+// attempt is the supervisor's caller for one task.
+type attempt struct {
+	handler *taskHandler
+	taskID  string
+	ended   chan attemptEnd // capacity 1
+}
+
+type attemptEnd struct {
+	reply supervisor.Reply
+	err   error
+}
+
+func (a *attempt) Began(time.Time) {}
+
+func (a *attempt) Progress(fraction float64, message string) {
+	a.handler.progress(a.taskID, fraction, message)
+}
+
+func (a *attempt) Ended(reply supervisor.Reply, err error) {
+	a.ended <- attemptEnd{reply, err}
+	a.handler.room.Notify()
 }
 
 // Process implements queue.Handler.
-func (h taskHandler) Process(ctx context.Context, t *queue.Task) (json.RawMessage, error) {
+func (h *taskHandler) Process(ctx context.Context, t *queue.Task) (json.RawMessage, error) {
 	h.touch()
 	defer h.touch()
-	reply, err := h.supervisor.Do(ctx, supervisor.Request{
-		TaskID: t.ID, Queue: t.Queue, Type: t.Type, Payload: t.Payload,
-		RetryCount: t.RetryCount, MaxRetry: t.MaxRetry, Deadline: t.Deadline, Headers: t.Headers,
-		Progress: func(fraction float64, message string) { h.progress(t.ID, fraction, message) },
-	})
-	if err != nil {
-		return nil, attemptError(err)
+	a := &attempt{handler: h, taskID: t.ID, ended: make(chan attemptEnd, 1)}
+	for {
+		room, state := h.room.Next(), h.supervisor.Changed()
+		if h.submit(t, a) {
+			break
+		}
+		if s := h.supervisor.Snapshot(); !s.Healthy || s.Status == supervisor.StatusDraining {
+			return nil, queue.ErrUntouched
+		}
+		select {
+		case <-room:
+		case <-state:
+		case <-ctx.Done():
+			return nil, queue.ErrUntouched
+		}
 	}
+	select {
+	case end := <-a.ended:
+		return taskResult(end)
+	case <-ctx.Done():
+		h.supervisor.Cancel(t.ID)
+	}
+	return taskResult(<-a.ended)
+}
+
+// submit gives the task to the process if that has room.
+func (h *taskHandler) submit(t *queue.Task, a *attempt) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.supervisor.Room().Free == 0 {
+		return false
+	}
+	h.supervisor.Submit(supervisor.Request{
+		TaskID: t.ID, Queue: t.Queue, Type: t.Type, Payload: t.Payload,
+		RetryCount: t.RetryCount, MaxRetry: t.MaxRetry, Deadline: t.Deadline, Headers: t.Headers, Caller: a,
+	})
+	return true
+}
+
+func taskResult(end attemptEnd) (json.RawMessage, error) {
+	reply := end.reply
 	switch {
+	case end.err != nil:
+		return nil, attemptError(end.err)
 	case reply.Error == "":
 		return reply.Result, nil
 	case !reply.Retry:
@@ -44,8 +107,9 @@ func (h taskHandler) Process(ctx context.Context, t *queue.Task) (json.RawMessag
 // attemptError maps the supervisor's error for a task without an answer to the queue's.
 func attemptError(err error) error {
 	var crash *supervisor.CrashError
+	var suspicion *supervisor.SuspicionError
 	switch {
-	case errors.As(err, &crash):
+	case errors.As(err, &crash), errors.As(err, &suspicion):
 		return &queue.CrashError{Err: err}
 	case errors.Is(err, supervisor.ErrNotRun), errors.Is(err, supervisor.ErrStopped), errors.Is(err, supervisor.ErrDuplicate):
 		return queue.ErrUntouched
@@ -84,6 +148,8 @@ func (w *Worker) supervisorOptions(opts Options) supervisor.Options {
 		Events: supervisor.Events{
 			Crashed:   func(cause string) { w.metrics.Crashed(cause) },
 			Restarted: func(cause string) { w.metrics.Restarted(cause) },
+
+			RoomChanged: w.room.Notify,
 		},
 	}
 }

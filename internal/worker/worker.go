@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/broadcast"
 	"github.com/runqy/runqy-worker/internal/config"
 	"github.com/runqy/runqy-worker/internal/dashboard"
 	"github.com/runqy/runqy-worker/internal/health"
@@ -69,6 +70,7 @@ type Worker struct {
 	server       *health.Server
 	beat         *heartbeat.Writer
 	usage        usageSampler
+	room         broadcast.Notifier // the process may have room for another task
 
 	processed, failed atomic.Int64
 
@@ -138,8 +140,8 @@ func (w *Worker) newConsumer() (*queue.Consumer, error) {
 	cfg := w.cfg
 	return queue.NewConsumer(
 		queue.Clients{Client: w.client, NoRetry: w.noRetry, Blocking: w.blocking},
-		taskHandler{
-			supervisor: w.supervisor, touch: func() { w.beat.WriteSoon() },
+		&taskHandler{
+			supervisor: w.supervisor, room: &w.room, touch: func() { w.beat.WriteSoon() },
 			progress: func(taskID string, fraction float64, message string) { w.consumer.Progress(taskID, fraction, message) },
 		}, w.monitor,
 		queue.Options{

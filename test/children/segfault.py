@@ -1,11 +1,14 @@
-"""Dies of SIGSEGV when it has read two tasks; --async announces asynchronous handlers."""
+"""Dies of SIGSEGV when it has read two tasks; --async announces asynchronous handlers, --v1 protocol 1."""
 import json
 import os
 import signal
 import sys
 
 handlers = "async" if "--async" in sys.argv else "sync"
-print(json.dumps({"status": "ready", "protocol": 2, "handlers": handlers}), flush=True)
+ready = {"status": "ready", "protocol": 2, "handlers": handlers}
+if "--v1" in sys.argv:
+    ready = {"status": "ready"}
+print(json.dumps(ready), flush=True)
 tasks = 0
 for line in iter(sys.stdin.readline, ""):
     message = json.loads(line)
