@@ -4,18 +4,61 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 )
 
-// BenchmarkEcho measures round trips through Do to a Python process that does nothing but answer.
+// pump keeps a number of requests in flight: each answer submits the next.
+type pump struct {
+	b    *testing.B
+	s    *Supervisor
+	next atomic.Int64
+	took []time.Duration
+	done chan struct{} // receives once for each request that is not followed by another
+}
+
+// pumped is the Caller of one request.
+type pumped struct {
+	pump  *pump
+	n     int64
+	begin time.Time
+}
+
+func (p *pump) submit() {
+	n := p.next.Add(1)
+	if n > int64(p.b.N) {
+		p.done <- struct{}{}
+		return
+	}
+	p.s.Submit(Request{
+		TaskID: fmt.Sprint("task-", n), Type: "echo", Payload: []byte(`{"n":1}`), Caller: &pumped{p, n, time.Now()},
+	})
+}
+
+func (c *pumped) Began(time.Time)          {}
+func (c *pumped) Progress(float64, string) {}
+func (c *pumped) Ended(reply Reply, err error) {
+	if err != nil || reply.Error != "" {
+		c.pump.b.Errorf("task %d: %+v %v", c.n, reply, err)
+	}
+	c.pump.took[c.n-1] = time.Since(c.begin)
+	c.pump.submit()
+}
+
+// BenchmarkEcho measures round trips through Submit to the SDK, with a handler that does nothing but return its payload.
 func BenchmarkEcho(b *testing.B) {
-	for _, concurrency := range []int{1, 64} {
-		b.Run(fmt.Sprintf("concurrency=%d", concurrency), func(b *testing.B) {
-			o := testOptions("echo_v2.py", "--async")
-			o.Concurrency = concurrency
+	for _, bench := range []struct {
+		handler     string
+		concurrency int
+	}{{"def", 1}, {"def", 64}, {"async def", 64}} {
+		b.Run(fmt.Sprintf("%s/concurrency=%d", bench.handler, bench.concurrency), func(b *testing.B) {
+			o := testOptions("")
+			o.Command = []string{"python3", "-c", "import runqy\n@runqy.task\n" + bench.handler + " echo(payload):\n    return payload\nrunqy.run()\n"}
+			o.Env = append(os.Environ(), "PYTHONPATH=../python")
+			o.Concurrency = bench.concurrency
 			o.Logger = slog.New(slog.DiscardHandler)
 			s, err := New(o)
 			if err != nil {
@@ -26,31 +69,20 @@ func BenchmarkEcho(b *testing.B) {
 			for s.Snapshot().Status != StatusRunning {
 				time.Sleep(time.Millisecond)
 			}
-			took := make([]time.Duration, b.N)
-			var next atomic.Int64
+			p := &pump{b: b, s: s, took: make([]time.Duration, b.N), done: make(chan struct{}, bench.concurrency)}
+			b.ReportAllocs()
 			b.ResetTimer()
-			done := make(chan struct{})
-			for range concurrency {
-				go func() {
-					defer func() { done <- struct{}{} }()
-					for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
-						begin := time.Now()
-						reply, err := s.Do(context.Background(), Request{TaskID: fmt.Sprint("task-", i), Type: "echo", Payload: []byte(`{"n":1}`)})
-						if err != nil || reply.Error != "" {
-							b.Errorf("Do: %+v %v", reply, err)
-						}
-						took[i-1] = time.Since(begin)
-					}
-				}()
+			for range bench.concurrency {
+				p.submit()
 			}
-			for range concurrency {
-				<-done
+			for range bench.concurrency {
+				<-p.done
 			}
 			b.StopTimer()
-			slices.Sort(took)
+			slices.Sort(p.took)
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
-			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
-			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+			b.ReportMetric(float64(p.took[len(p.took)/2].Microseconds()), "p50-µs")
+			b.ReportMetric(float64(p.took[len(p.took)*99/100].Microseconds()), "p99-µs")
 			if err := s.Stop(context.Background()); err != nil {
 				b.Errorf("Stop: %v", err)
 			}

@@ -75,6 +75,7 @@ func start(t *testing.T, o Options) *harness {
 	r := &harness{t: t, log: &logBuffer{}, err: make(chan error, 1)}
 	o.Logger = slog.New(slog.NewTextHandler(r.log, nil))
 	o.Events = Events{
+		RoomChanged: o.Events.RoomChanged,
 		Crashed: func(cause string) {
 			r.mu.Lock()
 			defer r.mu.Unlock()

@@ -109,7 +109,7 @@ func skipSpace(b []byte, i int) int {
 
 // skipScalar reads a string, a number, true, false or null, which begins at i.
 func skipScalar(b []byte, i int) int {
-	word := ""
+	var word string
 	switch b[i] {
 	case '"':
 		return skipString(b, i)
