@@ -1,11 +1,13 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,11 +15,12 @@ import (
 
 // pump keeps a number of requests in flight: each answer submits the next.
 type pump struct {
-	b    *testing.B
-	s    *Supervisor
-	next atomic.Int64
-	took []time.Duration
-	done chan struct{} // receives once for each request that is not followed by another
+	b       *testing.B
+	payload []byte
+	s       *Supervisor
+	next    atomic.Int64
+	took    []time.Duration
+	done    chan struct{} // receives once for each request that is not followed by another
 }
 
 // pumped is the Caller of one request.
@@ -34,7 +37,7 @@ func (p *pump) submit() {
 		return
 	}
 	p.s.Submit(Request{
-		TaskID: fmt.Sprint("task-", n), Type: "echo", Payload: []byte(`{"n":1}`), Caller: &pumped{p, n, time.Now()},
+		TaskID: fmt.Sprint("task-", n), Type: "echo", Payload: p.payload, Caller: &pumped{p, n, time.Now()},
 	})
 }
 
@@ -53,11 +56,13 @@ func BenchmarkEcho(b *testing.B) {
 	for _, bench := range []struct {
 		handler     string
 		concurrency int
-	}{{"def", 1}, {"def", 64}, {"async def", 64}} {
-		b.Run(fmt.Sprintf("%s/concurrency=%d", bench.handler, bench.concurrency), func(b *testing.B) {
+		size        int // of the payload, in bytes
+	}{{"def", 1, 8}, {"def", 64, 8}, {"async def", 64, 8}, {"def", 2, 1 << 20}} {
+		b.Run(fmt.Sprintf("%s/concurrency=%d/size=%d", bench.handler, bench.concurrency, bench.size), func(b *testing.B) {
 			o := testOptions("")
 			o.Command = []string{"python3", "-c", "import runqy\n@runqy.task\n" + bench.handler + " echo(payload):\n    return payload\nrunqy.run()\n"}
-			o.Env = append(os.Environ(), "PYTHONPATH=../python")
+			o.Env = append(os.Environ(), "PYTHONPATH="+cmp.Or(os.Getenv("SDK"), "../python"))
+			o.MaxMessage = 4 << 20
 			o.Concurrency = bench.concurrency
 			o.Logger = slog.New(slog.DiscardHandler)
 			s, err := New(o)
@@ -69,7 +74,7 @@ func BenchmarkEcho(b *testing.B) {
 			for s.Snapshot().Status != StatusRunning {
 				time.Sleep(time.Millisecond)
 			}
-			p := &pump{b: b, s: s, took: make([]time.Duration, b.N), done: make(chan struct{}, bench.concurrency)}
+			p := &pump{b: b, s: s, payload: []byte(`"` + strings.Repeat("x", bench.size-2) + `"`), took: make([]time.Duration, b.N), done: make(chan struct{}, bench.concurrency)}
 			b.ReportAllocs()
 			b.ResetTimer()
 			for range bench.concurrency {

@@ -50,8 +50,8 @@
 // # Which task runs, which waits
 //
 // A request begins when its handler does. Of the requests whose type the process announced as sync, that is the oldest
-// unanswered one; one whose type is async begins when it is written. Where the process announces no types, its handlers
-// are all of one kind, and a type that it has not announced counts as sync if any is. A process of protocol 1 announces
+// unanswered one; one whose type is async begins when it is written. The type "*" stands for all that are not named;
+// without it they count as sync if any type is. Where the process announces no types, its handlers are all of one kind. A process of protocol 1 announces
 // nothing: its requests begin when they are written.
 //
 // # Which task is charged for a crash

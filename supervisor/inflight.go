@@ -76,6 +76,7 @@ type inFlightTable struct {
 	closed      bool
 	idle        func() // called once when nothing is left that may end; nil: nobody waits
 	finished    int64  // answered requests, ever
+	timed       bool   // the process tells how long a task ran; when it does not, the task did not run
 	durations   durations
 	heldUp      *entry // it ran when others behind it were asked back; nil: none, or it has ended
 }
@@ -165,10 +166,14 @@ func (t *inFlightTable) answer(id string, o outcome, now time.Time) bool {
 	}
 	t.finished++
 	if !e.began.IsZero() {
-		if !o.timed {
+		if o.timed {
+			t.timed = true
+		} else {
 			o.reply.Took = now.Sub(e.began)
 		}
-		t.measure(e, o.reply.Took)
+		if o.timed || !t.timed {
+			t.measure(e, o.reply.Took)
+		}
 	}
 	next := t.remove(e, now)
 	t.leave(e, next, o, now)

@@ -106,6 +106,13 @@ func TestSyncRequestsBeginOneAfterTheOther(t *testing.T) {
 	c.pass(time.Second)
 	c.answer("c", outcome{reply: Reply{Took: time.Millisecond}, timed: true}, c.now)
 	c.saw("the process says how long it took", "c took 1ms")
+	c.submit("d")
+	c.pass(time.Second)
+	c.reply("d")
+	c.saw("one that was not run", "d began at 2s", "d took 1s")
+	if got := *c.durations.of("d"); got.known {
+		t.Errorf("its duration counts: %+v", got)
+	}
 	if c.inFlight.Load() != 0 || c.waiting != 0 || c.turns != 0 || c.unknown != 0 || c.expected != 0 || c.first != nil || c.last != nil {
 		t.Errorf("an empty table counts: %+v", c.inFlightTable)
 	}
@@ -140,8 +147,13 @@ func TestFilesWithBothKinds(t *testing.T) {
 		"s2: the Python process crashed (exit) while this task and others were running: gone",
 		"a2: the Python process crashed (exit) while this task and others were running: gone",
 		"x: the task was not run: the Python process crashed (exit) before its turn")
-	if got := newTableTest(t, protocol2(wire.Async, "a:async")).kinds.inOrder("x"); got {
-		t.Error("a type that is not announced counts as sync where all are async")
+	for _, tc := range []struct {
+		types []string
+		want  bool
+	}{{[]string{"a:async"}, false}, {[]string{"a:async", "s:sync"}, true}, {[]string{"s:sync", "*:async"}, false}, {[]string{"a:async", "*:sync"}, true}} {
+		if got := newTableTest(t, protocol2(wire.Async, tc.types...)).kinds.inOrder("x"); got != tc.want {
+			t.Errorf("with %q a type that is not named is in order: %v, want %v", tc.types, got, tc.want)
+		}
 	}
 }
 

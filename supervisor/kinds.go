@@ -2,6 +2,9 @@ package supervisor
 
 import "github.com/runqy/runqy-worker/supervisor/internal/wire"
 
+// anyType stands in an announcement for all types that it does not name.
+const anyType = "*"
+
 // kinds says which requests run one at a time, by what the process has announced. The zero value is that of a process
 // of protocol 1, which announces nothing.
 type kinds struct {
@@ -27,8 +30,12 @@ func (k kinds) inOrder(taskType string) bool {
 	if !k.told {
 		return true
 	}
-	if kind, ok := k.types[taskType]; ok {
-		return kind != string(wire.Async)
+	kind, ok := k.types[taskType]
+	if !ok {
+		kind, ok = k.types[anyType]
 	}
-	return k.oneByOne
+	if !ok {
+		return k.oneByOne
+	}
+	return kind != string(wire.Async)
 }

@@ -75,7 +75,7 @@ func (r *harness) awaitBegun(c *record) time.Time {
 func TestWaitingIsAskedBack(t *testing.T) {
 	t.Parallel()
 	r := startReady(t, testOptions("withdraws.py"))
-	if got := r.Snapshot().Types; !maps.Equal(got, map[string]string{"test": "sync", "deaf": "sync", "async": "async"}) {
+	if got := r.Snapshot().Types; !maps.Equal(got, map[string]string{"test": "sync", "stubborn": "sync", "async": "async"}) {
 		t.Errorf("types %v, want those of the ready message", got)
 	}
 	if got := r.Room(); got != (Room{Free: 2, Idle: true}) {
@@ -187,15 +187,15 @@ func TestCancelledBeforeItBegins(t *testing.T) {
 	o.StopTimeout = 200 * time.Millisecond
 	r := startReady(t, o)
 	first := r.submit("first", "test", 1)
-	deaf := r.submit("deaf", "deaf", nil)
-	r.Cancel("deaf")
+	stubborn := r.submit("stubborn", "stubborn", nil)
+	r.Cancel("stubborn")
 	r.Cancel("nobody")
 	if got := r.receive(first.ended); got.err != nil {
 		t.Errorf("the first: %v, want an answer", got.err)
 	}
-	began := r.awaitBegun(deaf)
+	began := r.awaitBegun(stubborn)
 	var replaced *ReplacedError
-	if got := r.receive(deaf.ended); !errors.As(got.err, &replaced) || time.Since(began) < o.StopTimeout {
+	if got := r.receive(stubborn.ended); !errors.As(got.err, &replaced) || time.Since(began) < o.StopTimeout {
 		t.Errorf("%v after %v, want the process replaced, not before %v", got.err, time.Since(began), o.StopTimeout)
 	}
 }

@@ -1,7 +1,7 @@
 """Protocol 2 with synchronous handlers and one asynchronous one, async, as the SDK runs them.
 
 A task sleeps for the seconds in its payload, or until its cancellation when that is null; then its answer says "cancelled".
-A task of type deaf does not hear its cancellation. A task that has not begun is given back when it is asked for, but with
+A task of type stubborn does not hear its cancellation. A task that has not begun is given back when it is asked for, but with
 --keeps nothing ever is. --silent does not announce that it gives tasks back, --untyped announces no types."""
 import json
 import os
@@ -23,7 +23,7 @@ def send(message):
 def handle(task):
     begin = time.monotonic()
     result = "done"
-    if task["payload"] is None and task["type"] != "deaf":
+    if task["payload"] is None and task["type"] != "stubborn":
         cancelled[task["task_id"]].wait()
         result = "cancelled"
     else:
@@ -52,7 +52,7 @@ def give_back(task_id):
 
 ready = {"status": "ready", "protocol": 2, "handlers": "sync"}
 if "--untyped" not in sys.argv:
-    ready["types"] = {"test": "sync", "deaf": "sync", "async": "async"}
+    ready["types"] = {"test": "sync", "stubborn": "sync", "async": "async"}
 if "--silent" not in sys.argv:
     ready["features"] = ["ping", "cancel", "withdraw"]
 send(ready)

@@ -12,7 +12,7 @@ const (
 	MaxLogLine = 16 << 10
 
 	readChunk    = 64 << 10
-	keptBuffer   = 1 << 20  // a larger buffer is given back after its line
+	keptBuffer   = 2 << 20  // a larger buffer is given back after its line; lines of 1 MB still fit
 	tooLongShown = 64 << 10 // how much of a too long line is kept to find its task
 )
 

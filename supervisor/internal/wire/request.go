@@ -51,7 +51,7 @@ func EncodeTask(t Task) ([]byte, error) {
 	line = appendString(line, t.Queue)
 	line = appendDeadline(line, t.Deadline)
 	line = append(line, `,"timeout":`...)
-	if t.Timeout > 0 {
+	if t.Timeout != 0 {
 		line = strconv.AppendFloat(line, t.Timeout.Seconds(), 'f', -1, 64)
 	} else {
 		line = append(line, "null"...)
