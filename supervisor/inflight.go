@@ -188,6 +188,7 @@ func (t *inFlightTable) giveBack(id string, now time.Time) bool {
 		t.mu.Unlock()
 		return false
 	}
+	t.accepted-- // max_tasks counts what runs
 	next := t.remove(e, now)
 	t.leave(e, next, outcome{err: fmt.Errorf("%w: the process gave it back", ErrNotRun)}, now)
 	return true

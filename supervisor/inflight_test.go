@@ -221,6 +221,9 @@ func TestAskingBack(t *testing.T) {
 		t.Error("want b to be given back, once, and no other")
 	}
 	c.saw("b is given back", "b: the task was not run: the process gave it back")
+	if c.accepted != 2 {
+		t.Errorf("%d requests count for max_tasks, want 2", c.accepted)
+	}
 	if got := c.askBack(c.now, 0); !slices.Equal(got, []string{"c"}) {
 		t.Errorf("in a drain %q is asked back, want c", got)
 	}
