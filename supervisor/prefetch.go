@@ -110,10 +110,9 @@ func (l load) ahead() int {
 	return max(one, 1+int(spare/max(1, l.next.value)))
 }
 
-// late reports whether the request that runs takes much longer than its type does, or than is waited for where nothing
-// is known of its type.
+// late reports whether the request that runs takes much longer than its type does.
 func (l load) late() bool {
-	return l.ran > max(prefetchTime, lateFactor*l.runs.value)
+	return l.runs.known && l.ran > max(prefetchTime, lateFactor*l.runs.value)
 }
 
 // remaining is how long the request that runs goes on, by what was measured.
@@ -129,7 +128,8 @@ func (l load) rate() float64 {
 	if l.concurrent > 0 && l.beside.known {
 		rate = float64(l.concurrent) / perTask(l.beside)
 	}
-	if l.oneByOne && l.next.known && !(l.running && (!l.runs.known || l.late())) && l.remaining() <= prefetchTime {
+	soon := !l.running || l.runs.known && !l.late() && l.remaining() <= prefetchTime
+	if l.oneByOne && l.next.known && soon && !l.withdrawn {
 		rate += 1 / perTask(l.next)
 	}
 	return rate

@@ -57,7 +57,7 @@ func TestRoom(t *testing.T) {
 		{"sync, late, by its mean",
 			load{left: 9, oneByOne: true, withdraws: true, next: is(50 * ms), running: true, runs: is(50 * ms), ran: 201 * ms}, Room{}},
 		{"sync, after a withdrawal",
-			load{left: 9, oneByOne: true, withdraws: true, withdrawn: true, next: is(ms), running: true, runs: is(ms)}, Room{Rate: 1000}},
+			load{left: 9, oneByOne: true, withdraws: true, withdrawn: true, next: is(ms), running: true, runs: is(ms)}, Room{}},
 
 		{"no withdrawal, short ones", load{left: 10, oneByOne: true, next: is(ms)}, Room{Free: 2, Rate: 1000, Idle: true}},
 		{"no withdrawal, one runs", load{left: 9, oneByOne: true, next: is(ms), running: true, runs: is(ms)}, Room{Free: 1, Rate: 1000}},

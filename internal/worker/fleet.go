@@ -53,7 +53,7 @@ func newFleetMember(o fleetMemberOptions, reg prometheus.Registerer) (_ *fleetMe
 		return nil, fmt.Errorf("prepare to ping workers: %w", err)
 	}
 	// Pipelines over the whole registry do not stand in the way of tasks.
-	f.client = o.target.Open(func(o *redis.UniversalOptions) { o.PoolSize = fleetPoolSize })
+	f.client = o.target.Open(func(o *redis.UniversalOptions) { o.PoolSize, o.MaxIdleConns = fleetPoolSize, idleConnections })
 	defer func() {
 		if err != nil {
 			f.close()

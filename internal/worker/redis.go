@@ -13,6 +13,10 @@ import (
 	"github.com/runqy/runqy-worker/queue"
 )
 
+// idleConnections is how many connections a client keeps open that nobody uses. What the worker does beside the cycles
+// seldom needs two at a time.
+const idleConnections = 1
+
 // durabilityTimeout bounds how long a start waits for what is only a warning.
 const durabilityTimeout = 2 * time.Second
 
@@ -35,6 +39,7 @@ func (w *Worker) openRedis() error {
 	poolSize := len(w.cfg.Worker.Queues) + 10
 	sized := func(o *redis.UniversalOptions) {
 		o.PoolSize = max(o.PoolSize, min(poolSize, 1000))
+		o.MaxIdleConns = idleConnections
 		w.redisAddrs = o.Addrs
 	}
 	w.client = target.Open(sized)
