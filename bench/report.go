@@ -141,7 +141,7 @@ func figureTable(p *bytes.Buffer, r *results, d description) {
 			row += " " + text + " |"
 		}
 		if reason := r.failure(d.Name, system); !found && reason != "" {
-			row += " failed: " + reason
+			row += " not measured: " + reason
 		} else if !found {
 			continue
 		}
