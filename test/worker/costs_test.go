@@ -1,7 +1,11 @@
 package worker
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
+	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,21 +30,10 @@ func TestIdleCost(t *testing.T) {
 	q.AwaitHeartbeat(w.ID, "processed=1", "active_task=")
 	time.Sleep(2 * time.Second) // for what a task leaves to be done
 	connections := q.RedisFigures().Connections
-	lines := make(chan string, 10_000)
-	monitor := server.Client.Monitor(t.Context(), lines)
-	monitor.Start()
-	time.Sleep(window) // what is measured
-	monitor.Stop()
-	sent := make(map[string]int)
+	sent := monitored(t, server.Addr, window)
 	total := 0
-	for len(lines) > 0 {
-		client, command, ok := strings.Cut(<-lines, "] ")
-		if !ok || strings.HasSuffix(client, " lua") { // a command inside a script is not sent
-			continue
-		}
-		name, _, _ := strings.Cut(command, " ")
-		sent[name]++
-		total++
+	for _, n := range sent {
+		total += n
 	}
 	rate := float64(total) / window.Seconds()
 	t.Logf("%.1f commands a second over %d connections: %v", rate, connections, sent)
@@ -51,6 +44,37 @@ func TestIdleCost(t *testing.T) {
 		t.Errorf("an idle worker has %d connections, want 6 at most", connections)
 	}
 	w.Stop()
+}
+
+// monitored counts the commands that MONITOR shows, without those inside scripts: what has been sent. INFO cannot tell
+// them apart.
+func monitored(t *testing.T, addr string, window time.Duration) map[string]int {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatalf("connect for MONITOR: %v", err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := fmt.Fprint(conn, "MONITOR\r\n"); err != nil {
+		t.Fatalf("send MONITOR: %v", err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(window)); err != nil {
+		t.Fatalf("limit MONITOR: %v", err)
+	}
+	sent := make(map[string]int)
+	for lines := bufio.NewReader(conn); ; {
+		line, err := lines.ReadString('\n')
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return sent
+		}
+		if err != nil {
+			t.Fatalf("read MONITOR: %v", err)
+		}
+		client, command, ok := strings.Cut(line, "] ")
+		if name, _, _ := strings.Cut(command, " "); ok && !strings.HasSuffix(client, " lua") {
+			sent[name]++
+		}
+	}
 }
 
 // What one task costs that does nothing, when many stand in the queue: counts, which depend little on the machine.
