@@ -23,6 +23,8 @@ const (
 	heldFor = time.Second
 	// aheadMost bounds the time that tasks wait here for their turn, by the measured rate at which others end.
 	aheadMost = 100 * time.Millisecond
+	// aheadCount is how many may be taken ahead whatever the concurrency, when they are so short.
+	aheadCount = 32
 )
 
 // loop owns the attempts: what is taken, with the handler, over its time, ended. It runs on one goroutine and waits for
@@ -177,7 +179,7 @@ func (l *loop) want() int {
 	want := room.Free - len(l.held)
 	if room.Rate*aheadMost.Seconds() >= 1 && !l.overdone {
 		ahead := min(2*l.roundTrip+time.Millisecond, aheadMost)
-		want += min(int(math.Ceil(room.Rate*ahead.Seconds())), l.opts.Concurrency)
+		want += min(int(math.Ceil(room.Rate*ahead.Seconds())), max(l.opts.Concurrency, aheadCount))
 	}
 	for _, q := range l.queues {
 		want -= q.asked
