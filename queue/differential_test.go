@@ -158,12 +158,13 @@ func transitions() []transition {
 		m.Retried = 2
 		client.HSet(t.Context(), taskKey("q", "t1"), "msg", appendNow(m.failed([]byte(raw), "an error before", true), fieldLastFailedAt, 1e9))
 	}
+	began := time.Now() // the same for both
 	fullArchive := func(t *testing.T, client *redis.Client) {
 		pipe := client.Pipeline()
 		for i := range 10_050 {
-			score := float64(time.Now().Add(-time.Hour).Unix() + int64(i%100))
+			score := float64(began.Add(-time.Hour).Unix() + int64(i%100))
 			if i < 20 {
-				score = float64(time.Now().AddDate(0, 0, -100).Unix())
+				score = float64(began.AddDate(0, 0, -100).Unix())
 			}
 			id := fmt.Sprintf("old%d", i)
 			pipe.ZAdd(t.Context(), archivedKey("q"), redis.Z{Score: score, Member: id})

@@ -10,9 +10,11 @@ import (
 )
 
 const (
-	// emptyFor is how long a queue that had nothing is not asked again while others have tasks. Under strict priority it
-	// is asked each time.
-	emptyFor = 10 * time.Millisecond
+	// emptyFor is how long a queue that had nothing is not asked again while others have tasks, for each queue that there
+	// is, and emptyMost at most: asking all of them costs the same, however many they are. Under strict priority they are
+	// asked each time.
+	emptyFor  = 10 * time.Millisecond
+	emptyMost = 100 * time.Millisecond
 	// lookEvery is how often the queues are asked although no claim came: a task may have been assigned to this worker
 	// while the announcement was lost.
 	lookEvery  = 2 * time.Second
@@ -201,8 +203,9 @@ func (l *loop) allot(want int, now time.Time) {
 		return
 	}
 	var candidates []*queueState
+	rest := min(emptyFor*time.Duration(len(l.queues)), emptyMost)
 	for _, q := range l.queues {
-		if q.askable(now) && (!q.empty || !q.watcher.armed.Load() && now.Sub(q.emptyAt) >= emptyFor && !l.allEmpty(now)) {
+		if q.askable(now) && (!q.empty || !q.watcher.armed.Load() && now.Sub(q.emptyAt) >= rest && !l.allEmpty(now)) {
 			candidates = append(candidates, q)
 		}
 	}

@@ -144,7 +144,7 @@ func TestTheEmptyAreAskedAgainWhileOthersHaveTasks(t *testing.T) {
 		t.Errorf("ended: %v", ended(r))
 	}
 	s.answer("b", Task{ID: "b2"})
-	s.now = s.now.Add(emptyFor)
+	s.now = s.now.Add(2 * emptyFor)
 	s.end(nil)
 	s.wantTake("b", 1) // by its weight, since the other one was asked before
 	s.answer("b", Task{ID: "b3"})
