@@ -118,10 +118,12 @@ func (b *bench) describe(ctx context.Context) machine {
 		Cores: runtime.NumCPU(), Revision: b.revision, Baseline: b.baselineRevision, Command: b.options.command,
 		Versions: map[string]string{"Go": strings.TrimPrefix(runtime.Version(), "go")},
 	}
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		_, rest, _ := strings.Cut(string(text), "model name")
+		name, _, _ := strings.Cut(rest, "\n")
+		m.CPU = strings.Trim(name, "\t :")
+	}
 	if fs, err := procfs.NewDefaultFS(); err == nil {
-		if cpus, err := fs.CPUInfo(); err == nil && len(cpus) > 0 {
-			m.CPU = cpus[0].ModelName
-		}
 		if memory, err := fs.Meminfo(); err == nil && memory.MemTotal != nil {
 			m.Memory = strconv.FormatUint(*memory.MemTotal>>20, 10) + " GiB"
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -10,11 +11,12 @@ import (
 // drainOptions is what stands in the queue and how it is emptied.
 type drainOptions struct {
 	taskType, payload string
-	processes         int                                                      // how many workers; 0: one
-	delay             time.Duration                                            // to Redis and back; 0: loopback
-	window            int                                                      // only so many of the tasks are measured; 0: all
-	limit             time.Duration                                            // the measurement ends after so long even if the window is not through; 0: it fails
-	during            func(ctx context.Context, sys *system, f figures) func() // what else is done and measured meanwhile
+	processes         int           // how many workers; 0: one
+	delay             time.Duration // to Redis and back; 0: loopback
+	window            int           // only so many of the tasks are measured; 0: all
+	limit             time.Duration // the measurement ends after so long even if the window is not through; 0: it fails
+	// during does and measures something else meanwhile, until the function that it returns is called.
+	during func(ctx context.Context, sys *system, f figures) func()
 }
 
 // drainLimit is how long a drain may take before it has failed.
@@ -27,38 +29,18 @@ func (b *bench) drain(ctx context.Context, sys *system, o drainOptions, tasks in
 		return nil, err
 	}
 	defer s.stop()
-	d := sys.dialect()
-	if err := d.prepare(ctx, s, o.taskType, o.payload); err != nil {
-		return nil, err
-	}
-	empty, err := s.info(ctx)
+	m := meter{site: s, system: sys, dialect: sys.dialect(), tasks: tasks}
+	empty, full, err := m.queueUp(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := fill(ctx, s, d, sys.queueCount(), tasks, len(o.payload)); err != nil {
+	defer m.stop()
+	if err := m.start(ctx, max(1, o.processes)); err != nil {
 		return nil, err
 	}
-	full, err := s.info(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var workers []*process
-	defer func() {
-		for _, p := range workers {
-			p.stop(sys.signal)
-		}
-	}()
-	for range max(1, o.processes) {
-		p, err := sys.start(ctx, s)
-		if err != nil {
-			return nil, err
-		}
-		workers = append(workers, p)
-	}
-	m := meter{site: s, system: sys, dialect: d, workers: workers, tasks: tasks}
 	first := 1
 	if o.processes > 1 {
-		first = tasks / 4 // all of them have started by then
+		first = tasks / 4 // all of them work by then
 	}
 	if err := m.await(ctx, first, drainLimit); err != nil {
 		return nil, err
@@ -71,33 +53,82 @@ func (b *bench) drain(ctx context.Context, sys *system, o drainOptions, tasks in
 		stop := o.during(ctx, sys, f)
 		defer stop()
 	}
+	after, whole, err := m.measure(ctx, o, f)
+	if err != nil || !whole {
+		return f, err
+	}
+	f[finishedBytes] = (after.redis.memory - empty.memory) / float64(tasks)
+	return f, checkResults(ctx, s, m.dialect, tasks)
+}
+
+// queueUp fills the queue and says what Redis was like before and after.
+func (m *meter) queueUp(ctx context.Context, o drainOptions) (empty, full load, err error) {
+	if err := m.dialect.prepare(ctx, m.site, o.taskType, o.payload); err != nil {
+		return empty, full, err
+	}
+	if empty, err = m.site.info(ctx); err != nil {
+		return empty, full, err
+	}
+	if err := fill(ctx, m.site, m.dialect, m.system.queueCount(), m.tasks, len(o.payload)); err != nil {
+		return empty, full, err
+	}
+	full, err = m.site.info(ctx)
+	return empty, full, err
+}
+
+// start starts so many workers. Several begin together: the queue is paused until all of them are there.
+func (m *meter) start(ctx context.Context, workers int) error {
+	const paused = "asynq:{" + queueName + "}:paused"
+	if workers > 1 {
+		if err := m.site.client.Set(ctx, paused, time.Now().Unix(), 0).Err(); err != nil {
+			return fmt.Errorf("pause the queue: %w", err)
+		}
+	}
+	for range workers {
+		p, err := m.system.start(ctx, m.site)
+		if err != nil {
+			return err
+		}
+		m.workers = append(m.workers, p)
+	}
+	if workers == 1 {
+		return nil
+	}
+	if err := awaitRegistered(ctx, m.site, m.workers); err != nil {
+		return err
+	}
+	if err := m.site.client.Del(ctx, paused).Err(); err != nil {
+		return fmt.Errorf("resume the queue: %w", err)
+	}
+	return nil
+}
+
+func (m *meter) stop() {
+	for _, p := range m.workers {
+		p.stop(m.system.signal)
+	}
+}
+
+// measure adds what the tasks take from now on, and says whether these were all that were left.
+func (m *meter) measure(ctx context.Context, o drainOptions, f figures) (after reading, whole bool, err error) {
 	before, err := m.read(ctx, true)
 	if err != nil {
-		return nil, err
+		return after, false, err
 	}
-	want := tasks
+	want, limit := m.tasks, drainLimit
 	if o.window > 0 {
-		want = min(tasks, before.done+o.window)
+		want = min(m.tasks, before.done+o.window)
 	}
-	limit := drainLimit
 	if o.limit > 0 {
 		limit = o.limit
 	}
 	if err := m.await(ctx, want, limit); err != nil && (o.limit == 0 || ctx.Err() != nil) {
-		return nil, err
+		return after, false, err
 	}
-	after, err := m.read(ctx, false)
-	if err != nil {
-		return nil, err
+	if after, err = m.read(ctx, false); err != nil {
+		return after, false, err
 	}
-	if err := m.figures(f, before, after); err != nil {
-		return nil, err
-	}
-	if want < tasks || o.limit > 0 {
-		return f, nil
-	}
-	f[finishedBytes] = (after.redis.memory - empty.memory) / float64(tasks)
-	return f, checkResults(ctx, s, d, tasks)
+	return after, want == m.tasks && o.limit == 0, m.figures(f, before, after)
 }
 
 // meter reads what a system has done and what that took.
@@ -181,11 +212,14 @@ func (m *meter) mallocs(ctx context.Context) float64 {
 	return number(value)
 }
 
+// errTooFew says that the tasks were done too soon to measure.
+var errTooFew = errors.New("too few tasks")
+
 // figures computes what a task took between two readings.
 func (m *meter) figures(f figures, before, after reading) error {
 	n := float64(after.done - before.done)
 	if n <= 0 {
-		return fmt.Errorf("all %d tasks were done before the first reading: more tasks are needed", m.tasks)
+		return fmt.Errorf("%w: all %d were done before the first reading", errTooFew, m.tasks)
 	}
 	micros := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) / n }
 	f[taskCount] = n

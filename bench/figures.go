@@ -32,6 +32,7 @@ const (
 	idleCommands   = "idle_commands_per_s"
 	idleCalls      = "idle_calls_per_s"
 	idleCPU        = "idle_cpu_ms_per_s"
+	idleRedis      = "idle_redis_us_per_s"
 	connections    = "connections"
 	pushPops       = "pops_per_push"
 	pushScripts    = "scripts_per_push"
@@ -73,7 +74,8 @@ var columns = []column{
 	{pushScripts, "scripts per push"},
 	{pushCPU, "Redis, µs per push"},
 	{idleCommands, "commands/s"},
-	{idleCalls, "with those in scripts"},
+	{idleCalls, "Redis calls/s, each"},
+	{idleRedis, "Redis, µs/s, each idle"},
 	{idleCPU, "CPU, ms/s"},
 	{connections, "connections"},
 	{workerPeak, "worker, MiB"},

@@ -12,21 +12,17 @@ import (
 
 	"github.com/prometheus/procfs"
 
+	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/timer"
 )
 
 // idle measures what a system that has nothing to do asks of Redis, and what it uses.
-func (b *bench) idle(ctx context.Context, sys *system, processes int, window time.Duration) (figures, error) {
-	r, err := b.launch(ctx, sys, processes, 5*processes)
+func (b *bench) idle(ctx context.Context, sys *system, window time.Duration) (figures, error) {
+	r, err := b.launch(ctx, sys, 1, 5)
 	if err != nil {
 		return nil, err
 	}
 	defer r.stop()
-	return r.idleFigures(ctx, window)
-}
-
-// idleFigures are for one process, on the average.
-func (r *running) idleFigures(ctx context.Context, window time.Duration) (figures, error) {
 	// What the tasks of the warm-up have left to do is over by then.
 	if err := timer.Sleep(ctx, 2*time.Second); err != nil {
 		return nil, err
@@ -48,15 +44,14 @@ func (r *running) idleFigures(ctx context.Context, window time.Duration) (figure
 	if err != nil {
 		return nil, err
 	}
-	n := float64(len(r.processes))
 	own := float64(r.site.client.PoolStats().TotalConns)
 	cpu := now.worker + now.python - used.worker - used.python
 	f := figures{
-		idleCommands: float64(top) / window.Seconds() / n, idleCalls: (after.calls - before.calls) / took / n,
-		connections: (after.clients - own) / n, idleCPU: cpu.Seconds() * 1000 / took / n, pythonPeak: now.pythonPeak / n / (1 << 20),
+		idleCommands: float64(top) / window.Seconds(), idleCalls: (after.calls - before.calls) / took,
+		connections: after.clients - own, idleCPU: cpu.Seconds() * 1000 / took, pythonPeak: now.pythonPeak / (1 << 20),
 	}
 	if now.workerPeak > 0 {
-		f[workerPeak] = now.workerPeak / n / (1 << 20)
+		f[workerPeak] = now.workerPeak / (1 << 20)
 	}
 	return f, nil
 }
@@ -100,17 +95,14 @@ func (b *bench) pushes(ctx context.Context, sys *system, workers, pushes int) (f
 		return nil, err
 	}
 	defer r.stop()
-	err = await(ctx, 5*time.Minute, 100*time.Millisecond, func() (bool, error) {
-		return r.site.client.ZCard(ctx, "runqy:workers").Val() >= int64(workers), r.processes[0].failed()
-	})
-	if err != nil {
-		return nil, fmt.Errorf("not all workers have started: %w", err)
+	if err := awaitRegistered(ctx, r.site, r.processes); err != nil {
+		return nil, err
 	}
 	if err := warm(ctx, r.site, r.dialect, 2*workers); err != nil {
 		return nil, err
 	}
-	f, err := r.idleFigures(ctx, 5*time.Second)
-	if err != nil {
+	// What the tasks of the warm-up have left to do is over by then.
+	if err := timer.Sleep(ctx, 2*time.Second); err != nil {
 		return nil, err
 	}
 	quiet, err := r.rate(ctx, func() error { return timer.Sleep(ctx, 5*time.Second) })
@@ -128,11 +120,25 @@ func (b *bench) pushes(ctx context.Context, sys *system, workers, pushes int) (f
 	beyond := func(of func(load) float64) float64 {
 		return (of(loud.load) - of(quiet.load)*loud.took/quiet.took) / float64(pushes)
 	}
-	f[pushPops] = beyond(func(l load) float64 { return l.pops })
-	f[pushScripts] = beyond(func(l load) float64 { return l.scripts })
-	f[pushCPU] = beyond(func(l load) float64 { return float64(l.cpu.Microseconds()) })
-	f[latencyP50], f[latencyP99] = percentile(waits, 50), percentile(waits, 99)
-	return f, nil
+	return figures{
+		pushPops:    beyond(func(l load) float64 { return l.pops }),
+		pushScripts: beyond(func(l load) float64 { return l.scripts }),
+		pushCPU:     beyond(func(l load) float64 { return float64(l.cpu.Microseconds()) }),
+		latencyP50:  percentile(waits, 50), latencyP99: percentile(waits, 99),
+		idleRedis: float64(quiet.load.cpu.Microseconds()) / quiet.took / float64(workers),
+		idleCalls: quiet.load.calls / quiet.took / float64(workers),
+	}, nil
+}
+
+// awaitRegistered waits until so many workers of ours have started.
+func awaitRegistered(ctx context.Context, s *site, workers []*process) error {
+	err := await(ctx, 5*time.Minute, 50*time.Millisecond, func() (bool, error) {
+		return s.client.ZCard(ctx, heartbeat.RegistryKey).Val() >= int64(len(workers)), workers[0].failed()
+	})
+	if err != nil {
+		return fmt.Errorf("not all workers have started: %w", err)
+	}
+	return nil
 }
 
 // span is what Redis has done in some seconds.

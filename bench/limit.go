@@ -85,7 +85,7 @@ func pump(c *child, python func() time.Duration, taskType, payload string, tasks
 	took := time.Since(began)
 	counted := float64(done - first)
 	if counted <= 0 {
-		return nil, fmt.Errorf("%d tasks are too few to measure", tasks)
+		return nil, errTooFew
 	}
 	f := figures{taskCount: counted, tasksPerSecond: counted / took.Seconds()}
 	f[workerCPU] = float64((ownCPU() - own).Microseconds()) / counted

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -27,6 +28,11 @@ func startProxy(ctx context.Context, target string, delay time.Duration) (*proxy
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listen as a proxy: %w", err)
+	}
+	// A goroutine in awaitDue keeps its processor for a moment; the others need theirs.
+	const processors = 16
+	if runtime.GOMAXPROCS(0) < processors {
+		runtime.GOMAXPROCS(processors)
 	}
 	p := &proxy{listener: l, target: target, delay: delay}
 	p.running.Go(func() { p.accept(ctx) })
@@ -91,7 +97,7 @@ func (p *proxy) pass(from, to net.Conn) {
 	p.running.Go(func() {
 		defer to.Close()
 		for c := range chunks {
-			time.Sleep(time.Until(c.due))
+			awaitDue(c.due)
 			if _, err := to.Write(c.data); err != nil {
 				_ = from.Close()
 			}
@@ -107,5 +113,17 @@ func (p *proxy) pass(from, to net.Conn) {
 		if err != nil {
 			return
 		}
+	}
+}
+
+// awaitDue returns at a time, not much later: Go's own timers are late by up to a millisecond, so the last part is left to
+// the system.
+func awaitDue(due time.Time) {
+	const coarse = 2 * time.Millisecond
+	if left := time.Until(due); left > coarse {
+		time.Sleep(left - coarse)
+	}
+	for left := time.Until(due); left > 0; left = time.Until(due) { // a signal ends it early
+		sleepExactly(left)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -173,14 +174,19 @@ func number(text string) float64 {
 	return n
 }
 
-// freePort finds a loopback TCP port that nobody listens on.
+// freePort finds a loopback TCP port that nobody listens on, below those that the kernel gives to connections: hundreds
+// of workers with their connections would soon take one of these before it is listened on.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+	const lowest, number, tries = 20_000, 12_000, 100
+	var err error
+	for range tries {
+		port := lowest + rand.N(number)
+		var l net.Listener
+		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return port, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("find a free port: %w", err)
 }
 
 // await asks again and again until the answer is yes, an error, or the time is over.

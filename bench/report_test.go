@@ -38,7 +38,7 @@ func TestPage(t *testing.T) {
 		"| no-op, c100, against asynq + pipe c100 | 0.70× (0.7×) | ≥ 5× | 6.00× (6.00–6.00) | met |",
 		"| scripts per task, c100 | (5) | ≤ 0.1 | not measured |  |",
 		"| worker c100 | 9,000 (6,000–12,000) |",
-		"| worker c100 1 ms | failed: no such thing",
+		"| worker c100 1 ms | not measured: no such thing",
 		"Not measured: not chosen.",
 		"Redis 7.0.15",
 		"the worker of revision abc",

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -58,6 +59,9 @@ type description struct {
 	Systems []string `json:"systems"`
 }
 
+// quickLimit is when a quick run stops to begin measurements.
+const quickLimit = 150 * time.Second
+
 // rounds measures everything that was chosen and returns how many measurements have failed. In each round the order of
 // the systems is turned by one, so that none is always the first.
 func (b *bench) rounds(ctx context.Context, r *results) (failed int) {
@@ -83,6 +87,10 @@ func (b *bench) rounds(ctx context.Context, r *results) (failed int) {
 				if ctx.Err() != nil || !b.options.systems.MatchString(c.system) {
 					continue
 				}
+				if b.options.quick && time.Since(began) > quickLimit {
+					r.Records = append(r.Records, record{Workload: w.name, System: c.system, Round: round, Error: "no time was left"})
+					continue
+				}
 				rec := b.measureCell(ctx, w.name, c, round)
 				if rec.Error != "" {
 					failed++
@@ -98,8 +106,8 @@ func (b *bench) rounds(ctx context.Context, r *results) (failed int) {
 func (b *bench) measureCell(ctx context.Context, workload string, c cell, round int) record {
 	rec := record{Workload: workload, System: c.system, Round: round}
 	began := time.Now()
-	tasks, err := b.taskCount(ctx, workload, c)
-	if err == nil {
+	tasks, trial, err := b.taskCount(ctx, workload, c)
+	if rec.Figures = trial; err == nil && trial == nil {
 		rec.Figures, err = c.run(ctx, tasks)
 	}
 	line := fmt.Sprintf("%d/%d %-10s %-22s", round, b.options.rounds, workload, c.system)
@@ -115,20 +123,36 @@ func (b *bench) measureCell(ctx context.Context, workload string, c cell, round 
 	return rec
 }
 
-// taskCount says how many tasks take the time that a measurement should take.
-func (b *bench) taskCount(ctx context.Context, workload string, c cell) (int, error) {
+// taskCount says how many tasks take the time that a measurement should take. In a quick run a trial that took half of
+// that time is the measurement.
+func (b *bench) taskCount(ctx context.Context, workload string, c cell) (int, figures, error) {
 	if c.trial == 0 {
-		return 0, nil
+		return 0, nil, nil
 	}
 	rate, known := b.rates[workload+" "+c.system]
 	if !known {
-		f, err := c.run(ctx, c.trial)
+		f, err := c.try(ctx)
 		if err != nil {
-			return 0, fmt.Errorf("trial: %w", err)
+			return 0, nil, fmt.Errorf("trial: %w", err)
 		}
 		rate = f[tasksPerSecond]
+		if b.options.quick && f[taskCount] >= rate*b.options.seconds/2 {
+			return 0, f, nil
+		}
 	}
-	return min(max(int(rate*b.options.seconds), c.trial), c.most), nil
+	return min(max(int(rate*b.options.seconds), c.trial), c.most), nil, nil
+}
+
+// try makes the trial: with more tasks when they were done too soon to tell a rate.
+func (c cell) try(ctx context.Context) (figures, error) {
+	const enough, grow = 0.1, 8 // seconds; times
+	for tasks := c.trial; ; tasks = min(c.most, grow*tasks) {
+		f, err := c.run(ctx, tasks)
+		if tasks < c.most && (errors.Is(err, errTooFew) || err == nil && f[taskCount] < enough*f[tasksPerSecond]) {
+			continue
+		}
+		return f, err
+	}
 }
 
 // headline is the figure that a line of progress shows.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"math"
 	"slices"
 	"testing"
@@ -54,6 +56,29 @@ func TestRatiosWithinRounds(t *testing.T) {
 	got := r.ratios(operand{"w", "a", tasksPerSecond}, operand{"w", "b", tasksPerSecond})
 	if want := []float64{2, 3}; !slices.Equal(got, want) {
 		t.Errorf("the ratios are %v, want %v", got, want)
+	}
+}
+
+// A trial whose tasks are done too soon is made again with more of them, up to a bound.
+func TestTrialGrows(t *testing.T) {
+	const rate, least = 10_000.0, 900.0
+	var tried []int
+	c := cell{trial: 100, most: 50_000, run: func(_ context.Context, tasks int) (figures, error) {
+		tried = append(tried, tasks)
+		if n := float64(tasks) - least; n > 0 {
+			return figures{taskCount: n, tasksPerSecond: rate}, nil
+		}
+		return nil, errTooFew
+	}}
+	if f, err := c.try(t.Context()); err != nil || f[tasksPerSecond] != rate {
+		t.Errorf("the trial has found %v, %v", f, err)
+	}
+	if want := []int{100, 800, 6400}; !slices.Equal(tried, want) {
+		t.Errorf("it tried %v tasks, want %v", tried, want)
+	}
+	tried, c.most = nil, 800
+	if _, err := c.try(t.Context()); !errors.Is(err, errTooFew) || !slices.Equal(tried, []int{100, 800}) {
+		t.Errorf("at its bound the trial has tried %v and found %v", tried, err)
 	}
 }
 

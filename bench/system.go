@@ -85,7 +85,7 @@ func (b *bench) plainAsynq(concurrency int, async bool) *system {
 		name += " async"
 	}
 	return &system{
-		name: name, signal: syscall.SIGTERM,
+		name: name, signal: syscall.SIGKILL, // its shutdown takes seconds
 		tasks: func(queues int) dialect { return newAsynqTasks(queues) },
 		start: func(ctx context.Context, s *site) (*process, error) {
 			cmd := exec.CommandContext(ctx, b.self, roleAsynq, s.url, strconv.Itoa(concurrency), b.python, b.root)
@@ -127,3 +127,11 @@ func (b *bench) startPython(ctx context.Context, s *site, name string, args ...s
 
 // scripts is the folder of the Python side.
 func (b *bench) scripts() string { return filepath.Join(b.root, "bench", "python") }
+
+// further are systems that a quick run leaves out.
+func (b *bench) further(systems ...*system) []*system {
+	if b.options.quick {
+		return nil
+	}
+	return systems
+}

@@ -72,14 +72,20 @@ func (b *bench) noop() workload {
 	}
 	for _, async := range []bool{false, true} {
 		for _, c := range []int{100, 10, 1} {
-			add(1000, 60_000, b.both(workerOptions{concurrency: c, async: async})...)
+			systems := b.both(workerOptions{concurrency: c, async: async})
+			if async && c < 100 {
+				systems = b.further(systems...)
+			}
+			add(1000, 60_000, systems...)
 		}
 		w.cells = append(w.cells, b.piped(async, o, 10_000, 400_000))
 	}
-	add(1000, 60_000, b.plainAsynq(100, false), b.plainAsynq(1, false), b.plainAsynq(100, true))
-	add(200, 10_000, b.celery("prefork c1", "-c", "1"), b.celery("prefork c2", "-c", "2"), b.celery("solo", "--pool", "solo"))
+	add(1000, 60_000, b.plainAsynq(100, false), b.plainAsynq(1, false))
+	add(1000, 60_000, b.further(b.plainAsynq(100, true))...)
+	add(300, 10_000, b.celery("prefork c1", "-c", "1"))
+	add(300, 10_000, b.further(b.celery("prefork c2", "-c", "2"), b.celery("solo", "--pool", "solo"))...)
 	add(100, 5000, b.rq("SimpleWorker"))
-	add(20, 500, b.rq("Worker"))
+	add(20, 500, b.further(b.rq("Worker"))...)
 	return w
 }
 
@@ -90,7 +96,8 @@ func (b *bench) payload(name, title string, size int) workload {
 	if size > 100_000 {
 		trial, most = 60, 400
 	}
-	for _, s := range append(b.both(workerOptions{concurrency: 100}), b.plainAsynq(100, false), b.celery("prefork c1", "-c", "1")) {
+	systems := append(b.both(workerOptions{concurrency: 100}), b.plainAsynq(100, false))
+	for _, s := range append(systems, b.further(b.celery("prefork c1", "-c", "1"))...) {
 		w.cells = append(w.cells, b.drained(s, o, trial, most))
 	}
 	w.cells = append(w.cells, b.piped(false, o, trial, most))
@@ -113,7 +120,7 @@ func (b *bench) processor() workload {
 	w := workload{name: "cpu", title: "Tasks that compute for 5 ms", about: "5 ms by the clock of the handler's thread. The bare loop calls the " +
 		"handler in a loop of Python's: the limit."}
 	systems := append(b.both(workerOptions{concurrency: 1}), b.both(workerOptions{concurrency: 10})...)
-	systems = append(systems, b.plainAsynq(10, false), b.celery("prefork c1", "-c", "1"), b.rq("SimpleWorker"))
+	systems = append(systems, b.further(b.plainAsynq(10, false), b.celery("prefork c1", "-c", "1"), b.rq("SimpleWorker"))...)
 	for _, s := range systems {
 		w.cells = append(w.cells, b.drained(s, o, 50, 1000))
 	}
@@ -162,8 +169,12 @@ func (b *bench) slots() workload {
 
 func (b *bench) severalWorkers() workload {
 	w := workload{name: "workers", title: "Several workers on one queue", about: "Each with its Python process, all on this machine: with more workers than cores the sum " +
-		"shows what they cost each other. Measured when a quarter of the tasks is done, as they do not start at the same time."}
-	for _, n := range []int{1, 2, 4, 8} {
+		"shows what they cost each other. The queue is paused until all have started, and measured when a quarter of the tasks is done."}
+	numbers := []int{1, 2, 4, 8}
+	if b.options.quick {
+		numbers = numbers[:2]
+	}
+	for _, n := range numbers {
 		o := drainOptions{taskType: "echo", payload: smallPayload, processes: n}
 		for _, s := range b.named(fmt.Sprintf("×%d", n), workerOptions{concurrency: 100}) {
 			w.cells = append(w.cells, b.drained(s, o, 4000, 100_000))
@@ -175,7 +186,7 @@ func (b *bench) severalWorkers() workload {
 func (b *bench) million() workload {
 	waiting := 1_000_000
 	if b.options.quick {
-		waiting = 200_000
+		waiting = 100_000
 	}
 	o := drainOptions{taskType: "echo", payload: smallPayload, window: 100_000, limit: time.Duration(5 * b.options.seconds * float64(time.Second))}
 	w := workload{name: "million", title: fmt.Sprintf("%d tasks wait", waiting), about: fmt.Sprintf(

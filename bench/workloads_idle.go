@@ -9,8 +9,8 @@ import (
 
 // usual are the systems as one would run them for one task at a time.
 func (b *bench) usual() []*system {
-	return append(b.both(workerOptions{concurrency: 1}), b.plainAsynq(1, false), b.celery("prefork c1", "-c", "1"),
-		b.celery("solo", "--pool", "solo"), b.rq("SimpleWorker"), b.rq("Worker"))
+	systems := append(b.both(workerOptions{concurrency: 1}), b.plainAsynq(1, false), b.celery("prefork c1", "-c", "1"), b.rq("SimpleWorker"))
+	return append(systems, b.further(b.celery("solo", "--pool", "solo"), b.rq("Worker"))...)
 }
 
 func (b *bench) latency() workload {
@@ -23,7 +23,7 @@ func (b *bench) latency() workload {
 			tasks = 50
 		}
 		if s.name == b.plainAsynq(1, false).name {
-			tasks, between = tasks/10, 1100*time.Millisecond
+			tasks, between = max(3, tasks/20), 1100*time.Millisecond
 		}
 		w.cells = append(w.cells, cell{system: s.name, run: func(ctx context.Context, _ int) (figures, error) {
 			return b.idleLatency(ctx, s, tasks, between)
@@ -57,10 +57,11 @@ func (b *bench) idleCost() workload {
 		window = 3 * time.Second
 	}
 	w := workload{name: "idle", title: "A system that waits", about: fmt.Sprintf("%s without tasks, after a few: what it sends to Redis, "+
-		"as MONITOR shows it, what that is with the commands inside scripts, and what it uses.", window)}
-	for _, s := range b.usual() {
+		"as MONITOR shows it, what Redis does for it, commands inside scripts included, and what it uses.", window)}
+	systems := append(b.both(workerOptions{concurrency: 1}), b.plainAsynq(1, false), b.celery("prefork c1", "-c", "1"))
+	for _, s := range systems {
 		w.cells = append(w.cells, cell{system: s.name, run: func(ctx context.Context, _ int) (figures, error) {
-			return b.idle(ctx, s, 1, window)
+			return b.idle(ctx, s, window)
 		}})
 	}
 	return w
@@ -69,7 +70,7 @@ func (b *bench) idleCost() workload {
 func (b *bench) push() workload {
 	most, pushes := 200, 50
 	if b.options.quick {
-		most, pushes = 10, 20
+		most, pushes = 10, 15
 	}
 	n := memoryFor(most)
 	w := workload{name: "push", title: fmt.Sprintf("One push to %d idle workers", n), about: fmt.Sprintf(

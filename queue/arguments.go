@@ -132,7 +132,7 @@ func (a *arguments) item(it *item) {
 		}
 	}
 	a.number(n)
-	a.number(len(it.view))
+	a.number(viewCount(it.view, it.viewAnew))
 	for _, c := range counts {
 		if c.value >= 0 && kind != "D" {
 			a.text(c.field)
@@ -140,6 +140,14 @@ func (a *arguments) item(it *item) {
 		}
 	}
 	a.texts(it.view)
+}
+
+// viewCount is how the script is told the number of a view's fields, and that it begins anew.
+func viewCount(fields []string, anew bool) int {
+	if anew {
+		return -len(fields)
+	}
+	return len(fields)
 }
 
 // kind is the script's letter for what becomes of the task, with the seconds that belong to it.

@@ -39,6 +39,7 @@ type item struct {
 	// crashes and so on are the new values of the task's fields; -1 leaves one as it is. A task that is removed has none.
 	crashes, suspicions, recoveries, postponed int
 	view                                       []string // field, value, … of asynq:t:<id>; empty writes none
+	viewAnew                                   bool     // the view has no other fields than these
 }
 
 // viewWrite changes the readable hash of a task that goes on.
@@ -46,6 +47,7 @@ type viewWrite struct {
 	id     string
 	owner  string   // written only while the task carries this stamp; "" writes it anyway
 	fields []string // field, value, …
+	anew   bool     // the view has no other fields than these
 }
 
 // cycleRequest is what one cycle is to do. After an error that is not Redis' word on it, the same request is sent
@@ -146,7 +148,7 @@ func (c *cycles) args(r cycleRequest) []any {
 	for _, v := range views {
 		a.text(v.id)
 		a.text(v.owner)
-		a.number(len(v.fields))
+		a.number(viewCount(v.fields, v.anew))
 		a.texts(v.fields)
 	}
 	for i := range r.items {

@@ -57,7 +57,7 @@ func isReply(err error) bool {
 	if !errors.As(err, &reply) {
 		return false
 	}
-	return !passes(err.Error())
+	return !passes(reply.Error())
 }
 
 // passes reports whether the text of an error of Redis names a reason that passes by itself or when somebody mends it:

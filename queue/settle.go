@@ -84,7 +84,7 @@ func (l *loop) succeed(a *attempt, result json.RawMessage, took time.Duration, n
 	if a.task.Retention > 0 {
 		it.message = completedMessage(a.raw)
 	}
-	it.view = l.endView(a, now, took, "completed", "", a.task.RetryCount)
+	it.view, it.viewAnew = l.endView(a, now, took, "completed", "", a.task.RetryCount)
 	l.end(a, it, nil)
 }
 
@@ -131,7 +131,7 @@ func (l *loop) failWith(a *attempt, err error, took time.Duration, now time.Time
 		it.delay = retryDelay(a.task, err)
 	}
 	also(&it)
-	it.view = l.endView(a, now, took, state, text, retried)
+	it.view, it.viewAnew = l.endView(a, now, took, state, text, retried)
 	if it.crashes >= 0 {
 		it.view = append(it.view, "crashes", itoa(it.crashes))
 	}

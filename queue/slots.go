@@ -106,9 +106,12 @@ func (c *cycles) writeViews(ctx context.Context, r cycleRequest, statuses []item
 		return 0
 	}
 	pipe := c.client.Pipeline()
-	write := func(id string, fields []string, ttl int64) {
+	write := func(id string, fields []string, anew bool, ttl int64) {
 		if len(fields) == 0 {
 			return
+		}
+		if anew {
+			pipe.Del(ctx, ViewKey(id))
 		}
 		args := make([]any, 0, 1+len(fields))
 		args = append(args, ttl)
@@ -120,7 +123,7 @@ func (c *cycles) writeViews(ctx context.Context, r cycleRequest, statuses []item
 	}
 	for i, v := range r.views {
 		if owned[i] {
-			write(v.id, v.fields, unendedTTL.Milliseconds())
+			write(v.id, v.fields, v.anew, unendedTTL.Milliseconds())
 		}
 	}
 	for i := range r.items {
@@ -130,7 +133,7 @@ func (c *cycles) writeViews(ctx context.Context, r cycleRequest, statuses []item
 			if it.end == endDone || it.end == endArchive {
 				ttl = c.resultTTL
 			}
-			write(it.id, it.view, ttl.Milliseconds())
+			write(it.id, it.view, it.viewAnew, ttl.Milliseconds())
 		}
 	}
 	cmds, _ := pipe.Exec(ctx) // the commands have their errors

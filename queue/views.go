@@ -21,16 +21,18 @@ const (
 
 // The views are the readable hashes asynq:t:<id>. They ride in the cycles: with the outcome of a task, or while it runs.
 
-// startedView returns the fields that say what a task is, and that it runs.
+// startedView returns the fields that say what a task is, and that it runs. Those that are empty are left out: it
+// replaces what the view was before.
 func startedView(a *attempt) []string {
 	t := a.task
-	return []string{
-		"id", t.ID, "type", t.Type, "queue", t.Queue, "state", "active", "payload", PayloadText(t.Payload),
+	fields := make([]string, 0, 36)
+	fields = append(fields, "id", t.ID, "type", t.Type, "queue", t.Queue, "state", "active", "payload", PayloadText(t.Payload),
 		"retried", itoa(t.RetryCount), "max_retry", itoa(t.MaxRetry), "timeout", viewSeconds(t.Timeout),
-		"enqueued", viewTime(t.Enqueued), "started", viewTime(a.began), "worker", a.loop.opts.WorkerID,
-		"crashes", itoa(t.Crashes), "suspicions", itoa(t.Suspicions), "recoveries", itoa(t.Recoveries),
-		"completed", "", "duration_seconds", "", "error", "", "progress", "", "progress_message", "",
+		"enqueued", viewTime(t.Enqueued), "started", viewTime(a.began), "worker", a.loop.opts.WorkerID, "crashes", itoa(t.Crashes))
+	if t.Suspicions > 0 || t.Recoveries > 0 {
+		fields = append(fields, "suspicions", itoa(t.Suspicions), "recoveries", itoa(t.Recoveries))
 	}
+	return fields
 }
 
 // set replaces the value of a field.
@@ -45,13 +47,12 @@ func set(fields []string, name, value string) []string {
 }
 
 // endView returns the fields that a task's end changes; all of them, when none was written while it ran.
-func (l *loop) endView(a *attempt, now time.Time, took time.Duration, state, failure string, retried int) []string {
+func (l *loop) endView(a *attempt, now time.Time, took time.Duration, state, failure string, retried int) (fields []string, anew bool) {
 	if !l.opts.Views {
-		return nil
+		return nil, false
 	}
-	var fields []string
 	if a.viewed.IsZero() {
-		fields = startedView(a)
+		fields, anew = startedView(a), true
 	}
 	fields = set(fields, "state", state)
 	if !a.began.IsZero() {
@@ -64,7 +65,7 @@ func (l *loop) endView(a *attempt, now time.Time, took time.Duration, state, fai
 		fields = set(fields, "error", failure)
 		fields = set(fields, "retried", itoa(retried))
 	}
-	return l.withProgress(a, fields)
+	return l.withProgress(a, fields), anew
 }
 
 // withProgress adds what was reported and not yet written.
@@ -139,7 +140,7 @@ func (l *loop) takeViews(q *queueState, now time.Time) []viewWrite {
 	for len(unseen) > 0 && len(views) < viewsAtOnce && now.Sub(unseen[0].began) >= viewAfter {
 		if a := unseen[0]; !a.ended && a.viewed.IsZero() {
 			a.viewed = now
-			views = append(views, viewWrite{id: a.task.ID, owner: a.owner, fields: l.withProgress(a, startedView(a))})
+			views = append(views, viewWrite{id: a.task.ID, owner: a.owner, fields: l.withProgress(a, startedView(a)), anew: true})
 		}
 		unseen[0] = nil
 		unseen = unseen[1:]

@@ -80,7 +80,7 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 		return nil, fmt.Errorf("watch redis: %w", err)
 	}
 	registry := prometheus.NewRegistry()
-	member := fleetMemberOptions{config: c.cfg, self: identity, target: c.target, logger: c.logger}
+	member := fleetMemberOptions{config: c.cfg, self: identity, target: c.target, client: c.client, logger: c.logger}
 	if c.fleet, err = newFleetMember(member, registry); err != nil {
 		return nil, err
 	}

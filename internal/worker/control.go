@@ -15,6 +15,10 @@ import (
 // cancelChannel is where asynq publishes the ids of tasks that somebody cancels.
 const cancelChannel = "asynq:cancel"
 
+// subscriptionCheck is how often a subscription that brings nothing is asked whether it still stands. A broken connection
+// is noticed at once; this is for one that has silently gone.
+const subscriptionCheck = 10 * time.Second
+
 // runCommands carries out what is published for this worker, until ctx is over: the commands of operators, what is
 // assigned to it, and the cancellations of tasks. go-redis subscribes again by itself when the connection breaks. A
 // command that was published meanwhile is lost, and its sender has seen that nobody received it.
@@ -34,7 +38,7 @@ func (w *Worker) runCommands(ctx context.Context) error {
 			}
 		}
 	})
-	messages := sub.Channel()
+	messages := sub.Channel(redis.WithChannelHealthCheckInterval(subscriptionCheck))
 	for {
 		select {
 		case <-ctx.Done():

@@ -18,15 +18,12 @@ import (
 	"github.com/runqy/runqy-worker/queue"
 )
 
-// fleetPoolSize bounds the connections to Redis of the fleet: recovery, sweeps, the leader election and a round of
-// pings.
-const fleetPoolSize = 16
-
 // fleetMemberOptions say for which process a fleetMember is made.
 type fleetMemberOptions struct {
 	config *config.Config
 	self   heartbeat.Identity
 	target redisclient.Target
+	client redis.UniversalClient // stays the caller's
 	logger *slog.Logger
 }
 
@@ -52,8 +49,7 @@ func newFleetMember(o fleetMemberOptions, reg prometheus.Registerer) (_ *fleetMe
 	if f.pinger, err = rpc.NewClient(options); err != nil {
 		return nil, fmt.Errorf("prepare to ping workers: %w", err)
 	}
-	// Pipelines over the whole registry do not stand in the way of tasks.
-	f.client = o.target.Open(func(o *redis.UniversalOptions) { o.PoolSize, o.MaxIdleConns = fleetPoolSize, idleConnections })
+	f.client = o.client
 	defer func() {
 		if err != nil {
 			f.close()
@@ -94,13 +90,10 @@ func viewTTL(cfg *config.Config) time.Duration {
 // close frees what newFleetMember opened; the service must have ended. Closing twice does no harm.
 func (f *fleetMember) close() {
 	f.pinger.Close()
-	if f.client != nil {
-		_ = f.client.Close()
-	}
 }
 
 func (w *Worker) fleetMemberOptions() fleetMemberOptions {
-	return fleetMemberOptions{config: w.cfg, self: w.identity, target: w.target, logger: w.logger}
+	return fleetMemberOptions{config: w.cfg, self: w.identity, target: w.target, client: w.client, logger: w.logger}
 }
 
 // recoverPredecessors gives back what earlier processes with this worker's id still hold, before any new task is taken:

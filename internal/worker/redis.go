@@ -35,8 +35,8 @@ func (w *Worker) openRedis() error {
 		w.log.Warn("embedded redis started", "address", w.embedded.Addr(), "durable", false)
 	}
 	w.target = target
-	// Each queue has one cycle under way at most.
-	poolSize := len(w.cfg.Worker.Queues) + 10
+	// Each queue has one cycle under way at most; the fleet's pings of the registry and its sweeps come beside them.
+	poolSize := len(w.cfg.Worker.Queues) + 20
 	sized := func(o *redis.UniversalOptions) {
 		o.PoolSize = max(o.PoolSize, min(poolSize, 1000))
 		o.MaxIdleConns = idleConnections

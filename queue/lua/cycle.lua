@@ -30,7 +30,6 @@ local ARCHIVE_SIZE = 10000          -- as asynq's
 local UNENDED_TTL = 90 * 86400000   -- ms: of a view whose task may still run
 local RECORD_TTL = 3600             -- s
 local MOST_LOST, MOST_CLAIMS = 1000, 100
-local MAX_INT64 = tonumber("9223372036854775807")
 
 local time = redis.call("TIME")
 local now = tonumber(time[1])
@@ -59,16 +58,13 @@ local function warn(text)
   end
 end
 
-local function queue_state()
-  local paused = redis.pcall("EXISTS", KEYS[1] .. "paused") == 1 and 1 or 0
-  local more = 0
-  for _, list in ipairs({pending, direct}) do
-    local n = redis.pcall("LLEN", list)
-    if type(n) == "number" and n > 0 then
-      more = 1
-    end
-  end
-  return paused, more
+local function is_paused()
+  return redis.pcall("EXISTS", KEYS[1] .. "paused") == 1 and 1 or 0
+end
+
+local function has_entries(list)
+  local n = redis.pcall("LLEN", list)
+  return type(n) == "number" and n > 0
 end
 
 local function add_taken(index, id, task)
@@ -92,28 +88,33 @@ if known[1] == nonce then
     return redis.error_reply("STALE cycle " .. number .. " comes after cycle " .. known[2])
   end
   if tonumber(number) == last then
-    local r = redis.call("HMGET", record, "statuses", "refusals", "taken", "lost", "returned", "dropped", "failure",
-      "warning")
-    for i, id in ipairs(cjson.decode(r[3])) do
+    local r = redis.call("HMGET", record, "statuses", "taken", "others")
+    for i, id in ipairs(r[2] == "" and {} or cjson.decode(r[2])) do
       local task = try("HMGET", tasks .. id, "msg", "since", "crashes", "suspicions", "recoveries", "postponed",
         "owner", "state")
       if task and task[1] and task[7] == stamp .. i and task[8] == "active" then
         add_taken(i, id, task)
       end
     end
-    local paused, more = queue_state()
-    return {time[1], time[2], r[1], cjson.decode(r[2]), taken, cjson.decode(r[4]), tonumber(r[5]), paused, more, r[7],
-      tonumber(r[6]), r[8]}
+    local others = r[3] == "" and {{}, {}, 0, 0, "", ""} or cjson.decode(r[3])
+    return {time[1], time[2], r[1], others[1], taken, others[2], others[3], is_paused(),
+      (has_entries(pending) or has_entries(direct)) and 1 or 0, others[5], others[4], others[6]}
   end
 end
-redis.call("HSET", record, "nonce", nonce, "number", number, "statuses", "", "refusals", "[]", "taken", "[]",
-  "lost", "[]", "returned", "0", "dropped", "0", "failure", "", "warning", "")
-redis.pcall("EXPIRE", record, RECORD_TTL)
+redis.call("HSET", record, "nonce", nonce, "number", number, "statuses", "", "taken", "", "others", "")
+if tonumber(number) % 16 == 1 then
+  redis.pcall("EXPIRE", record, RECORD_TTL)
+end
 local _, unlisted = try("SADD", KEYS[2] .. "directs", worker)
 warn(unlisted)
 
+-- write_view writes fields of a readable hash; a negative count is that of all there are, in place of what there was.
 local function write_view(id, first, count, ttl)
   local key = "asynq:t:" .. id
+  if count < 0 then
+    redis.pcall("DEL", key)
+    count = -count
+  end
   local _, wrong = try("HSET", key, unpack(ARGV, first, first + count - 1))
   if wrong then
     dropped = dropped + 1
@@ -126,10 +127,10 @@ end
 local at = 9
 for _ = 1, tonumber(ARGV[8]) do
   local id, owner, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  if count > 0 and view_ttl ~= "" and (owner == "" or redis.pcall("HGET", tasks .. id, "owner") == owner) then
+  if count ~= 0 and view_ttl ~= "" and (owner == "" or redis.pcall("HGET", tasks .. id, "owner") == owner) then
     write_view(id, at + 3, count, UNENDED_TTL)
   end
-  at = at + 3 + count
+  at = at + 3 + math.abs(count)
 end
 
 -- stamped appends the present time to an encoded message, as a field that is given by its tag.
@@ -286,7 +287,7 @@ local function settle(at)
   end
   ended[#ended + 1] = id
   local fields, view = tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8])
-  if view > 0 and view_ttl ~= "" then
+  if view ~= 0 and view_ttl ~= "" then
     write_view(id, at + 9 + fields, view, UNENDED[kind] and UNENDED_TTL or view_ttl)
   end
   return "a"
@@ -299,7 +300,7 @@ for i = 1, tonumber(ARGV[7]) do
     refusals[#refusals + 1] = tostring(i - 1)
     refusals[#refusals + 1] = text
   end
-  at = at + 9 + tonumber(ARGV[at + 7]) + tonumber(ARGV[at + 8])
+  at = at + 9 + tonumber(ARGV[at + 7]) + math.abs(tonumber(ARGV[at + 8]))
 end
 if #ended > 0 then
   local _, wrong = try("ZREM", lease, unpack(ended))
@@ -339,27 +340,27 @@ if ended.archived then
   end
 end
 
--- The counters.
-local function count(name, n, start_again)
+-- The counters. Beyond the largest number both of those over all time begin anew, as asynq's do.
+local function count(name, n)
   local today = KEYS[1] .. name .. ":" .. day(now)
   local total, wrong = try("INCRBY", today, n)
   warn(wrong)
   if total == n then
     redis.pcall("EXPIREAT", today, now + STATS_TTL)
   end
-  if start_again then
-    redis.pcall("SET", KEYS[1] .. name, n)
-  else
-    _, wrong = try("INCRBY", KEYS[1] .. name, n)
-    warn(wrong)
-  end
+  total, wrong = try("INCRBY", KEYS[1] .. name, n)
+  return wrong
 end
 if done > 0 then
-  local total = redis.pcall("GET", KEYS[1] .. "processed")
-  local full = type(total) == "string" and tonumber(total) == MAX_INT64
-  count("processed", done, full)
-  if failed > 0 then
-    count("failed", failed, full)
+  local wrong = count("processed", done)
+  local failed_wrong = failed > 0 and count("failed", failed) or nil
+  if wrong and string.find(wrong, "overflow", 1, true) then
+    redis.pcall("SET", KEYS[1] .. "processed", done)
+    if failed > 0 then
+      redis.pcall("SET", KEYS[1] .. "failed", failed)
+    end
+  else
+    warn(wrong or failed_wrong)
   end
 end
 
@@ -391,12 +392,14 @@ local function accept(id)
   add_taken(index, id, task)
 end
 
--- take_from takes from the tail of a list until there are enough. It returns an error text when it has stopped early.
+-- take_from takes from the tail of a list until there are enough. It returns whether it has found the end of the list,
+-- and an error text when it has stopped early.
 local function take_from(list, take)
   while #ids < take and #lost < MOST_LOST do
-    local tail, wrong = try("LRANGE", list, #ids - take, -1)
+    local wanted = take - #ids
+    local tail, wrong = try("LRANGE", list, -wanted, -1)
     if wrong or #tail == 0 then
-      return wrong
+      return not wrong, wrong
     end
     local popped, leases = {}, {}
     for i = #tail, 1, -1 do
@@ -406,7 +409,7 @@ local function take_from(list, take)
     end
     _, wrong = try("ZADD", lease, unpack(leases))
     if wrong then
-      return wrong
+      return false, wrong
     end
     _, wrong = try("LPUSH", active, unpack(popped))
     local accepted = 0
@@ -421,9 +424,13 @@ local function take_from(list, take)
     end
     redis.pcall("LTRIM", list, 0, -accepted - 1)
     if wrong then
-      return wrong
+      return false, wrong
+    end
+    if #tail < wanted then
+      return true
     end
   end
+  return false
 end
 
 -- return_claims gives back what waits for this worker without being assigned to it. The oldest is on the right, and
@@ -450,14 +457,26 @@ local function return_claims()
   end
 end
 
-if redis.pcall("EXISTS", KEYS[1] .. "paused") == 0 then
-  local take = tonumber(ARGV[4])
-  failure = take_from(direct, take) or take_from(pending, take) or ""
+local paused, pending_end, direct_end = is_paused(), false, false
+if paused == 0 then
+  local take, wrong = tonumber(ARGV[4]), nil
+  direct_end, wrong = take_from(direct, take)
+  if not wrong then
+    pending_end, wrong = take_from(pending, take)
+  end
+  failure = wrong or ""
 end
-warn(return_claims())
+if not direct_end then
+  warn(return_claims())
+end
 
 local recorded = table.concat(statuses)
-redis.pcall("HSET", record, "statuses", recorded, "refusals", cjson.encode(refusals), "taken", cjson.encode(ids),
-  "lost", cjson.encode(lost), "returned", returned, "dropped", dropped, "failure", failure, "warning", warning)
-local paused, more = queue_state()
+local others = ""
+if #refusals > 0 or #lost > 0 or returned > 0 or dropped > 0 or failure ~= "" or warning ~= "" then
+  others = cjson.encode({refusals, lost, returned, dropped, failure, warning})
+end
+if recorded ~= "" or #ids > 0 or others ~= "" then
+  redis.pcall("HSET", record, "statuses", recorded, "taken", #ids > 0 and cjson.encode(ids) or "", "others", others)
+end
+local more = (not pending_end and has_entries(pending) or not direct_end and has_entries(direct)) and 1 or 0
 return {time[1], time[2], recorded, refusals, taken, lost, returned, paused, more, failure, dropped, warning}

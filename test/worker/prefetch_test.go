@@ -122,9 +122,16 @@ func TestAsyncTasksRunConcurrently(t *testing.T) {
 	})
 	w.AwaitMetric("runqy_worker_active_tasks", "10")
 	harness.Kill(t, pid, syscall.SIGKILL)
-	for _, id := range ids { // all of them were running
-		if info := q.AwaitState(id, asynq.TaskStateRetry); !strings.Contains(info.LastErr, "SIGKILL") {
-			t.Errorf("task %s is %s, want SIGKILL in its error", id, q.Describe(id))
+	for _, id := range ids { // all of them were running, and which one took the process down is not known
+		harness.Eventually(t, "task "+id+" is suspected", func() error {
+			view := q.Redis.HGetAll(t.Context(), "asynq:t:"+id).Val()
+			if view["suspicions"] != "1" || !strings.Contains(view["error"], "SIGKILL") || view["worker"] != "" {
+				return harness.NotYet(w, "its view is %v", view)
+			}
+			return nil
+		})
+		if info, err := q.Inspector.GetTaskInfo(harness.QueueName, id); err != nil || info.Retried != 0 || info.LastErr != "" {
+			t.Errorf("task %s is %s (%v), want it uncharged", id, q.Describe(id), err)
 		}
 	}
 	w.AwaitMetric("runqy_worker_active_tasks", "0")

@@ -2,6 +2,11 @@
 
 package main
 
-import "syscall"
+import (
+	"syscall"
+	"time"
+)
 
 func dieWithParent() *syscall.SysProcAttr { return nil }
+
+func sleepExactly(d time.Duration) { time.Sleep(d) }
