@@ -2,6 +2,7 @@ package queue
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -66,7 +67,7 @@ type arguments struct {
 }
 
 func newArguments(r cycleRequest) *arguments {
-	n := 8
+	n := 9
 	for i := range r.items {
 		n += 9 + len(r.items[i].view)
 		if r.items[i].end != endDone {
@@ -98,6 +99,43 @@ func (a *arguments) bytes(b []byte) {
 		return
 	}
 	a.list = append(a.list, b)
+}
+
+// Of a view whose task has succeeded, as completedView makes it.
+const (
+	completedShared = 4  // fields that the script knows: id, queue, worker, state
+	completedFields = 14 // all
+)
+
+// simple writes an item in the short form that the script has for tasks that succeed and leave nothing but their result
+// and a new view. It reports whether the item is of that kind.
+func (a *arguments) simple(it *item, prefix string, views bool) bool {
+	stamp, ours := strings.CutPrefix(it.owner, prefix)
+	if it.end != endDone || it.retention > 0 || it.uniqueKey != "" || !ours {
+		return false
+	}
+	withView := views && len(it.view) > 0
+	if withView && (!it.viewAnew || len(it.view) != 2*completedFields) {
+		return false
+	}
+	if withView {
+		a.text("V")
+	} else {
+		a.text("S")
+	}
+	a.text(it.id)
+	a.text(stamp)
+	if len(it.result) == 0 {
+		a.text("null")
+	} else {
+		a.bytes(it.result)
+	}
+	if withView {
+		for i := 2*completedShared + 1; i < len(it.view); i += 2 {
+			a.text(it.view[i])
+		}
+	}
+	return true
 }
 
 // item writes an item as the cycle script reads it.

@@ -153,7 +153,7 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 	}
 	c.loop = &loop{
 		opts: opts, handler: handler, gate: gate, log: c.log, observer: opts.Observer, inbox: newInbox(), table: table,
-		lists: c.lists, audit: c.auditor.request, handling: make(map[string]*attempt),
+		lists: c.lists, audit: c.auditor.request, accepted: make(map[string]*attempt),
 		idle: make(chan struct{}), flushed: make(chan struct{}),
 	}
 	for _, name := range names {

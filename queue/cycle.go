@@ -130,6 +130,9 @@ func (c *cycles) runScript(ctx context.Context, r cycleRequest) (cycleReply, err
 	return reply, nil
 }
 
+// stampPrefix is what all owner stamps of this process begin with.
+func (c *cycles) stampPrefix() string { return c.worker + "|" + c.nonce + "|" }
+
 // args writes a request as the script reads it.
 func (c *cycles) args(r cycleRequest) []any {
 	a := newArguments(r)
@@ -145,14 +148,18 @@ func (c *cycles) args(r cycleRequest) []any {
 		views = nil
 	}
 	a.number(len(views))
+	a.text(c.queue)
 	for _, v := range views {
 		a.text(v.id)
 		a.text(v.owner)
 		a.number(viewCount(v.fields, v.anew))
 		a.texts(v.fields)
 	}
+	prefix := c.stampPrefix()
 	for i := range r.items {
-		a.item(&r.items[i])
+		if it := &r.items[i]; c.cluster || !a.simple(it, prefix, c.views) {
+			a.item(it)
+		}
 	}
 	return a.list
 }

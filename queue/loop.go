@@ -23,6 +23,8 @@ const (
 	heldFor = time.Second
 	// aheadMost bounds the time that tasks wait here for their turn, by the measured rate at which others end.
 	aheadMost = 100 * time.Millisecond
+	// aheadCount is how many may be taken ahead whatever the concurrency, when they are so short.
+	aheadCount = 32
 )
 
 // loop owns the attempts: what is taken, with the handler, over its time, ended. It runs on one goroutine and waits for
@@ -40,7 +42,8 @@ type loop struct {
 	audit    func()     // something may be stamped ours that nobody holds
 
 	queues    []*queueState       // by falling priority
-	handling  map[string]*attempt // with the handler, by task id
+	accepted  map[string]*attempt // that have not ended, by task id: at most one of each
+	submitted int                 // of these, how many are with the handler
 	held      []*attempt          // taken, and not yet given to the handler
 	deadlines deadlines
 	suspect   *suspect // nil: no task has to run alone
@@ -125,7 +128,7 @@ func (l *loop) handle(e *event, now time.Time) {
 	case eventLost:
 		l.cancel(e.attempt, errTaken)
 	case eventCancel:
-		l.cancelID(e.taskID)
+		l.cancelID(e.taskID, now)
 	case eventDrain:
 		l.drain(now)
 	}
@@ -177,7 +180,7 @@ func (l *loop) want() int {
 	want := room.Free - len(l.held)
 	if room.Rate*aheadMost.Seconds() >= 1 && !l.overdone {
 		ahead := min(2*l.roundTrip+time.Millisecond, aheadMost)
-		want += min(int(math.Ceil(room.Rate*ahead.Seconds())), l.opts.Concurrency)
+		want += min(int(math.Ceil(room.Rate*ahead.Seconds())), max(l.opts.Concurrency, aheadCount))
 	}
 	for _, q := range l.queues {
 		want -= q.asked
@@ -353,10 +356,13 @@ func (l *loop) passStrictly(q *queueState, exhausted bool) {
 // the handler.
 func (l *loop) accept(taken []*attempt, now time.Time) (twins int) {
 	for _, a := range taken {
-		switch {
-		case l.handling[a.task.ID] != nil || l.holdsID(a.task.ID):
+		if l.accepted[a.task.ID] != nil {
 			twins++
 			l.settle(a, endReturnLast, now)
+			continue
+		}
+		l.accepted[a.task.ID] = a
+		switch {
 		case l.draining:
 			l.settle(a, endReturn, now)
 		case l.opts.MaxTaskCrashes > 0 && a.task.Suspicions >= l.opts.MaxTaskCrashes:
@@ -368,27 +374,18 @@ func (l *loop) accept(taken []*attempt, now time.Time) (twins int) {
 	return twins
 }
 
-func (l *loop) holdsID(id string) bool {
-	if l.suspect != nil && l.suspect.attempt.task.ID == id {
-		return true
-	}
-	for _, a := range l.held {
-		if a.task.ID == id {
-			return true
-		}
-	}
-	return false
-}
-
 // submitHeld gives the handler what it has room for. What has waited for too long goes back.
 func (l *loop) submitHeld(now time.Time) {
-	n := 0
-	for n < len(l.held) && l.gate.Open() && l.handler.Room().Free > 0 && (l.suspect == nil || !l.suspect.attempt.submitted) {
-		a := l.held[n]
-		n++
-		l.submit(a, now)
+	if len(l.held) == 0 {
+		return
 	}
-	for n < len(l.held) && (now.Sub(l.held[n].taken) >= heldFor || !l.gate.Open()) {
+	n, open := 0, l.gate.Open()
+	if open && (l.suspect == nil || !l.suspect.attempt.submitted) {
+		for most := min(len(l.held), l.handler.Room().Free); n < most; n++ {
+			l.submit(l.held[n], now)
+		}
+	}
+	for n < len(l.held) && (now.Sub(l.held[n].taken) >= heldFor || !open) {
 		l.settle(l.held[n], endReturn, now)
 		l.overdone = true
 		n++
@@ -407,7 +404,7 @@ func (l *loop) submit(a *attempt, now time.Time) {
 		return
 	}
 	a.submitted = true
-	l.handling[a.task.ID] = a
+	l.submitted++
 	l.handler.Submit(a.task, a)
 }
 
@@ -436,17 +433,19 @@ func (l *loop) cancel(a *attempt, cause error) {
 	l.handler.Cancel(a.task)
 }
 
-func (l *loop) cancelID(id string) {
-	if a := l.handling[id]; a != nil {
+// cancelID cancels a task that somebody has named, wherever it is.
+func (l *loop) cancelID(id string, now time.Time) {
+	a := l.accepted[id]
+	switch {
+	case a == nil:
+	case a.submitted:
 		l.cancel(a, context.Canceled)
-		return
-	}
-	for i, a := range l.held {
-		if a.task.ID == id {
-			l.held = append(l.held[:i], l.held[i+1:]...)
-			l.fail(a, context.Canceled, 0, time.Now())
-			return
-		}
+	case l.suspect != nil && l.suspect.attempt == a:
+		l.setSuspect(nil)
+		l.fail(a, context.Canceled, 0, now)
+	default:
+		l.held = slices.DeleteFunc(l.held, func(other *attempt) bool { return other == a })
+		l.fail(a, context.Canceled, 0, now)
 	}
 }
 
@@ -469,7 +468,7 @@ func (l *loop) drain(now time.Time) {
 
 // closeWhenDone tells the drain how far it is.
 func (l *loop) closeWhenDone() {
-	if !l.draining || len(l.handling) > 0 {
+	if !l.draining || l.submitted > 0 {
 		return
 	}
 	if !isDone(l.idle) {

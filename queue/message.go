@@ -107,21 +107,32 @@ func (m *message) setNumber(num protowire.Number, v uint64) {
 }
 
 func (m *message) setBytes(num protowire.Number, v []byte) error {
-	var unused string // of a field that is not needed and that asynq's decoder looks at all the same
-	text := map[protowire.Number]*string{
-		fieldType: &m.Type, fieldID: &m.ID, fieldQueue: &m.Queue, fieldErrorMsg: &m.ErrorMsg,
-		fieldUniqueKey: &m.UniqueKey, fieldGroupKey: &unused,
-	}
-	switch {
-	case num == fieldPayload:
+	var text *string
+	switch num { //nolint:exhaustive // the other fields are not needed
+	case fieldPayload:
 		m.Payload = v
-	case num == fieldHeaders:
+		return nil
+	case fieldHeaders:
 		return m.addHeader(v)
-	case text[num] != nil:
-		if !utf8.Valid(v) {
-			return errNotUTF8
-		}
-		*text[num] = string(v)
+	case fieldType:
+		text = &m.Type
+	case fieldID:
+		text = &m.ID
+	case fieldQueue:
+		text = &m.Queue
+	case fieldErrorMsg:
+		text = &m.ErrorMsg
+	case fieldUniqueKey:
+		text = &m.UniqueKey
+	case fieldGroupKey: // not needed, and asynq's decoder looks at it all the same
+	default:
+		return nil
+	}
+	if !utf8.Valid(v) {
+		return errNotUTF8
+	}
+	if text != nil {
+		*text = string(v)
 	}
 	return nil
 }

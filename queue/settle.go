@@ -34,13 +34,21 @@ type endedAttempt struct {
 
 // ended takes the handler's answer.
 func (l *loop) ended(a *attempt, result json.RawMessage, took time.Duration, err error, now time.Time) {
-	if l.handling[a.task.ID] == a {
-		delete(l.handling, a.task.ID)
-	}
+	l.submitted--
 	if l.suspect != nil && l.suspect.attempt == a {
 		l.setSuspect(nil)
 	}
 	l.overdone = false
+	if err != nil {
+		l.unsuccessful(a, took, err, now)
+		return
+	}
+	l.observer.finished(a.task, took, false)
+	l.succeed(a, result, took, now)
+}
+
+// unsuccessful ends an attempt that has brought no result.
+func (l *loop) unsuccessful(a *attempt, took time.Duration, err error, now time.Time) {
 	var (
 		crash     *CrashError
 		suspicion *SuspicionError
@@ -48,9 +56,6 @@ func (l *loop) ended(a *attempt, result json.RawMessage, took time.Duration, err
 		permanent *PermanentError
 	)
 	switch {
-	case err == nil:
-		l.observer.finished(a.task, took, false)
-		l.succeed(a, result, took, now)
 	case errors.Is(err, ErrUntouched):
 		l.settle(a, endReturn, now)
 	case errors.As(err, &suspicion):
@@ -164,6 +169,9 @@ func newItem(a *attempt, end ending) item {
 func (l *loop) end(a *attempt, it item, failure error) {
 	l.deadlines.remove(a)
 	l.table.end(a)
+	if l.accepted[a.task.ID] == a {
+		delete(l.accepted, a.task.ID)
+	}
 	if !l.opts.Views {
 		it.view = nil
 	}

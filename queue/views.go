@@ -21,18 +21,27 @@ const (
 
 // The views are the readable hashes asynq:t:<id>. They ride in the cycles: with the outcome of a task, or while it runs.
 
+// completedView returns the fields of a new view of a task that has succeeded, in the order in which the cycle script
+// knows them. Those that are empty are left out.
+func completedView(a *attempt, now time.Time, took time.Duration) []string {
+	return append(whatItIs(a, "completed"), "duration_seconds", viewSeconds(took), "completed", viewTime(now))
+}
+
 // startedView returns the fields that say what a task is, and that it runs. Those that are empty are left out: it
 // replaces what the view was before.
 func startedView(a *attempt) []string {
-	t := a.task
-	fields := make([]string, 0, 36)
-	fields = append(fields, "id", t.ID, "type", t.Type, "queue", t.Queue, "state", "active", "payload", PayloadText(t.Payload),
-		"retried", itoa(t.RetryCount), "max_retry", itoa(t.MaxRetry), "timeout", viewSeconds(t.Timeout),
-		"enqueued", viewTime(t.Enqueued), "started", viewTime(a.began), "worker", a.loop.opts.WorkerID, "crashes", itoa(t.Crashes))
-	if t.Suspicions > 0 || t.Recoveries > 0 {
+	fields := whatItIs(a, "active")
+	if t := a.task; t.Suspicions > 0 || t.Recoveries > 0 {
 		fields = append(fields, "suspicions", itoa(t.Suspicions), "recoveries", itoa(t.Recoveries))
 	}
 	return fields
+}
+
+func whatItIs(a *attempt, state string) []string {
+	t := a.task
+	return append(make([]string, 0, 2*completedFields), "id", t.ID, "queue", t.Queue, "worker", a.loop.opts.WorkerID, "state", state,
+		"type", t.Type, "payload", PayloadText(t.Payload), "retried", itoa(t.RetryCount), "max_retry", itoa(t.MaxRetry),
+		"timeout", viewSeconds(t.Timeout), "enqueued", viewTime(t.Enqueued), "started", viewTime(a.began), "crashes", itoa(t.Crashes))
 }
 
 // set replaces the value of a field.
@@ -52,6 +61,9 @@ func (l *loop) endView(a *attempt, now time.Time, took time.Duration, state, fai
 		return nil, false
 	}
 	if a.viewed.IsZero() {
+		if t := a.task; state == "completed" && t.Suspicions == 0 && t.Recoveries == 0 {
+			return l.withProgress(a, completedView(a, now, took)), true
+		}
 		fields, anew = startedView(a), true
 	}
 	fields = set(fields, "state", state)

@@ -8,7 +8,7 @@
 --
 -- KEYS: prefix of asynq's keys of the queue, prefix of ours
 -- ARGV: nonce, number, worker id, how many tasks to take, time to live of results (ms; "" writes none), time to live of
---       views (ms; "" writes none), number of items, number of views; then for each view: id, owner stamp ("" for
+--       views (ms; "" writes none), number of items, number of views, queue; then for each view: id, owner stamp ("" for
 --       any), number of fields, fields; then for each item: ending, id, owner stamp, seconds (delay or retention),
 --       unique key, message, result, number of fields and of view fields, fields, view fields.
 --       Endings: D done, C completed, R retry, A archived, H head of pending, L end of pending, P postponed, X refused.
@@ -21,7 +21,8 @@ local nonce, number, worker = ARGV[1], ARGV[2], ARGV[3]
 local result_ttl, view_ttl = ARGV[5], ARGV[6]
 local tasks, active, lease, pending = KEYS[1] .. "t:", KEYS[1] .. "active", KEYS[1] .. "lease", KEYS[1] .. "pending"
 local direct, record = KEYS[2] .. "direct:" .. worker, KEYS[2] .. "cycle:" .. worker
-local stamp = worker .. "|" .. nonce .. "|" .. number .. "."
+local mine = worker .. "|" .. nonce .. "|"
+local stamp = mine .. number .. "."
 
 local LEASE = 30                    -- s, as asynq's
 local STATS_TTL = 90 * 86400        -- s, as asynq's
@@ -124,13 +125,34 @@ local function write_view(id, first, count, ttl)
 end
 
 -- The views of tasks that go on, before any of them ends.
-local at = 9
+local at = 10
 for _ = 1, tonumber(ARGV[8]) do
   local id, owner, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   if count ~= 0 and view_ttl ~= "" and (owner == "" or redis.pcall("HGET", tasks .. id, "owner") == owner) then
     write_view(id, at + 3, count, UNENDED_TTL)
   end
   at = at + 3 + math.abs(count)
+end
+
+-- write_completed writes the readable hash of a task that has succeeded, from values that begin at first.
+local function write_completed(id, first)
+  local key = "asynq:t:" .. id
+  local function write()
+    return try("HSET", key, "id", id, "queue", ARGV[9], "worker", worker, "state", "completed", "type", ARGV[first],
+      "payload", ARGV[first + 1], "retried", ARGV[first + 2], "max_retry", ARGV[first + 3], "timeout", ARGV[first + 4],
+      "enqueued", ARGV[first + 5], "started", ARGV[first + 6], "crashes", ARGV[first + 7], "duration_seconds",
+      ARGV[first + 8], "completed", ARGV[first + 9])
+  end
+  local added, wrong = write()
+  if added and added < 14 then -- there was one, which may have fields that this one has not
+    redis.pcall("DEL", key)
+    added, wrong = write()
+  end
+  if wrong then
+    dropped = dropped + 1
+    return
+  end
+  redis.pcall("PEXPIRE", key, view_ttl)
 end
 
 -- stamped appends the present time to an encoded message, as a field that is given by its tag.
@@ -250,18 +272,13 @@ local endings = {
 }
 local UNENDED = {R = true, H = true, L = true, P = true}
 
--- settle applies one item and returns its status.
-local function settle(at)
-  local kind, id = ARGV[at], ARGV[at + 1]
-  local key = tasks .. id
-  if kind == "X" then
-    return "r", ""
-  end
+-- release_active takes a task from active, if it still has this owner. Else it returns the item's status.
+local function release_active(key, id, stamped_owner)
   local owner, wrong = try("HGET", key, "owner")
   if wrong then
     return "r", wrong
   end
-  if owner ~= ARGV[at + 2] then
+  if owner ~= stamped_owner then
     if not owner and redis.pcall("EXISTS", key) == 0 then
       -- The task is gone, but its id may not be.
       if redis.pcall("LREM", active, 0, id) ~= 0 then
@@ -280,6 +297,41 @@ local function settle(at)
   if n == 0 then
     return "f"
   end
+end
+
+-- settle_simple applies an item of kind S or V.
+local function settle_simple(at)
+  local id = ARGV[at + 1]
+  local key = tasks .. id
+  local status, wrong = release_active(key, id, mine .. ARGV[at + 2])
+  if status then
+    return status, wrong
+  end
+  local _
+  _, wrong = try("SET", "asynq:result:" .. id, ARGV[at + 3], "PX", result_ttl)
+  if wrong then
+    redis.pcall("LPUSH", active, id)
+    return "r", wrong
+  end
+  ended[#ended + 1], removed[#removed + 1] = id, key
+  done = done + 1
+  if ARGV[at] == "V" then
+    write_completed(id, at + 4)
+  end
+  return "a"
+end
+
+-- settle applies one item and returns its status.
+local function settle(at)
+  local kind, id = ARGV[at], ARGV[at + 1]
+  local key = tasks .. id
+  if kind == "X" then
+    return "r", ""
+  end
+  local status, wrong = release_active(key, id, ARGV[at + 2])
+  if status then
+    return status, wrong
+  end
   wrong = endings[kind](key, at)
   if wrong then
     redis.pcall("LPUSH", active, id)
@@ -294,13 +346,19 @@ local function settle(at)
 end
 
 for i = 1, tonumber(ARGV[7]) do
-  local status, text = settle(at)
+  local status, text
+  if ARGV[at] == "S" or ARGV[at] == "V" then
+    status, text = settle_simple(at)
+    at = at + (ARGV[at] == "V" and 14 or 4)
+  else
+    status, text = settle(at)
+    at = at + 9 + tonumber(ARGV[at + 7]) + math.abs(tonumber(ARGV[at + 8]))
+  end
   statuses[i] = status
   if text and text ~= "" then
     refusals[#refusals + 1] = tostring(i - 1)
     refusals[#refusals + 1] = text
   end
-  at = at + 9 + tonumber(ARGV[at + 7]) + math.abs(tonumber(ARGV[at + 8]))
 end
 if #ended > 0 then
   local _, wrong = try("ZREM", lease, unpack(ended))
