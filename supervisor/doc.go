@@ -51,8 +51,8 @@
 //
 // A request begins when its handler does. Of the requests whose type the process announced as sync, that is the oldest
 // unanswered one; one whose type is async begins when it is written. The type "*" stands for all that are not named;
-// without it they count as sync if any type is. Where the process announces no types, its handlers are all of one kind. A process of protocol 1 announces
-// nothing: its requests begin when they are written.
+// without it they count as sync if any type is. Where the process announces no types, its handlers are all of one kind.
+// A process of protocol 1 announces nothing: its requests begin when they are written.
 //
 // # Which task is charged for a crash
 //
@@ -82,5 +82,6 @@
 // The methods of Supervisor send to the event loop (loop.go), which calls what happens at a tick, in a crash, a
 // replacement, a stop and a start; these change the state and publish it; a child is one life of the process. Calls go
 // down this list only. Submit, Cancel and Room do without the loop: they find the child through the gate, and its
-// requests in the table of those in flight (inflight.go, turns.go, kinds.go, prefetch.go). The protocol stands in internal/wire, and what depends on the operating system in internal/proc.
+// requests in the table of those in flight (inflight.go, turns.go, kinds.go, prefetch.go). The protocol stands in
+// internal/wire, and what depends on the operating system in internal/proc.
 package supervisor

@@ -83,7 +83,8 @@ func workerFields() []field {
 		{key: "worker.strict_priority", place: func(c *Config) any { return &c.Worker.StrictPriority },
 			doc: "Take tasks from a queue only while all queues of greater weight are empty."},
 		{key: "worker.concurrency", place: func(c *Config) any { return &c.Worker.Concurrency }, limit: between(1, 10_000),
-			doc: "How many tasks the Python process is given at once. Synchronous handlers still run one at a time; the other tasks wait in the process."},
+			doc: "The most tasks that the Python process is given at once. Synchronous handlers still run one at a time, and no more tasks wait " +
+				"for them in the process than will [begin soon](operations.md#how-many-at-once)."},
 		{key: "worker.max_recoveries", place: func(c *Config) any { return &c.Worker.MaxRecoveries }, limit: between(0, 1_000_000),
 			doc: "A task whose worker vanished this often while it had the task is archived. 0: never."},
 		{key: "worker.shutdown_timeout", place: func(c *Config) any { return &c.Worker.ShutdownTimeout }, limit: positive(),
@@ -126,7 +127,8 @@ func restartFields() []field {
 func recycleFields() []field {
 	return []field{
 		{key: "python.max_task_crashes", place: func(c *Config) any { return &c.Python.MaxTaskCrashes }, limit: between(1, 1_000_000),
-			doc: "A task that crashed the Python process this often is archived."},
+			doc: "A task that crashed the Python process this often, while no other ran, is archived. One that ran beside others in so many " +
+				"crashes [runs alone](operations.md#who-is-charged) from then on."},
 		{key: "python.max_tasks", place: func(c *Config) any { return &c.Python.MaxTasks }, limit: between(0, 1<<40),
 			doc: "Replace the Python process after so many tasks. 0: never."},
 		{key: "python.max_memory", place: func(c *Config) any { return (*size)(&c.Python.MaxMemory) }, limit: rule("0, or at least 1MiB", checkMaxMemory),
@@ -153,7 +155,8 @@ func resultsFields() []field {
 		{key: "results.ttl", place: func(c *Config) any { return &c.Results.TTL }, limit: atLeast(time.Second),
 			doc: "How long results and readable task hashes stay in Redis."},
 		{key: "results.redis_cli_views", place: func(c *Config) any { return &c.Results.RedisCLIViews },
-			doc: "Keep the readable copies of the queues' lists, `asynq:<queue>:pending` and `asynq:<queue>:active`. " +
+			doc: "Keep the readable hashes of tasks, `asynq:t:<id>`, and the readable copies of the queues' lists, `asynq:<queue>:pending` and " +
+				"`asynq:<queue>:active`. Results are kept in any case. " +
 				"[operations.md](operations.md#redis) lists these keys."},
 	}
 }

@@ -96,8 +96,8 @@ func (w *Worker) taskFinished(t *queue.Task, took time.Duration, failed bool) {
 	}
 	w.dashboard.Finished(took, failed)
 	w.metrics.TaskFinished(t.Queue, t.Type, t.ID, took, failed)
-	// A failure is logged where the retries are known. Not at info: at thousands of tasks a second a line for each
-	// needs about a seventh of the worker's CPU time in addition.
+	// A failure is logged where the retries are known. Not at info: at thousands of tasks a second a line for each would be
+	// a good part of the worker's CPU time.
 	if !failed {
 		w.log.LogAttrs(context.Background(), slog.LevelDebug, "task completed", slog.String("queue", t.Queue),
 			slog.String("task_id", t.ID), slog.String("type", t.Type), slog.Duration("duration", took))
