@@ -111,8 +111,10 @@ func (l *loop) handle(e *event, now time.Time) {
 	case eventBegan:
 		l.began(e.attempt, e.at)
 	case eventProgress:
-		q := l.byName(e.attempt.task.Queue)
-		q.moved = append(q.moved, e.attempt)
+		if l.opts.Views {
+			q := l.byName(e.attempt.task.Queue)
+			q.moved = append(q.moved, e.attempt)
+		}
 	case eventEnded:
 		l.ended(e.attempt, e.result, e.took, e.err, now)
 	case eventCycled:
@@ -417,8 +419,10 @@ func (l *loop) began(a *attempt, at time.Time) {
 		return
 	}
 	l.deadlines.add(a)
-	q := l.byName(a.task.Queue)
-	q.unseen = append(q.unseen, a)
+	if l.opts.Views {
+		q := l.byName(a.task.Queue)
+		q.unseen = append(q.unseen, a)
+	}
 	if since := a.task.Enqueued; !since.IsZero() {
 		l.observer.began(a.task, max(0, at.Sub(since)))
 	}
