@@ -76,6 +76,7 @@ type queueState struct {
 	due          bool            // a cycle is due whatever there is to take: a claim may have to go back
 	empty        bool            // it had nothing when it was last asked
 	emptyAt      time.Time
+	failing      bool       // what was last asked for could not be taken
 	paused       time.Time  // until when it is not asked; zero: it is not paused
 	unseen       []*attempt // have begun, and have no readable hash yet, the first to begin first
 	moved        []*attempt // have made progress that is not written
@@ -326,7 +327,14 @@ func (l *loop) cycled(q *queueState, c cycleResult, now time.Time) {
 		l.log.Warn("tasks lost", "queue", q.name, "tasks", n, "task_id", c.reply.lost[0])
 	}
 	if c.reply.failure != "" {
-		l.log.Warn("dequeue failed", "queue", q.name, "error", c.reply.failure)
+		// What is claimed meanwhile goes back and would be claimed again, so it is not waited for either.
+		q.paused, q.empty = now.Add(pausedPoll), false
+		if !q.failing {
+			l.log.Warn("dequeue failed", "queue", q.name, "error", c.reply.failure)
+		}
+	}
+	if asked > 0 {
+		q.failing = c.reply.failure != ""
 	}
 	if c.reply.warning != "" {
 		l.log.Warn("cycle incomplete", "queue", q.name, "error", c.reply.warning)

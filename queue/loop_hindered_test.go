@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 func TestWithoutViewsNothingIsKeptOfThem(t *testing.T) {
@@ -20,4 +21,17 @@ func TestWithoutViewsNothingIsKeptOfThem(t *testing.T) {
 	if len(q.unseen) > 0 || len(q.moved) > 0 {
 		t.Errorf("%d attempts wait to be seen, %d have moved", len(q.unseen), len(q.moved))
 	}
+}
+
+func TestQueueThatFailsToGiveIsNotAskedAtOnce(t *testing.T) {
+	s := newStage(t, 1, map[string]int{"a": 1}, false)
+	q := s.loop.byName("a")
+	s.wantTake("a", 1)
+	failed := event{kind: eventCycled, queue: q, cycle: cycleResult{reply: cycleReply{failure: "WRONGTYPE", more: true}}}
+	s.loop.handle(&failed, s.now)
+	if s.cycle("a") != nil || q.watcher.armed.Load() {
+		t.Error("it is asked or waited for at once")
+	}
+	s.now = s.now.Add(time.Second)
+	s.wantTake("a", 1)
 }
