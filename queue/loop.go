@@ -321,7 +321,7 @@ func (l *loop) cycled(q *queueState, c cycleResult, now time.Time) {
 		// It is asked again before it is waited for: a claim does not look whether the queue is paused.
 		q.paused, q.empty = now.Add(pausedPoll), false
 	}
-	l.passStrictly(q, asked > 0 && (got < asked || c.reply.paused))
+	l.passStrictly(q, asked, got, &c.reply)
 	if n := len(c.reply.lost); n > 0 {
 		l.observer.lost(q.name, n)
 		l.log.Warn("tasks lost", "queue", q.name, "tasks", n, "task_id", c.reply.lost[0])
@@ -345,17 +345,18 @@ func (l *loop) cycled(q *queueState, c cycleResult, now time.Time) {
 	}
 }
 
-// passStrictly notes that a queue had nothing more, or begins with the first one again.
-func (l *loop) passStrictly(q *queueState, exhausted bool) {
-	for i, other := range l.queues {
-		if other != q {
-			continue
+// passStrictly notes, under strict priority, which queue is asked next.
+func (l *loop) passStrictly(q *queueState, asked, got int, reply *cycleReply) {
+	i := slices.Index(l.queues, q)
+	switch {
+	case asked > 0 && (got < asked || reply.paused):
+		if l.strict == i { // else a queue before it has had tasks meanwhile, or may have
+			l.strict = i + 1
 		}
-		if exhausted {
-			l.strict = max(l.strict, i+1)
-		} else if l.strict <= i {
-			l.strict = 0
-		}
+	case asked > 0:
+		l.strict = 0
+	case reply.more && !reply.paused:
+		l.strict = min(l.strict, i)
 	}
 }
 

@@ -35,3 +35,26 @@ func TestQueueThatFailsToGiveIsNotAskedAtOnce(t *testing.T) {
 	s.now = s.now.Add(time.Second)
 	s.wantTake("a", 1)
 }
+
+func TestHigherQueueThatHasTasksAgainIsAsked(t *testing.T) {
+	for _, lowIsLate := range []bool{false, true} {
+		s := newStage(t, 3, map[string]int{"high": 9, "low": 1}, true)
+		s.wantTake("high", 3)
+		s.answer("high", Task{ID: "h1"})
+		s.wantTake("low", 2)
+		s.end(nil) // h1, while the lower queue has not answered
+		s.wantTake("high", 0)
+		high := s.loop.byName("high")
+		reply := cycleReply{statuses: make([]itemStatus, 1), more: true}
+		s.loop.handle(&event{kind: eventCycled, queue: high, cycle: cycleResult{reply: reply}}, s.now)
+		if !lowIsLate {
+			s.answer("low")
+			s.wantTake("high", 3)
+			continue
+		}
+		s.wantTake("high", 1)
+		s.answer("low")
+		s.answer("high", Task{ID: "h2"})
+		s.wantTake("high", 2)
+	}
+}
