@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -56,5 +57,16 @@ func TestHigherQueueThatHasTasksAgainIsAsked(t *testing.T) {
 		s.answer("low")
 		s.answer("high", Task{ID: "h2"})
 		s.wantTake("high", 2)
+	}
+}
+
+func TestCancelledTaskThatDidNotRunFails(t *testing.T) {
+	s := newStage(t, 1, map[string]int{"a": 1}, false)
+	s.wantTake("a", 1)
+	s.answer("a", Task{ID: "t1"})
+	s.loop.handle(&event{kind: eventCancel, taskID: "t1"}, s.now)
+	s.end(ErrUntouched)
+	if r := s.wantTake("a", 1); !slices.Equal(ended(r), []string{"t1 retry"}) {
+		t.Errorf("ended: %v", ended(r))
 	}
 }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,6 +52,8 @@ func (l *loop) ended(a *attempt, result json.RawMessage, took time.Duration, err
 	case err == nil:
 		l.observer.finished(a.task, took, false)
 		l.succeed(a, result, took, now)
+	case errors.Is(err, ErrUntouched) && errors.Is(a.cause, context.Canceled):
+		l.fail(a, context.Canceled, 0, now) // as one that is cancelled before it is with the handler
 	case errors.Is(err, ErrUntouched):
 		l.settle(a, endReturn, now)
 	case errors.As(err, &suspicion):
