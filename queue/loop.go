@@ -126,9 +126,9 @@ func (l *loop) handle(e *event, now time.Time) {
 	case eventWake:
 		l.look(now)
 	case eventLost:
-		l.cancel(e.attempt, errTaken)
+		l.lost(e.attempt, now)
 	case eventCancel:
-		l.cancelID(e.taskID)
+		l.cancelID(e.taskID, now)
 	case eventDrain:
 		l.drain(now)
 	}
@@ -365,7 +365,7 @@ func (l *loop) passStrictly(q *queueState, asked, got int, reply *cycleReply) {
 func (l *loop) accept(taken []*attempt, now time.Time) (twins int) {
 	for _, a := range taken {
 		switch {
-		case l.handling[a.task.ID] != nil || l.holdsID(a.task.ID):
+		case l.handling[a.task.ID] != nil || l.waiting(a.task.ID) != nil:
 			twins++
 			l.settle(a, endReturnLast, now)
 		case l.draining:
@@ -379,16 +379,28 @@ func (l *loop) accept(taken []*attempt, now time.Time) (twins int) {
 	return twins
 }
 
-func (l *loop) holdsID(id string) bool {
-	if l.suspect != nil && l.suspect.attempt.task.ID == id {
-		return true
+// waiting returns the attempt at a task that has been taken and is not with the handler; nil: there is none.
+func (l *loop) waiting(id string) *attempt {
+	if l.suspect != nil && l.suspect.attempt.task.ID == id && !l.suspect.attempt.submitted {
+		return l.suspect.attempt
 	}
 	for _, a := range l.held {
 		if a.task.ID == id {
-			return true
+			return a
 		}
 	}
-	return false
+	return nil
+}
+
+// forget takes an attempt that waits out of where it does.
+func (l *loop) forget(a *attempt) {
+	if l.suspect != nil && l.suspect.attempt == a {
+		l.setSuspect(nil)
+		return
+	}
+	if i := slices.Index(l.held, a); i >= 0 {
+		l.held = slices.Delete(l.held, i, i+1)
+	}
 }
 
 // submitHeld gives the handler what it has room for. What has waited for too long goes back.
@@ -437,30 +449,33 @@ func (l *loop) began(a *attempt, at time.Time) {
 	}
 }
 
-// cancel asks the handler to end a task early.
+// cancel asks the handler to end a task early that is with it.
 func (l *loop) cancel(a *attempt, cause error) {
-	if a.ended || a.cause != nil {
+	if a.ended || a.cause != nil || !a.submitted {
 		return
-	}
-	if !a.submitted {
-		return // it goes back, or is found overdue when it is its turn
 	}
 	a.cause = cause
 	l.handler.Cancel(a.task)
 }
 
-func (l *loop) cancelID(id string) {
+func (l *loop) cancelID(id string, now time.Time) {
 	if a := l.handling[id]; a != nil {
 		l.cancel(a, context.Canceled)
+	} else if a := l.waiting(id); a != nil {
+		l.forget(a)
+		l.fail(a, context.Canceled, 0, now)
+	}
+}
+
+// lost ends an attempt whose task is no longer ours. One that waits does not begin any more; Redis refuses to take back
+// what carries another stamp.
+func (l *loop) lost(a *attempt, now time.Time) {
+	if l.waiting(a.task.ID) == a {
+		l.forget(a)
+		l.settle(a, endReturn, now)
 		return
 	}
-	for i, a := range l.held {
-		if a.task.ID == id {
-			l.held = append(l.held[:i], l.held[i+1:]...)
-			l.fail(a, context.Canceled, 0, time.Now())
-			return
-		}
-	}
+	l.cancel(a, errTaken)
 }
 
 // drain gives back what is not with the handler, and takes nothing more.

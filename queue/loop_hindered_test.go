@@ -70,3 +70,43 @@ func TestCancelledTaskThatDidNotRunFails(t *testing.T) {
 		t.Errorf("ended: %v", ended(r))
 	}
 }
+
+func waitingSuspect(t *testing.T) *stage {
+	t.Helper()
+	s := newStage(t, 2, map[string]int{"a": 1}, false)
+	s.wantTake("a", 2)
+	s.answer("a", Task{ID: "long"}, Task{ID: "suspect", Suspicions: 3})
+	if s.loop.suspect == nil || s.cycle("a") != nil {
+		t.Fatal("no task waits to run alone")
+	}
+	s.loop.suspect.until = time.Time{}
+	return s
+}
+
+func TestWaitingSuspectGoesBackWhenTheGateShuts(t *testing.T) {
+	s := waitingSuspect(t)
+	s.shut = true
+	r := s.cycle("a")
+	if r == nil || !slices.Equal(ended(r), []string{"suspect pending"}) || s.loop.suspect != nil {
+		t.Errorf("cycle: %+v", r)
+	}
+}
+
+func TestWaitingSuspectIsCancelled(t *testing.T) {
+	s := waitingSuspect(t)
+	s.loop.handle(&event{kind: eventCancel, taskID: "suspect"}, s.now)
+	r := s.cycle("a")
+	if r == nil || !slices.Equal(ended(r), []string{"suspect retry"}) || s.loop.suspect != nil {
+		t.Errorf("cycle: %+v", r)
+	}
+}
+
+func TestWhatWasTakenAwayIsNotRun(t *testing.T) {
+	s := waitingSuspect(t)
+	s.loop.handle(&event{kind: eventLost, attempt: s.loop.suspect.attempt}, s.now)
+	s.end(nil) // the long one
+	s.loop.advance(s.now)
+	if len(s.submitted) > 0 || s.loop.suspect != nil {
+		t.Errorf("submitted: %d", len(s.submitted))
+	}
+}
