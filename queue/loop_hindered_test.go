@@ -110,3 +110,16 @@ func TestWhatWasTakenAwayIsNotRun(t *testing.T) {
 		t.Errorf("submitted: %d", len(s.submitted))
 	}
 }
+
+func TestWhatGoesBackKeepsItsOrder(t *testing.T) {
+	s := newStage(t, 3, map[string]int{"a": 1}, false)
+	s.wantTake("a", 3)
+	s.answer("a", Task{ID: "t1"}, Task{ID: "t2"}, Task{ID: "t3"})
+	s.shut = true
+	s.end(ErrUntouched)
+	s.end(ErrUntouched)
+	s.end(ErrUntouched)
+	if r := s.wantTake("a", 0); !slices.Equal(ended(r), []string{"t3 pending", "t2 pending", "t1 pending"}) {
+		t.Errorf("ended: %v; each goes in front of those before it", ended(r))
+	}
+}

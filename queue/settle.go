@@ -1,11 +1,13 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -179,12 +181,33 @@ func (q *queueState) nextItems() (items []item, sent, rest []*endedAttempt) {
 	if len(q.ended) == 0 {
 		return nil, nil, nil
 	}
+	orderReturns(q.ended)
 	items = make([]item, len(q.ended))
 	for i, e := range q.ended {
 		items[i] = e.item
 	}
 	n := fit(items)
 	return items[:n], q.ended[:n:n], q.ended[n:]
+}
+
+// orderReturns has what goes back to the head of pending do so from the last one taken to the first, since each goes in
+// front of those before it.
+func orderReturns(ended []*endedAttempt) {
+	goesBack := func(e *endedAttempt) bool { return e.item.end == endReturn }
+	if !slices.ContainsFunc(ended, goesBack) {
+		return
+	}
+	slices.SortStableFunc(ended, func(a, b *endedAttempt) int {
+		switch {
+		case goesBack(a) && goesBack(b):
+			return cmp.Compare(b.attempt.order, a.attempt.order)
+		case goesBack(a):
+			return 1
+		case goesBack(b):
+			return -1
+		}
+		return 0
+	})
 }
 
 // settled learns what Redis has made of the outcomes of a cycle.
