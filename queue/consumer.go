@@ -169,7 +169,7 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 }
 
 func (c *Consumer) newQueue(name string, scripts scripts) *queueState {
-	q := &queueState{name: name, weight: c.opts.Queues[name]}
+	q := &queueState{name: name, weight: c.opts.Queues[name], mostStuck: c.opts.Concurrency}
 	q.cycler = &cycler{
 		cycles: cycles{
 			client: c.clients.NoRetry, scripts: scripts, queue: name, worker: c.opts.WorkerID, nonce: c.opts.Nonce,

@@ -73,6 +73,8 @@ type queueState struct {
 	sent         []*endedAttempt // those of the cycle under way
 	refused      []*endedAttempt // Redis refused their outcomes, for a reason that passes
 	refusedUntil time.Time       // when they are sent again
+	stuck        int             // outcomes that were refused so and are not settled yet
+	mostStuck    int             // of them, before it is not asked for more
 	due          bool            // a cycle is due whatever there is to take: a claim may have to go back
 	empty        bool            // it had nothing when it was last asked
 	emptyAt      time.Time
@@ -152,7 +154,7 @@ func (l *loop) advance(now time.Time) {
 	}
 	for _, q := range l.queues {
 		q.resendRefused(now)
-		if !q.paused.IsZero() && q.askable(now) {
+		if !q.paused.IsZero() && !now.Before(q.paused) {
 			q.paused, l.strict = time.Time{}, 0
 		}
 	}
@@ -255,7 +257,10 @@ func (l *loop) awaitsTurn(q *queueState, want int) bool {
 	return l.opts.StrictPriority && want > 0 && q.askable(l.looked) && slices.Index(l.queues, q) > l.strict
 }
 
-func (q *queueState) askable(now time.Time) bool { return !now.Before(q.paused) }
+// askable reports whether a queue may be asked for tasks. Where outcomes are refused more of them would only pile up.
+func (q *queueState) askable(now time.Time) bool {
+	return !now.Before(q.paused) && q.stuck < q.mostStuck
+}
 
 // allEmpty reports whether no queue is thought to have tasks.
 func (l *loop) allEmpty(now time.Time) bool {

@@ -123,3 +123,35 @@ func TestWhatGoesBackKeepsItsOrder(t *testing.T) {
 		t.Errorf("ended: %v; each goes in front of those before it", ended(r))
 	}
 }
+
+func TestQueueThatRefusesOutcomesIsNotAskedForMore(t *testing.T) {
+	s := newStage(t, 2, map[string]int{"a": 1}, false)
+	q := s.loop.byName("a")
+	refuse := func(tasks ...Task) {
+		reply := cycleReply{statuses: make([]itemStatus, len(q.sent)), refusals: map[int]string{}}
+		for i := range reply.statuses {
+			reply.statuses[i], reply.refusals[i] = refused, "NOPERM this user has no permissions to access one of the keys"
+		}
+		s.loop.handle(&event{kind: eventCycled, queue: q, cycle: cycleResult{reply: reply}}, s.now)
+	}
+	s.wantTake("a", 2)
+	s.answer("a", Task{ID: "t1"}, Task{ID: "t2"})
+	s.end(nil)
+	s.end(nil)
+	s.wantTake("a", 2)
+	refuse()
+	for range 20 {
+		s.now = s.now.Add(refusedFor)
+		r := s.cycle("a")
+		if r != nil && r.take > 0 {
+			t.Fatalf("%d more are taken while %d outcomes are refused", r.take, 2)
+		}
+		if r != nil {
+			refuse()
+		}
+	}
+	s.now = s.now.Add(refusedFor)
+	s.wantTake("a", 0)
+	s.answer("a")
+	s.wantTake("a", 2)
+}

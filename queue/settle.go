@@ -33,6 +33,7 @@ type endedAttempt struct {
 	attempt *attempt
 	item    item
 	failure error // what is logged and shown of it; nil: none
+	stuck   bool  // Redis has refused it, for a reason that passes
 }
 
 // ended takes the handler's answer.
@@ -221,7 +222,11 @@ func (l *loop) settled(q *queueState, reply *cycleReply, now time.Time) {
 		if i < len(reply.statuses) {
 			status = reply.statuses[i]
 		}
-		if status == refused && passes(reply.refusals[i]) {
+		if e.stuck {
+			q.stuck--
+		}
+		if e.stuck = status == refused && passes(reply.refusals[i]); e.stuck {
+			q.stuck++
 			q.refused = append(q.refused, e)
 			q.refusedUntil = now.Add(refusedFor)
 			continue
