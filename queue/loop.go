@@ -65,10 +65,11 @@ type queueState struct {
 	cycler  *cycler
 	watcher *watcher
 
-	number       uint64 // of the last cycle
-	busy         bool   // a cycle is under way
-	asked        int    // how many tasks it may take
-	take         int    // how many the next one may
+	number       uint64    // of the last cycle
+	busy         bool      // a cycle is under way
+	askedAt      time.Time // when that was begun
+	asked        int       // how many tasks it may take
+	take         int       // how many the next one may
 	ended        []*endedAttempt
 	sent         []*endedAttempt // those of the cycle under way
 	refused      []*endedAttempt // Redis refused their outcomes, for a reason that passes
@@ -160,7 +161,7 @@ func (l *loop) advance(now time.Time) {
 	}
 	l.runSuspect(now)
 	l.submitHeld(now)
-	want := l.want()
+	want := l.want(now)
 	l.allot(want, now)
 	for _, q := range l.queues {
 		if !q.busy && (q.take > 0 || q.due && !l.awaitsTurn(q, want) || len(q.ended) > 0 || l.viewsDue(q, now)) {
@@ -174,7 +175,7 @@ func (l *loop) advance(now time.Time) {
 
 // want is how many further tasks should be taken: those that the handler has room for, and as many as will end before
 // the next cycle has brought others.
-func (l *loop) want() int {
+func (l *loop) want(now time.Time) int {
 	if l.draining || l.suspect != nil || !l.gate.Open() {
 		return 0
 	}
@@ -185,7 +186,9 @@ func (l *loop) want() int {
 		want += min(int(math.Ceil(room.Rate*ahead.Seconds())), l.opts.Concurrency)
 	}
 	for _, q := range l.queues {
-		want -= q.asked
+		if !l.silent(q, now) {
+			want -= q.asked
+		}
 	}
 	return max(0, want)
 }
@@ -204,7 +207,10 @@ func (l *loop) allot(want int, now time.Time) {
 	}
 	var candidates []*queueState
 	for _, q := range l.queues {
-		if q.askable(now) && (!q.empty || !q.watcher.armed.Load() && now.Sub(q.emptyAt) >= emptyFor && !l.allEmpty(now)) {
+		if l.silent(q, now) || !q.askable(now) {
+			continue
+		}
+		if !q.empty || !q.watcher.armed.Load() && now.Sub(q.emptyAt) >= emptyFor && !l.allEmpty(now) {
 			candidates = append(candidates, q)
 		}
 	}
@@ -262,10 +268,16 @@ func (q *queueState) askable(now time.Time) bool {
 	return !now.Before(q.paused) && q.stuck < q.mostStuck
 }
 
-// allEmpty reports whether no queue is thought to have tasks.
+// silent reports whether a queue's part of a Redis Cluster has not answered for long. The room that its cycle would fill
+// is the other queues' meanwhile.
+func (l *loop) silent(q *queueState, now time.Time) bool {
+	return l.opts.Cluster && q.busy && now.Sub(q.askedAt) >= lookEvery
+}
+
+// allEmpty reports whether no queue that answers is thought to have tasks.
 func (l *loop) allEmpty(now time.Time) bool {
 	for _, q := range l.queues {
-		if q.askable(now) && !q.empty {
+		if q.askable(now) && !l.silent(q, now) && !q.empty {
 			return false
 		}
 	}
@@ -291,7 +303,7 @@ func (l *loop) startCycle(q *queueState, now time.Time) {
 	r.views = l.takeViews(q, now)
 	q.number++
 	r.number = q.number
-	q.busy, q.asked, q.due, q.take = true, r.take, false, 0
+	q.busy, q.asked, q.askedAt, q.due, q.take = true, r.take, now, false, 0
 	l.table.ask(q.name, r.number)
 	q.cycler.requests <- r // it has room: none is under way
 }

@@ -155,3 +155,17 @@ func TestQueueThatRefusesOutcomesIsNotAskedForMore(t *testing.T) {
 	s.answer("a")
 	s.wantTake("a", 2)
 }
+
+func TestQueueThatDoesNotAnswerLeavesRoomToTheOthers(t *testing.T) {
+	s := newStage(t, 1, map[string]int{"a": 2, "b": 1}, false)
+	s.loop.opts.Cluster = true
+	s.wantTake("a", 1)
+	if s.cycle("b") != nil {
+		t.Fatal("there is room for one task only")
+	}
+	s.now = s.now.Add(lookEvery)
+	s.wantTake("b", 1)
+	s.answer("b", Task{ID: "b1"})
+	s.end(nil)
+	s.wantTake("b", 1)
+}
