@@ -401,29 +401,31 @@ local function take_from(list, take)
     if wrong or #tail == 0 then
       return not wrong, wrong
     end
-    local popped, leases = {}, {}
+    local popped, leases, left = {}, {}, {}
     for i = #tail, 1, -1 do
       popped[#popped + 1] = tail[i]
       leases[#leases + 1] = now + LEASE
       leases[#leases + 1] = tail[i]
     end
     _, wrong = try("ZADD", lease, unpack(leases))
+    if not wrong then
+      _, wrong = try("LTRIM", list, 0, -#tail - 1)
+    end
     if wrong then
+      redis.pcall("ZREM", lease, unpack(popped))
       return false, wrong
     end
     _, wrong = try("LPUSH", active, unpack(popped))
-    local accepted = 0
     for _, id in ipairs(popped) do
       wrong = wrong or accept(id)
       if wrong then
         redis.pcall("LREM", active, 1, id)
         redis.pcall("ZREM", lease, id)
-      else
-        accepted = accepted + 1
+        table.insert(left, 1, id)
       end
     end
-    redis.pcall("LTRIM", list, 0, -accepted - 1)
     if wrong then
+      redis.pcall("RPUSH", list, unpack(left))
       return false, wrong
     end
     if #tail < wanted then
