@@ -30,6 +30,7 @@ local ARCHIVE_SIZE = 10000          -- as asynq's
 local UNENDED_TTL = 90 * 86400000   -- ms: of a view whose task may still run
 local RECORD_TTL = 3600             -- s
 local MOST_LOST, MOST_CLAIMS = 1000, 100
+local MOST_UNPACKED = 1000          -- ids in one command: Lua passes on fewer than 8000 values
 
 local time = redis.call("TIME")
 local now = tonumber(time[1])
@@ -396,7 +397,7 @@ end
 -- and an error text when it has stopped early.
 local function take_from(list, take)
   while #ids < take and #lost < MOST_LOST do
-    local wanted = take - #ids
+    local wanted = math.min(take - #ids, MOST_UNPACKED)
     local tail, wrong = try("LRANGE", list, -wanted, -1)
     if wrong or #tail == 0 then
       return not wrong, wrong
