@@ -40,7 +40,10 @@ func (l *loop) runSuspect(now time.Time) {
 	case s == nil || s.attempt.submitted:
 	case s.attempt.ended:
 		l.setSuspect(nil)
-	case l.submitted == 0 && len(l.held) == 0 && l.gate.Open() && l.handler.Room().Free > 0:
+	case !l.gate.Open(): // for who knows how long
+		l.settle(s.attempt, endReturn, now)
+		l.setSuspect(nil)
+	case l.submitted == 0 && len(l.held) == 0 && l.handler.Room().Free > 0:
 		s.until = time.Time{}
 		l.log.Info("task runs alone", "queue", s.attempt.task.Queue, "task_id", s.attempt.task.ID, "suspicions", s.attempt.task.Suspicions)
 		l.submit(s.attempt, now)

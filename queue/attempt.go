@@ -62,9 +62,9 @@ func (a *attempt) Progress(fraction float64, message string) {
 type attemptTable struct {
 	prefix string // worker id and nonce, in front of every owner stamp
 
-	mu       sync.Mutex // guards the rest, and of each attempt began, deadline, ended and progress
+	mu       sync.Mutex // guards the rest, and of each attempt submitted, began, deadline, ended and progress
 	attempts map[string]*attempt
-	over     int               // of these have ended, and Redis does not know it yet
+	handling int               // of these are with the handler
 	asking   map[string]uint64 // by queue: the number of the cycle that is under way; 0: none
 }
 
@@ -103,9 +103,6 @@ func (t *attemptTable) remove(ended []*attempt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, a := range ended {
-		if t.attempts[a.owner] == a && a.ended {
-			t.over--
-		}
 		delete(t.attempts, a.owner)
 	}
 }
@@ -160,9 +157,9 @@ func (t *attemptTable) takeProgress(a *attempt) (p progress, changed bool) {
 func (t *attemptTable) active() []ActiveTask {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	runs := make([]*attempt, 0, len(t.attempts))
+	runs := make([]*attempt, 0, max(0, t.handling))
 	for _, a := range t.attempts {
-		if !a.ended {
+		if a.submitted && !a.ended {
 			runs = append(runs, a)
 		}
 	}
@@ -192,17 +189,25 @@ func (t *attemptTable) active() []ActiveTask {
 func (t *attemptTable) end(a *attempt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !a.ended && t.attempts[a.owner] == a {
-		t.over++
+	if a.submitted && !a.ended {
+		t.handling--
 	}
 	a.ended = true
 }
 
-// count returns how many attempts have not ended.
+// submit marks an attempt as one that is with the handler.
+func (t *attemptTable) submit(a *attempt) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a.submitted = true
+	t.handling++
+}
+
+// count returns how many attempts are with the handler.
 func (t *attemptTable) count() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.attempts) - t.over
+	return t.handling
 }
 
 // failedMessage is what asynq's message says after a failure.

@@ -169,7 +169,7 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 }
 
 func (c *Consumer) newQueue(name string, scripts scripts) *queueState {
-	q := &queueState{name: name, weight: c.opts.Queues[name]}
+	q := &queueState{name: name, weight: c.opts.Queues[name], mostStuck: c.opts.Concurrency}
 	q.cycler = &cycler{
 		cycles: cycles{
 			client: c.clients.NoRetry, scripts: scripts, queue: name, worker: c.opts.WorkerID, nonce: c.opts.Nonce,
@@ -321,7 +321,7 @@ func (c *Consumer) Free() bool {
 	return !c.loop.alone.Load() && c.loop.handler.Room().Idle && c.loop.gate.Open()
 }
 
-// ActiveTask is a task that is being worked on.
+// ActiveTask is a task that is with the handler.
 type ActiveTask struct {
 	ID, Queue, Type string
 	Since           time.Time // when it was taken from the queue
@@ -332,10 +332,11 @@ type ActiveTask struct {
 	deadline        time.Time
 }
 
-// Active returns the tasks in flight, the longest-running first. It is safe to call at any time.
+// Active returns the tasks that are with the handler, the longest-running first; those that wait for their turn there come
+// last. It is safe to call at any time.
 func (c *Consumer) Active() []ActiveTask { return c.loop.table.active() }
 
-// ActiveCount returns how many tasks are in flight. It is cheap and safe to call at any time.
+// ActiveCount returns how many tasks are with the handler. It is cheap and safe to call at any time.
 func (c *Consumer) ActiveCount() int { return c.loop.table.count() }
 
 // asynqLogger brings asynq's own log lines into ours, with their text as the message. What asynq logs in normal running

@@ -70,17 +70,21 @@ type queueState struct {
 	cycler  *cycler
 	watcher *watcher
 
-	number       uint64 // of the last cycle
-	busy         bool   // a cycle is under way
-	asked        int    // how many tasks it may take
-	take         int    // how many the next one may
+	number       uint64    // of the last cycle
+	busy         bool      // a cycle is under way
+	askedAt      time.Time // when that was begun
+	asked        int       // how many tasks it may take
+	take         int       // how many the next one may
 	ended        []*endedAttempt
 	sent         []*endedAttempt // those of the cycle under way
 	refused      []*endedAttempt // Redis refused their outcomes, for a reason that passes
 	refusedUntil time.Time       // when they are sent again
+	stuck        int             // outcomes that were refused so and are not settled yet
+	mostStuck    int             // of them, before it is not asked for more
 	due          bool            // a cycle is due whatever there is to take: a claim may have to go back
 	empty        bool            // it had nothing when it was last asked
 	emptyAt      time.Time
+	failing      bool       // what was last asked for could not be taken
 	paused       time.Time  // until when it is not asked; zero: it is not paused
 	unseen       []*attempt // have begun, and have no readable hash yet, the first to begin first
 	moved        []*attempt // have made progress that is not written
@@ -116,8 +120,10 @@ func (l *loop) handle(e *event, now time.Time) {
 	case eventBegan:
 		l.began(e.attempt, e.at)
 	case eventProgress:
-		q := l.byName(e.attempt.task.Queue)
-		q.moved = append(q.moved, e.attempt)
+		if l.opts.Views {
+			q := l.byName(e.attempt.task.Queue)
+			q.moved = append(q.moved, e.attempt)
+		}
 	case eventEnded:
 		l.ended(e.attempt, e.result, e.took, e.err, now)
 	case eventCycled:
@@ -128,7 +134,7 @@ func (l *loop) handle(e *event, now time.Time) {
 	case eventWake:
 		l.look(now)
 	case eventLost:
-		l.cancel(e.attempt, errTaken)
+		l.lost(e.attempt, now)
 	case eventCancel:
 		l.cancelID(e.taskID, now)
 	case eventDrain:
@@ -154,13 +160,13 @@ func (l *loop) advance(now time.Time) {
 	}
 	for _, q := range l.queues {
 		q.resendRefused(now)
-		if !q.paused.IsZero() && q.askable(now) {
+		if !q.paused.IsZero() && !now.Before(q.paused) {
 			q.paused, l.strict = time.Time{}, 0
 		}
 	}
 	l.runSuspect(now)
 	l.submitHeld(now)
-	want := l.want()
+	want := l.want(now)
 	l.allot(want, now)
 	for _, q := range l.queues {
 		if !q.busy && (q.take > 0 || q.due && !l.awaitsTurn(q, want) || len(q.ended) > 0 || l.viewsDue(q, now)) {
@@ -174,7 +180,7 @@ func (l *loop) advance(now time.Time) {
 
 // want is how many further tasks should be taken: those that the handler has room for, and as many as will end before
 // the next cycle has brought others.
-func (l *loop) want() int {
+func (l *loop) want(now time.Time) int {
 	if l.draining || l.suspect != nil || !l.gate.Open() {
 		return 0
 	}
@@ -185,7 +191,9 @@ func (l *loop) want() int {
 		want += min(int(math.Ceil(room.Rate*ahead.Seconds())), max(l.opts.Concurrency, aheadCount))
 	}
 	for _, q := range l.queues {
-		want -= q.asked
+		if !l.silent(q, now) {
+			want -= q.asked
+		}
 	}
 	return max(0, want)
 }
@@ -205,7 +213,10 @@ func (l *loop) allot(want int, now time.Time) {
 	var candidates []*queueState
 	rest := min(emptyFor*time.Duration(len(l.queues)), emptyMost)
 	for _, q := range l.queues {
-		if q.askable(now) && (!q.empty || !q.watcher.armed.Load() && now.Sub(q.emptyAt) >= rest && !l.allEmpty(now)) {
+		if l.silent(q, now) || !q.askable(now) {
+			continue
+		}
+		if !q.empty || !q.watcher.armed.Load() && now.Sub(q.emptyAt) >= rest && !l.allEmpty(now) {
 			candidates = append(candidates, q)
 		}
 	}
@@ -258,12 +269,21 @@ func (l *loop) awaitsTurn(q *queueState, want int) bool {
 	return l.opts.StrictPriority && want > 0 && q.askable(l.looked) && slices.Index(l.queues, q) > l.strict
 }
 
-func (q *queueState) askable(now time.Time) bool { return !now.Before(q.paused) }
+// askable reports whether a queue may be asked for tasks. Where outcomes are refused more of them would only pile up.
+func (q *queueState) askable(now time.Time) bool {
+	return !now.Before(q.paused) && q.stuck < q.mostStuck
+}
 
-// allEmpty reports whether no queue is thought to have tasks.
+// silent reports whether a queue's part of a Redis Cluster has not answered for long. The room that its cycle would fill
+// is the other queues' meanwhile.
+func (l *loop) silent(q *queueState, now time.Time) bool {
+	return l.opts.Cluster && q.busy && now.Sub(q.askedAt) >= lookEvery
+}
+
+// allEmpty reports whether no queue that answers is thought to have tasks.
 func (l *loop) allEmpty(now time.Time) bool {
 	for _, q := range l.queues {
-		if q.askable(now) && !q.empty {
+		if q.askable(now) && !l.silent(q, now) && !q.empty {
 			return false
 		}
 	}
@@ -289,7 +309,7 @@ func (l *loop) startCycle(q *queueState, now time.Time) {
 	r.views = l.takeViews(q, now)
 	q.number++
 	r.number = q.number
-	q.busy, q.asked, q.due, q.take = true, r.take, false, 0
+	q.busy, q.asked, q.askedAt, q.due, q.take = true, r.take, now, false, 0
 	l.table.ask(q.name, r.number)
 	q.cycler.requests <- r // it has room: none is under way
 }
@@ -324,13 +344,20 @@ func (l *loop) cycled(q *queueState, c cycleResult, now time.Time) {
 		// It is asked again before it is waited for: a claim does not look whether the queue is paused.
 		q.paused, q.empty = now.Add(pausedPoll), false
 	}
-	l.passStrictly(q, asked > 0 && (got < asked || c.reply.paused))
+	l.passStrictly(q, asked, got, &c.reply)
 	if n := len(c.reply.lost); n > 0 {
 		l.observer.lost(q.name, n)
 		l.log.Warn("tasks lost", "queue", q.name, "tasks", n, "task_id", c.reply.lost[0])
 	}
 	if c.reply.failure != "" {
-		l.log.Warn("dequeue failed", "queue", q.name, "error", c.reply.failure)
+		// What is claimed meanwhile goes back and would be claimed again, so it is not waited for either.
+		q.paused, q.empty = now.Add(pausedPoll), false
+		if !q.failing {
+			l.log.Warn("dequeue failed", "queue", q.name, "error", c.reply.failure)
+		}
+	}
+	if asked > 0 {
+		q.failing = c.reply.failure != ""
 	}
 	if c.reply.warning != "" {
 		l.log.Warn("cycle incomplete", "queue", q.name, "error", c.reply.warning)
@@ -341,17 +368,18 @@ func (l *loop) cycled(q *queueState, c cycleResult, now time.Time) {
 	}
 }
 
-// passStrictly notes that a queue had nothing more, or begins with the first one again.
-func (l *loop) passStrictly(q *queueState, exhausted bool) {
-	for i, other := range l.queues {
-		if other != q {
-			continue
+// passStrictly notes, under strict priority, which queue is asked next.
+func (l *loop) passStrictly(q *queueState, asked, got int, reply *cycleReply) {
+	i := slices.Index(l.queues, q)
+	switch {
+	case asked > 0 && (got < asked || reply.paused):
+		if l.strict == i { // else a queue before it has had tasks meanwhile, or may have
+			l.strict = i + 1
 		}
-		if exhausted {
-			l.strict = max(l.strict, i+1)
-		} else if l.strict <= i {
-			l.strict = 0
-		}
+	case asked > 0:
+		l.strict = 0
+	case reply.more && !reply.paused:
+		l.strict = min(l.strict, i)
 	}
 }
 
@@ -375,6 +403,15 @@ func (l *loop) accept(taken []*attempt, now time.Time) (twins int) {
 		}
 	}
 	return twins
+}
+
+// forget takes an attempt that waits out of where it does.
+func (l *loop) forget(a *attempt) {
+	if l.suspect != nil && l.suspect.attempt == a {
+		l.setSuspect(nil)
+		return
+	}
+	l.held = slices.DeleteFunc(l.held, func(other *attempt) bool { return other == a })
 }
 
 // submitHeld gives the handler what it has room for. What has waited for too long goes back.
@@ -406,7 +443,7 @@ func (l *loop) submit(a *attempt, now time.Time) {
 		l.fail(a, context.DeadlineExceeded, 0, now)
 		return
 	}
-	a.submitted = true
+	l.table.submit(a)
 	l.submitted++
 	l.handler.Submit(a.task, a)
 }
@@ -417,20 +454,19 @@ func (l *loop) began(a *attempt, at time.Time) {
 		return
 	}
 	l.deadlines.add(a)
-	q := l.byName(a.task.Queue)
-	q.unseen = append(q.unseen, a)
+	if l.opts.Views {
+		q := l.byName(a.task.Queue)
+		q.unseen = append(q.unseen, a)
+	}
 	if since := a.task.Enqueued; !since.IsZero() {
 		l.observer.began(a.task, max(0, at.Sub(since)))
 	}
 }
 
-// cancel asks the handler to end a task early.
+// cancel asks the handler to end a task early that is with it.
 func (l *loop) cancel(a *attempt, cause error) {
-	if a.ended || a.cause != nil {
+	if a.ended || a.cause != nil || !a.submitted {
 		return
-	}
-	if !a.submitted {
-		return // it goes back, or is found overdue when it is its turn
 	}
 	a.cause = cause
 	l.handler.Cancel(a.task)
@@ -438,18 +474,25 @@ func (l *loop) cancel(a *attempt, cause error) {
 
 // cancelID cancels a task that somebody has named, wherever it is.
 func (l *loop) cancelID(id string, now time.Time) {
-	a := l.accepted[id]
-	switch {
+	switch a := l.accepted[id]; {
 	case a == nil:
 	case a.submitted:
 		l.cancel(a, context.Canceled)
-	case l.suspect != nil && l.suspect.attempt == a:
-		l.setSuspect(nil)
-		l.fail(a, context.Canceled, 0, now)
 	default:
-		l.held = slices.DeleteFunc(l.held, func(other *attempt) bool { return other == a })
+		l.forget(a)
 		l.fail(a, context.Canceled, 0, now)
 	}
+}
+
+// lost ends an attempt whose task is no longer ours. One that waits does not begin any more; Redis refuses to take back
+// what carries another stamp.
+func (l *loop) lost(a *attempt, now time.Time) {
+	if !a.submitted && l.accepted[a.task.ID] == a {
+		l.forget(a)
+		l.settle(a, endReturn, now)
+		return
+	}
+	l.cancel(a, errTaken)
 }
 
 // drain gives back what is not with the handler, and takes nothing more.

@@ -1,10 +1,13 @@
 package queue
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +33,7 @@ type endedAttempt struct {
 	attempt *attempt
 	item    item
 	failure error // what is logged and shown of it; nil: none
+	stuck   bool  // Redis has refused it, for a reason that passes
 }
 
 // ended takes the handler's answer.
@@ -56,6 +60,8 @@ func (l *loop) unsuccessful(a *attempt, took time.Duration, err error, now time.
 		permanent *PermanentError
 	)
 	switch {
+	case errors.Is(err, ErrUntouched) && errors.Is(a.cause, context.Canceled):
+		l.fail(a, context.Canceled, 0, now) // as one that is cancelled before it is with the handler
 	case errors.Is(err, ErrUntouched):
 		l.settle(a, endReturn, now)
 	case errors.As(err, &suspicion):
@@ -112,7 +118,7 @@ func (l *loop) suspected(a *attempt, suspicion *SuspicionError) {
 	spread := suspicionSpread << min(a.task.Suspicions, 4)
 	it.delay = time.Duration(1+rand.Int64N(int64(spread/time.Second))) * time.Second
 	it.view = append(returnView(a, "scheduled"), "suspicions", itoa(it.suspicions),
-		"error", "not charged: the Python process died while this task and others ran: "+errorText(suspicion.Error()))
+		"error", "not charged: "+errorText(suspicion.Error()))
 	l.log.Warn("task suspected", "queue", a.task.Queue, "task_id", a.task.ID, "suspicions", it.suspicions, "error", suspicion)
 	l.end(a, it, nil)
 }
@@ -184,12 +190,33 @@ func (q *queueState) nextItems() (items []item, sent, rest []*endedAttempt) {
 	if len(q.ended) == 0 {
 		return nil, nil, nil
 	}
+	orderReturns(q.ended)
 	items = make([]item, len(q.ended))
 	for i, e := range q.ended {
 		items[i] = e.item
 	}
 	n := fit(items)
 	return items[:n], q.ended[:n:n], q.ended[n:]
+}
+
+// orderReturns has what goes back to the head of pending do so from the last one taken to the first, since each goes in
+// front of those before it.
+func orderReturns(ended []*endedAttempt) {
+	goesBack := func(e *endedAttempt) bool { return e.item.end == endReturn }
+	if !slices.ContainsFunc(ended, goesBack) {
+		return
+	}
+	slices.SortStableFunc(ended, func(a, b *endedAttempt) int {
+		switch {
+		case goesBack(a) && goesBack(b):
+			return cmp.Compare(b.attempt.order, a.attempt.order)
+		case goesBack(a):
+			return 1
+		case goesBack(b):
+			return -1
+		}
+		return 0
+	})
 }
 
 // settled learns what Redis has made of the outcomes of a cycle.
@@ -203,7 +230,11 @@ func (l *loop) settled(q *queueState, reply *cycleReply, now time.Time) {
 		if i < len(reply.statuses) {
 			status = reply.statuses[i]
 		}
-		if status == refused && passes(reply.refusals[i]) {
+		if e.stuck {
+			q.stuck--
+		}
+		if e.stuck = status == refused && passes(reply.refusals[i]); e.stuck {
+			q.stuck++
 			q.refused = append(q.refused, e)
 			q.refusedUntil = now.Add(refusedFor)
 			continue

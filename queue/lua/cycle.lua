@@ -31,6 +31,7 @@ local ARCHIVE_SIZE = 10000          -- as asynq's
 local UNENDED_TTL = 90 * 86400000   -- ms: of a view whose task may still run
 local RECORD_TTL = 3600             -- s
 local MOST_LOST, MOST_CLAIMS = 1000, 100
+local MOST_UNPACKED = 1000          -- ids in one command: Lua passes on fewer than 8000 values
 
 local time = redis.call("TIME")
 local now = tonumber(time[1])
@@ -103,7 +104,7 @@ if known[1] == nonce then
   end
 end
 redis.call("HSET", record, "nonce", nonce, "number", number, "statuses", "", "taken", "", "others", "")
-if tonumber(number) % 16 == 1 then
+if not known[1] or tonumber(number) % 16 == 1 then
   redis.pcall("EXPIRE", record, RECORD_TTL)
 end
 local _, unlisted = try("SADD", KEYS[2] .. "directs", worker)
@@ -454,34 +455,36 @@ end
 -- and an error text when it has stopped early.
 local function take_from(list, take)
   while #ids < take and #lost < MOST_LOST do
-    local wanted = take - #ids
+    local wanted = math.min(take - #ids, MOST_UNPACKED)
     local tail, wrong = try("LRANGE", list, -wanted, -1)
     if wrong or #tail == 0 then
       return not wrong, wrong
     end
-    local popped, leases = {}, {}
+    local popped, leases, left = {}, {}, {}
     for i = #tail, 1, -1 do
       popped[#popped + 1] = tail[i]
       leases[#leases + 1] = now + LEASE
       leases[#leases + 1] = tail[i]
     end
     _, wrong = try("ZADD", lease, unpack(leases))
+    if not wrong then
+      _, wrong = try("LTRIM", list, 0, -#tail - 1)
+    end
     if wrong then
+      redis.pcall("ZREM", lease, unpack(popped))
       return false, wrong
     end
     _, wrong = try("LPUSH", active, unpack(popped))
-    local accepted = 0
     for _, id in ipairs(popped) do
       wrong = wrong or accept(id)
       if wrong then
         redis.pcall("LREM", active, 1, id)
         redis.pcall("ZREM", lease, id)
-      else
-        accepted = accepted + 1
+        table.insert(left, 1, id)
       end
     end
-    redis.pcall("LTRIM", list, 0, -accepted - 1)
     if wrong then
+      redis.pcall("RPUSH", list, unpack(left))
       return false, wrong
     end
     if #tail < wanted then
