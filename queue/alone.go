@@ -18,7 +18,7 @@ type suspect struct {
 // takeSuspect makes a taken task the one that runs alone next. There is one at a time; others go back.
 func (l *loop) takeSuspect(a *attempt, now time.Time) {
 	if l.suspect != nil {
-		l.settle(a, endReturn, now)
+		l.settle(a, endReturn)
 		return
 	}
 	s := &suspect{attempt: a}
@@ -41,7 +41,7 @@ func (l *loop) runSuspect(now time.Time) {
 	case s.attempt.ended:
 		l.setSuspect(nil)
 	case !l.gate.Open(): // for who knows how long
-		l.settle(s.attempt, endReturn, now)
+		l.settle(s.attempt, endReturn)
 		l.setSuspect(nil)
 	case l.submitted == 0 && len(l.held) == 0 && l.handler.Room().Free > 0:
 		s.until = time.Time{}
@@ -49,7 +49,7 @@ func (l *loop) runSuspect(now time.Time) {
 		l.submit(s.attempt, now)
 	case !s.until.IsZero() && !now.Before(s.until):
 		s.attempt.postponed++
-		l.settle(s.attempt, endPostpone, now)
+		l.settle(s.attempt, endPostpone)
 		l.setSuspect(nil)
 	}
 }

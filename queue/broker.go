@@ -58,7 +58,7 @@ func (b *broker) EvalSha(ctx context.Context, digest string, keys []string, args
 	case kind == scriptLapsed:
 		return b.lapsed.Run(ctx, b.UniversalClient, keys, args[1])
 	case kind == scriptServer:
-		return b.UniversalClient.EvalSha(ctx, digest, keys, b.serverState(keys, args)...)
+		return b.UniversalClient.EvalSha(ctx, digest, keys, b.serverState(args)...)
 	case prologues[kind] == "":
 		return b.UniversalClient.EvalSha(ctx, digest, keys, args...)
 	}
@@ -81,7 +81,7 @@ func (b *broker) Eval(ctx context.Context, source string, keys []string, args ..
 	case kind == scriptDequeue, kind == scriptLapsed:
 		return b.EvalSha(ctx, "", keys, args...)
 	case kind == scriptServer:
-		return b.UniversalClient.Eval(ctx, source, keys, b.serverState(keys, args)...)
+		return b.UniversalClient.Eval(ctx, source, keys, b.serverState(args)...)
 	case prologues[kind] == "":
 		return b.UniversalClient.Eval(ctx, source, keys, args...)
 	}
@@ -108,7 +108,7 @@ func kindOf(keys []string) scriptKind {
 	}
 	var rest []string
 	for _, key := range keys {
-		_, r, _ := queueOfKey(key)
+		_, r := queueOfKey(key)
 		rest = append(rest, r)
 	}
 	switch {
@@ -161,7 +161,7 @@ const (
 )
 
 // serverState adds the tasks that run to what asynq's server writes of itself: it started none of them.
-func (b *broker) serverState(keys []string, args []any) []any {
+func (b *broker) serverState(args []any) []any {
 	if len(args) != 2 {
 		return args // it is cleared
 	}

@@ -87,7 +87,7 @@ func TestAsynqScriptShapes(t *testing.T) {
 	seen := make(map[scriptKind]int)
 	for _, keys := range rec.calls {
 		seen[kindOf(keys)]++
-		q, _, _ := queueOfKey(keys[0])
+		q, _ := queueOfKey(keys[0])
 		want := []string{pendingKey(q), pausedKey(q), activeKey(q), leaseKey(q)}
 		if kindOf(keys) == scriptDequeue && !reflect.DeepEqual(keys, want) {
 			t.Errorf("dequeue keys %v, want %v", keys, want)

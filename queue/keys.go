@@ -47,11 +47,11 @@ func pendingViewKey(queue string) string { return "asynq:" + queue + ":pending" 
 func activeViewKey(queue string) string  { return "asynq:" + queue + ":active" }
 func viewLeaseKey(queue string) string   { return "runqy:views:" + queue }
 
-// queueOfKey returns the queue whose name stands in braces in one of asynq's keys, and what follows the braces.
-func queueOfKey(key string) (queue, rest string, ok bool) {
-	tail, ok := strings.CutPrefix(key, "asynq:{")
-	if !ok {
-		return "", "", false
+// queueOfKey returns the queue whose name stands in braces in one of asynq's keys, and what follows the braces; both are
+// empty for another key.
+func queueOfKey(key string) (queue, rest string) {
+	if tail, ok := strings.CutPrefix(key, "asynq:{"); ok {
+		queue, rest, _ = strings.Cut(tail, "}:")
 	}
-	return strings.Cut(tail, "}:")
+	return queue, rest
 }

@@ -3,8 +3,6 @@ package queue
 import (
 	"context"
 	"log/slog"
-	"math"
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -178,130 +176,6 @@ func (l *loop) advance(now time.Time) {
 	l.setTimer(now)
 }
 
-// want is how many further tasks should be taken: those that the handler has room for, and as many as will end before
-// the next cycle has brought others.
-func (l *loop) want(now time.Time) int {
-	if l.draining || l.suspect != nil || !l.gate.Open() {
-		return 0
-	}
-	room := l.handler.Room()
-	want := room.Free - len(l.held)
-	if room.Rate*aheadMost.Seconds() >= 1 && !l.overdone {
-		ahead := min(2*l.roundTrip+time.Millisecond, aheadMost)
-		want += min(int(math.Ceil(room.Rate*ahead.Seconds())), max(l.opts.Concurrency, aheadCount))
-	}
-	for _, q := range l.queues {
-		if !l.silent(q, now) {
-			want -= q.asked
-		}
-	}
-	return max(0, want)
-}
-
-// allot says how many tasks each queue's next cycle may take.
-func (l *loop) allot(want int, now time.Time) {
-	for _, q := range l.queues {
-		q.take = 0
-	}
-	if want == 0 {
-		return
-	}
-	if l.opts.StrictPriority {
-		l.allotStrictly(want, now)
-		return
-	}
-	var candidates []*queueState
-	rest := min(emptyFor*time.Duration(len(l.queues)), emptyMost)
-	for _, q := range l.queues {
-		if l.silent(q, now) || !q.askable(now) {
-			continue
-		}
-		if !q.empty || !q.watcher.armed.Load() && now.Sub(q.emptyAt) >= rest && !l.allEmpty(now) {
-			candidates = append(candidates, q)
-		}
-	}
-	if len(candidates) == 1 && !candidates[0].busy {
-		candidates[0].take = want
-		return
-	}
-	for range want {
-		q := nextByWeight(candidates)
-		if q == nil || q.busy {
-			return // its turn comes when its cycle is answered
-		}
-		for _, other := range candidates {
-			other.credit += other.weight
-			q.credit -= other.weight
-		}
-		q.take++
-	}
-}
-
-// nextByWeight returns whose turn it is in the smooth weighted round robin; nil: nobody's.
-func nextByWeight(queues []*queueState) *queueState {
-	var next *queueState
-	for _, q := range queues {
-		if next == nil || q.credit+q.weight > next.credit+next.weight {
-			next = q
-		}
-	}
-	return next
-}
-
-// allotStrictly has the first queue asked that has not just had nothing; the next one is asked when that one has
-// answered with fewer.
-func (l *loop) allotStrictly(want int, now time.Time) {
-	for _, q := range l.queues[min(l.strict, len(l.queues)):] {
-		if !q.askable(now) {
-			l.strict++
-			continue
-		}
-		if !q.busy {
-			q.take = want
-		}
-		return
-	}
-}
-
-// awaitsTurn reports whether a queue will be asked, under strict priority, once those before it have answered: what was
-// claimed from it can be taken then.
-func (l *loop) awaitsTurn(q *queueState, want int) bool {
-	return l.opts.StrictPriority && want > 0 && q.askable(l.looked) && slices.Index(l.queues, q) > l.strict
-}
-
-// askable reports whether a queue may be asked for tasks. Where outcomes are refused more of them would only pile up.
-func (q *queueState) askable(now time.Time) bool {
-	return !now.Before(q.paused) && q.stuck < q.mostStuck
-}
-
-// silent reports whether a queue's part of a Redis Cluster has not answered for long. The room that its cycle would fill
-// is the other queues' meanwhile.
-func (l *loop) silent(q *queueState, now time.Time) bool {
-	return l.opts.Cluster && q.busy && now.Sub(q.askedAt) >= lookEvery
-}
-
-// allEmpty reports whether no queue that answers is thought to have tasks.
-func (l *loop) allEmpty(now time.Time) bool {
-	for _, q := range l.queues {
-		if q.askable(now) && !l.silent(q, now) && !q.empty {
-			return false
-		}
-	}
-	return true
-}
-
-// arm waits for tasks in every queue where there is room and none has any.
-func (l *loop) arm(want int, now time.Time) {
-	idle := want > 0 && l.allEmpty(now)
-	for _, q := range l.queues {
-		if idle && q.askable(now) && !q.busy {
-			q.watcher.arm()
-		} else if want == 0 || !q.askable(now) {
-			q.watcher.disarm()
-		}
-	}
-}
-
 // startCycle has a queue's outcomes applied and its tasks taken.
 func (l *loop) startCycle(q *queueState, now time.Time) {
 	r := cycleRequest{take: q.take}
@@ -368,143 +242,16 @@ func (l *loop) cycled(q *queueState, c cycleResult, now time.Time) {
 	}
 }
 
-// passStrictly notes, under strict priority, which queue is asked next.
-func (l *loop) passStrictly(q *queueState, asked, got int, reply *cycleReply) {
-	i := slices.Index(l.queues, q)
-	switch {
-	case asked > 0 && (got < asked || reply.paused):
-		if l.strict == i { // else a queue before it has had tasks meanwhile, or may have
-			l.strict = i + 1
-		}
-	case asked > 0:
-		l.strict = 0
-	case reply.more && !reply.paused:
-		l.strict = min(l.strict, i)
-	}
-}
-
-// accept receives what was taken. It returns how many of them had to go back since a task of the same id is still with
-// the handler.
-func (l *loop) accept(taken []*attempt, now time.Time) (twins int) {
-	for _, a := range taken {
-		if l.accepted[a.task.ID] != nil {
-			twins++
-			l.settle(a, endReturnLast, now)
-			continue
-		}
-		l.accepted[a.task.ID] = a
-		switch {
-		case l.draining:
-			l.settle(a, endReturn, now)
-		case l.opts.MaxTaskCrashes > 0 && a.task.Suspicions >= l.opts.MaxTaskCrashes:
-			l.takeSuspect(a, now)
-		default:
-			l.held = append(l.held, a)
-		}
-	}
-	return twins
-}
-
-// forget takes an attempt that waits out of where it does.
-func (l *loop) forget(a *attempt) {
-	if l.suspect != nil && l.suspect.attempt == a {
-		l.setSuspect(nil)
-		return
-	}
-	l.held = slices.DeleteFunc(l.held, func(other *attempt) bool { return other == a })
-}
-
-// submitHeld gives the handler what it has room for. What has waited for too long goes back.
-func (l *loop) submitHeld(now time.Time) {
-	if len(l.held) == 0 {
-		return
-	}
-	n, open := 0, l.gate.Open()
-	if open && (l.suspect == nil || !l.suspect.attempt.submitted) {
-		for most := min(len(l.held), l.handler.Room().Free); n < most; n++ {
-			l.submit(l.held[n], now)
-		}
-	}
-	for n < len(l.held) && (now.Sub(l.held[n].taken) >= heldFor || !open) {
-		l.settle(l.held[n], endReturn, now)
-		l.overdone = true
-		n++
-	}
-	if n > 0 {
-		rest := copy(l.held, l.held[n:])
-		clear(l.held[rest:])
-		l.held = l.held[:rest]
-	}
-}
-
-// submit gives one attempt to the handler, unless its time is over.
-func (l *loop) submit(a *attempt, now time.Time) {
-	if !effectiveDeadline(a.task.timeoutSeconds, a.task.deadlineUnix, now).After(now) {
-		l.fail(a, context.DeadlineExceeded, 0, now)
-		return
-	}
-	l.table.submit(a)
-	l.submitted++
-	l.handler.Submit(a.task, a)
-}
-
-// began notes that a handler has begun: its timeout counts from there.
-func (l *loop) began(a *attempt, at time.Time) {
-	if a.ended {
-		return
-	}
-	l.deadlines.add(a)
-	if l.opts.Views {
-		q := l.byName(a.task.Queue)
-		q.unseen = append(q.unseen, a)
-	}
-	if since := a.task.Enqueued; !since.IsZero() {
-		l.observer.began(a.task, max(0, at.Sub(since)))
-	}
-}
-
-// cancel asks the handler to end a task early that is with it.
-func (l *loop) cancel(a *attempt, cause error) {
-	if a.ended || a.cause != nil || !a.submitted {
-		return
-	}
-	a.cause = cause
-	l.handler.Cancel(a.task)
-}
-
-// cancelID cancels a task that somebody has named, wherever it is.
-func (l *loop) cancelID(id string, now time.Time) {
-	switch a := l.accepted[id]; {
-	case a == nil:
-	case a.submitted:
-		l.cancel(a, context.Canceled)
-	default:
-		l.forget(a)
-		l.fail(a, context.Canceled, 0, now)
-	}
-}
-
-// lost ends an attempt whose task is no longer ours. One that waits does not begin any more; Redis refuses to take back
-// what carries another stamp.
-func (l *loop) lost(a *attempt, now time.Time) {
-	if !a.submitted && l.accepted[a.task.ID] == a {
-		l.forget(a)
-		l.settle(a, endReturn, now)
-		return
-	}
-	l.cancel(a, errTaken)
-}
-
 // drain gives back what is not with the handler, and takes nothing more.
 func (l *loop) drain(now time.Time) {
 	l.draining = true
 	for _, a := range l.held {
-		l.settle(a, endReturn, now)
+		l.settle(a, endReturn)
 	}
 	clear(l.held)
 	l.held = l.held[:0]
 	if s := l.suspect; s != nil && !s.attempt.submitted {
-		l.settle(s.attempt, endReturn, now)
+		l.settle(s.attempt, endReturn)
 		l.setSuspect(nil)
 	}
 	for _, q := range l.queues {

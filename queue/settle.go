@@ -63,7 +63,7 @@ func (l *loop) unsuccessful(a *attempt, took time.Duration, err error, now time.
 	case errors.Is(err, ErrUntouched) && errors.Is(a.cause, context.Canceled):
 		l.fail(a, context.Canceled, 0, now) // as one that is cancelled before it is with the handler
 	case errors.Is(err, ErrUntouched):
-		l.settle(a, endReturn, now)
+		l.settle(a, endReturn)
 	case errors.As(err, &suspicion):
 		l.suspected(a, suspicion)
 	case errors.As(err, &crash):
@@ -103,10 +103,10 @@ func (l *loop) succeed(a *attempt, result json.RawMessage, took time.Duration, n
 func (l *loop) crashed(a *attempt, crash *CrashError, took time.Duration, now time.Time) {
 	crashes := a.task.Crashes + 1
 	text := errorText(crash.Error())
-	var failure error = errors.New(text)
+	failure := errors.New(text)
 	if most := l.opts.MaxTaskCrashes; most > 0 && crashes >= most {
-		failure = &PermanentError{Message: fmt.Sprintf(
-			"archived: it took the Python process down %d times (max_task_crashes is %d); last time: %s", crashes, most, text)}
+		failure = error(&PermanentError{Message: fmt.Sprintf(
+			"archived: it took the Python process down %d times (max_task_crashes is %d); last time: %s", crashes, most, text)})
 	}
 	l.failWith(a, failure, took, now, func(it *item) { it.crashes = crashes })
 }
@@ -152,7 +152,7 @@ func (l *loop) failWith(a *attempt, err error, took time.Duration, now time.Time
 }
 
 // settle gives back a task that did not run.
-func (l *loop) settle(a *attempt, end ending, now time.Time) {
+func (l *loop) settle(a *attempt, end ending) {
 	it := newItem(a, end)
 	state := "pending"
 	if end == endPostpone {
