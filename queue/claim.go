@@ -20,6 +20,7 @@ const blockFor = 5 * time.Second
 // next cycle takes it. One push so wakes one worker. A claim that finds no room goes back in that cycle.
 type watcher struct {
 	pending, direct string
+	directs, worker string
 	blocking        redis.UniversalClient // closed to end a wait: a context does not interrupt a blocked command
 	claimed         func()
 	wake            wakeup.Signal // the watcher was armed
@@ -28,7 +29,8 @@ type watcher struct {
 
 func newWatcher(queue, worker string, blocking redis.UniversalClient, claimed func()) *watcher {
 	return &watcher{
-		pending: pendingKey(queue), direct: directKey(queue, worker), blocking: blocking, claimed: claimed, wake: wakeup.New(),
+		pending: pendingKey(queue), direct: directKey(queue, worker), directs: directsKey(queue), worker: worker,
+		blocking: blocking, claimed: claimed, wake: wakeup.New(),
 	}
 }
 
@@ -44,6 +46,7 @@ func (w *watcher) disarm() { w.armed.Store(false) }
 
 // run claims whenever armed, until ctx is over and the blocking client closed.
 func (w *watcher) run(ctx context.Context) {
+	var asked time.Time // when the last claim was asked for
 	for {
 		select {
 		case <-ctx.Done():
@@ -51,6 +54,15 @@ func (w *watcher) run(ctx context.Context) {
 		case <-w.wake.C():
 		}
 		for w.armed.Load() && ctx.Err() == nil {
+			// Each cycle says that this worker has a list. After a long silence, as of a frozen process, the name may have
+			// been taken away, and without it nobody would find a claim after a crash.
+			if time.Since(asked) > 2*blockFor {
+				if err := w.blocking.SAdd(ctx, w.directs, w.worker).Err(); err != nil {
+					_ = timer.Sleep(ctx, time.Second) // the loop asks ctx
+					continue
+				}
+			}
+			asked = time.Now()
 			err := w.blocking.BLMove(ctx, w.pending, w.direct, "RIGHT", "LEFT", blockFor).Err()
 			if err == nil {
 				w.armed.Store(false)

@@ -111,7 +111,7 @@ func (l *loop) cancelID(id string, now time.Time) {
 
 // lost ends an attempt whose task is no longer ours. One that waits does not begin any more; Redis refuses to take back
 // what carries another stamp.
-func (l *loop) lost(a *attempt, now time.Time) {
+func (l *loop) lost(a *attempt) {
 	if !a.submitted && l.accepted[a.task.ID] == a {
 		l.forget(a)
 		l.settle(a, endReturn)

@@ -132,11 +132,11 @@ func (l *loop) handle(e *event, now time.Time) {
 	case eventWake:
 		l.look(now)
 	case eventLost:
-		l.lost(e.attempt, now)
+		l.lost(e.attempt)
 	case eventCancel:
 		l.cancelID(e.taskID, now)
 	case eventDrain:
-		l.drain(now)
+		l.drain()
 	}
 }
 
@@ -243,7 +243,7 @@ func (l *loop) cycled(q *queueState, c cycleResult, now time.Time) {
 }
 
 // drain gives back what is not with the handler, and takes nothing more.
-func (l *loop) drain(now time.Time) {
+func (l *loop) drain() {
 	l.draining = true
 	for _, a := range l.held {
 		l.settle(a, endReturn)
