@@ -27,6 +27,7 @@ type attempt struct {
 	heapIndex int       // in the loop's deadlines; -1: not in there
 	cause     error     // why it was cancelled; nil: it was not
 	postponed int       // how often it has been put off because it has to run alone
+	alone     bool      // it was given to the handler as the only one
 
 	viewed   time.Time // when its readable hash was last written; zero: never
 	progress progress
