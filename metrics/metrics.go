@@ -141,7 +141,7 @@ func (s *Set) TaskBegan(queue string, waited time.Duration) {
 	s.queue(queue).wait.Observe(max(waited, 0).Seconds())
 }
 
-// TaskFinished counts one finished attempt that took as long as took, and now and then notes taskID as the exemplar of
+// TaskFinished counts one finished attempt that took as long as took, negative when it never began, and now and then notes taskID as the exemplar of
 // that duration. An id that cannot be an exemplar (not UTF-8, or longer than OpenMetrics allows) is left out; the
 // duration counts all the same.
 func (s *Set) TaskFinished(queue, typ, taskID string, took time.Duration, failed bool) {
@@ -150,7 +150,9 @@ func (s *Set) TaskFinished(queue, typ, taskID string, took time.Duration, failed
 	if failed {
 		attempts.failed.Inc()
 	}
-	attempts.duration().observe(max(took, 0).Seconds(), taskID)
+	if took >= 0 { // it has begun
+		attempts.duration().observe(took.Seconds(), taskID)
+	}
 }
 
 // TaskRetried counts one attempt after which the task waits for another one.

@@ -21,11 +21,22 @@ func (l *loop) takeSuspect(a *attempt, now time.Time) {
 		l.settle(a, endReturn)
 		return
 	}
+	if a.postponed < aloneTries && now.Before(l.othersUntil) {
+		l.putOff(a, now)
+		return
+	}
 	s := &suspect{attempt: a}
 	if a.postponed < aloneTries {
 		s.until = now.Add(aloneWait)
 	}
 	l.setSuspect(s)
+}
+
+// putOff gives a suspect back for a while, in which this worker runs other tasks.
+func (l *loop) putOff(a *attempt, now time.Time) {
+	a.postponed++
+	l.othersUntil = now.Add(alonePut)
+	l.settle(a, endPostpone)
 }
 
 func (l *loop) setSuspect(s *suspect) {
@@ -44,12 +55,11 @@ func (l *loop) runSuspect(now time.Time) {
 		l.settle(s.attempt, endReturn)
 		l.setSuspect(nil)
 	case l.submitted == 0 && len(l.held) == 0 && l.handler.Room().Free > 0:
-		s.until = time.Time{}
+		s.until, s.attempt.alone = time.Time{}, true
 		l.log.Info("task runs alone", "queue", s.attempt.task.Queue, "task_id", s.attempt.task.ID, "suspicions", s.attempt.task.Suspicions)
 		l.submit(s.attempt, now)
 	case !s.until.IsZero() && !now.Before(s.until):
-		s.attempt.postponed++
-		l.settle(s.attempt, endPostpone)
+		l.putOff(s.attempt, now)
 		l.setSuspect(nil)
 	}
 }

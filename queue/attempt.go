@@ -27,6 +27,7 @@ type attempt struct {
 	heapIndex int       // in the loop's deadlines; -1: not in there
 	cause     error     // why it was cancelled; nil: it was not
 	postponed int       // how often it has been put off because it has to run alone
+	alone     bool      // it was given to the handler as the only one
 
 	viewed   time.Time // when its readable hash was last written; zero: never
 	progress progress
@@ -63,14 +64,19 @@ type attemptTable struct {
 	prefix string // worker id and nonce, in front of every owner stamp
 
 	mu       sync.Mutex // guards the rest, and of each attempt submitted, began, deadline, ended and progress
-	attempts map[string]*attempt
+	attempts map[take]*attempt
 	handling int               // of these are with the handler
 	asking   map[string]uint64 // by queue: the number of the cycle that is under way; 0: none
 }
 
+// take names an attempt: each queue counts its cycles, so an owner stamp is unique in its queue only.
+type take struct{ queue, owner string }
+
+func (a *attempt) take() take { return take{a.task.Queue, a.owner} }
+
 func newAttemptTable(workerID, nonce string) *attemptTable {
 	return &attemptTable{
-		prefix: workerID + "|" + nonce + "|", attempts: make(map[string]*attempt), asking: make(map[string]uint64),
+		prefix: workerID + "|" + nonce + "|", attempts: make(map[take]*attempt), asking: make(map[string]uint64),
 	}
 }
 
@@ -80,7 +86,7 @@ func (t *attemptTable) add(queue string, taken []*attempt) {
 	defer t.mu.Unlock()
 	t.asking[queue] = 0
 	for _, a := range taken {
-		t.attempts[a.owner] = a
+		t.attempts[a.take()] = a
 	}
 }
 
@@ -103,7 +109,7 @@ func (t *attemptTable) remove(ended []*attempt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, a := range ended {
-		delete(t.attempts, a.owner)
+		delete(t.attempts, a.take())
 	}
 }
 
@@ -112,7 +118,7 @@ func (t *attemptTable) remove(ended []*attempt) {
 func (t *attemptTable) holds(queue, owner string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.attempts[owner] != nil {
+	if t.attempts[take{queue, owner}] != nil {
 		return true
 	}
 	number, _, _ := strings.Cut(strings.TrimPrefix(owner, t.prefix), ".")

@@ -51,7 +51,7 @@ type Options struct {
 // not block.
 type Observer struct {
 	Began        func(t *Task, waited time.Duration)            // its handler began, so long after it was enqueued or due
-	Finished     func(t *Task, took time.Duration, failed bool) // an attempt ended; not for one that did not run
+	Finished     func(t *Task, took time.Duration, failed bool) // an attempt ended; took is negative if it never began
 	Retried      func(queue string)
 	Archived     func(queue string)
 	Fenced       func(queue string)        // an acknowledgement came too late and was refused

@@ -12,6 +12,9 @@ import (
 	"github.com/runqy/runqy-worker/internal/timer"
 )
 
+// brokenTries is how often a cycle is sent whose answer nobody understands.
+const brokenTries = 5
+
 // cycler carries out the cycles of one queue, one after the other, on its own goroutine, so that the loop never waits
 // for Redis. A cycle that Redis has not answered is sent again unchanged: the script knows it by its number.
 type cycler struct {
@@ -63,6 +66,11 @@ func (c *cycler) carryOut(ctx context.Context, r cycleRequest) cycleResult {
 			c.log.Warn("dequeue failed", "queue", c.queue.name, "error", err)
 		}
 		if timer.Sleep(ctx, delays.Delay(try)) != nil {
+			return cycleResult{err: err}
+		}
+		// A script that broke off has left a record that says too little. The outcomes go out again under another number;
+		// those that were applied are refused then.
+		if errors.Is(err, errUnexpected) && try >= brokenTries {
 			return cycleResult{err: err}
 		}
 	}

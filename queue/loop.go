@@ -41,19 +41,20 @@ type loop struct {
 	lists    *listViews // nil: none
 	audit    func()     // something may be stamped ours that nobody holds
 
-	queues    []*queueState       // by falling priority
-	accepted  map[string]*attempt // that have not ended, by task id: at most one of each
-	submitted int                 // of these, how many are with the handler
-	held      []*attempt          // taken, and not yet given to the handler
-	deadlines deadlines
-	suspect   *suspect // nil: no task has to run alone
-	order     uint64
-	roundTrip time.Duration // of a cycle, smoothed
-	looked    time.Time     // when all queues were last to be asked
-	overdone  bool          // what was taken ahead has waited for too long, and nothing has ended since
-	strict    int           // under strict priority: the queues before this one have just had nothing
-	timer     *time.Timer
-	draining  bool
+	queues      []*queueState       // by falling priority
+	accepted    map[string]*attempt // that have not ended, by task id: at most one of each
+	submitted   int                 // of these, how many are with the handler
+	held        []*attempt          // taken, and not yet given to the handler
+	deadlines   deadlines
+	suspect     *suspect  // nil: no task has to run alone
+	othersUntil time.Time // until when suspects are put off: one has waited in vain
+	order       uint64
+	roundTrip   time.Duration // of a cycle, smoothed
+	looked      time.Time     // when all queues were last to be asked
+	overdone    bool          // what was taken ahead has waited for too long, and nothing has ended since
+	strict      int           // under strict priority: the queues before this one have just had nothing
+	timer       *time.Timer
+	draining    bool
 
 	alone   atomic.Bool   // a task runs alone, or waits to
 	idle    chan struct{} // closed when draining and nothing is with the handler

@@ -332,10 +332,13 @@ func TestSuspectRunsAlone(t *testing.T) {
 	if s.cycle("a") != nil {
 		t.Error("tasks are taken while one runs alone")
 	}
-	s.end(nil)
-	s.wantTake("a", 3)
+	s.end(errors.New("KeyError"))
+	r = s.wantTake("a", 3)
 	if s.loop.alone.Load() {
 		t.Error("a task still runs alone")
+	}
+	if it := r.items[0]; it.suspicions != 0 || it.postponed != 0 {
+		t.Errorf("it has run alone and the process lives, and is still suspected: %+v", it)
 	}
 }
 
@@ -348,6 +351,12 @@ func TestSuspectIsPutOff(t *testing.T) {
 	if it.id != "suspect" || it.end != endPostpone || it.delay != alonePut || it.postponed != 1 || it.suspicions != -1 {
 		t.Errorf("%+v", it)
 	}
+	// For as long as it is away others are too: one after the other would keep this worker from its tasks.
+	s.answer("a", Task{ID: "another", Suspicions: 3})
+	if it := s.wantTake("a", 1).items[0]; it.id != "another" || it.end != endPostpone || it.postponed != 1 {
+		t.Errorf("%+v", it)
+	}
+	s.now = s.now.Add(alonePut)
 	s.answer("a", Task{ID: "suspect", Suspicions: 3})
 	s.loop.suspect.attempt.postponed = aloneTries
 	s.loop.suspect.until = time.Time{}

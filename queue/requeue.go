@@ -75,9 +75,12 @@ func passes(text string) bool {
 	return false
 }
 
+// errUnexpected says that a script's answer has not the form it should have.
+var errUnexpected = errors.New("unexpected answer of a script")
+
 // unexpectedReply names a script's answer that has not the form it should have.
 func unexpectedReply(script string, v any) error {
-	return fmt.Errorf("the %s script answered %v, which it never should", script, v)
+	return fmt.Errorf("%w: %s answered %.200v", errUnexpected, script, v)
 }
 
 // texts turns a script's answer into strings.

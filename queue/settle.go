@@ -108,7 +108,7 @@ func (l *loop) crashed(a *attempt, crash *CrashError, took time.Duration, now ti
 		failure = error(&PermanentError{Message: fmt.Sprintf(
 			"archived: it took the Python process down %d times (max_task_crashes is %d); last time: %s", crashes, most, text)})
 	}
-	l.failWith(a, failure, took, now, func(it *item) { it.crashes = crashes })
+	l.failWith(a, failure, took, now, func(it *item) { it.crashes, it.suspicions, it.postponed = crashes, -1, -1 })
 }
 
 // suspected gives a task back that may or may not have taken the process down.
@@ -129,6 +129,9 @@ func (l *loop) fail(a *attempt, err error, took time.Duration, now time.Time) {
 }
 
 func (l *loop) failWith(a *attempt, err error, took time.Duration, now time.Time, also func(*item)) {
+	if a.began.IsZero() {
+		took = -1
+	}
 	l.observer.finished(a.task, took, true)
 	var permanent *PermanentError
 	text := errorText(err.Error())
@@ -140,6 +143,9 @@ func (l *loop) failWith(a *attempt, err error, took time.Duration, now time.Time
 	it.message = a.failedMessage(text, end == endRetry)
 	if end == endRetry {
 		it.delay = retryDelay(a.task, err)
+	}
+	if a.alone { // it has run alone, and the process lives
+		it.suspicions, it.postponed = 0, 0
 	}
 	also(&it)
 	it.view, it.viewAnew = l.endView(a, now, took, state, text, retried)

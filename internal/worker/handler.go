@@ -94,7 +94,7 @@ func (w *Worker) taskFinished(t *queue.Task, took time.Duration, failed bool) {
 	if failed {
 		w.failed.Add(1)
 	}
-	w.dashboard.Finished(took, failed)
+	w.dashboard.Finished(max(0, took), failed)
 	w.metrics.TaskFinished(t.Queue, t.Type, t.ID, took, failed)
 	// A failure is logged where the retries are known. Not at info: at thousands of tasks a second a line for each would be
 	// a good part of the worker's CPU time.
