@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -326,6 +327,7 @@ func TestCrashesAreCountedAndThePoisonIsArchived(t *testing.T) {
 
 func TestUntouchedTaskGoesBackAsItWas(t *testing.T) {
 	b := newBench(t)
+	b.opts.BeatInterval, b.opts.BeatTTL = time.Hour, 2*time.Hour // of its readable hashes there is one, at the start
 	b.gate.set(false)
 	var once sync.Once
 	ran := make(chan int, 2)
@@ -354,6 +356,16 @@ func TestUntouchedTaskGoesBackAsItWas(t *testing.T) {
 	}
 	if b.redis.HExists(ctx, key, "owner").Val() || b.redis.ZCard(ctx, "asynq:{"+testQueue+"}:lease").Val() != 0 {
 		t.Error("the task still has an owner or a lease")
+	}
+	view := b.redis.HGetAll(ctx, queue.ViewKey("back")).Val()
+	for _, field := range []string{"enqueued", "suspicions", "recoveries"} {
+		delete(view, field)
+	}
+	if want := map[string]string{
+		"id": "back", "queue": testQueue, "state": "pending", "type": "echo", "payload": `{"n":"back"}`,
+		"retried": "0", "max_retry": "0", "timeout": "1800", "crashes": "0",
+	}; !maps.Equal(view, want) {
+		t.Errorf("view: %v, want %v", view, want)
 	}
 	b.gate.set(true)
 	if retried := <-ran; retried != 0 {

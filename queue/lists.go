@@ -160,8 +160,7 @@ func (l *listViews) upcoming(ctx context.Context, queue string, known map[string
 		if known[id] {
 			continue
 		}
-		args := append([]any{unendedTTL.Milliseconds()}, pendingView(queue, fields)...)
-		l.scripts.view.Eval(ctx, pipe, []string{ViewKey(id), taskKey(queue, id)}, args...)
+		l.scripts.view.Eval(ctx, pipe, []string{ViewKey(id), taskKey(queue, id)}, viewArgs(unendedTTL, pendingView(queue, fields))...)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, fmt.Errorf("write the views of the next tasks of queue %s: %w", queue, err)
@@ -170,12 +169,11 @@ func (l *listViews) upcoming(ctx context.Context, queue string, known map[string
 }
 
 // pendingView returns the fields of a pending task's view from a row of the upcoming script.
-func pendingView(queue string, row []string) []any {
-	view := []any{
-		"id", row[0], "queue", queue, "state", "pending", "enqueued", viewTime(unixNano(row[2])),
+func pendingView(queue string, row []string) []string {
+	view := withoutRun([]string{
+		"id", row[0], "queue", queue, "worker", "", "state", "pending", "enqueued", viewTime(unixNano(row[2])), "started", "",
 		"crashes", row[3], "suspicions", row[4], "recoveries", row[5],
-		"started", "", "completed", "", "duration_seconds", "", "worker", "", "progress", "", "progress_message", "",
-	}
+	})
 	m, err := decodeMessage([]byte(row[1]))
 	if err != nil || row[1] == "" {
 		return view // too large or unreadable: what is known without it

@@ -117,7 +117,7 @@ func (l *loop) suspected(a *attempt, suspicion *SuspicionError) {
 	it.suspicions = a.task.Suspicions + 1
 	spread := suspicionSpread << min(a.task.Suspicions, 4)
 	it.delay = time.Duration(1+rand.Int64N(int64(spread/time.Second))) * time.Second
-	it.view = append(returnView(a, "scheduled"), "suspicions", itoa(it.suspicions),
+	it.view = append(l.returnView(a, "scheduled"), "suspicions", itoa(it.suspicions),
 		"error", "not charged: "+errorText(suspicion.Error()))
 	l.log.Warn("task suspected", "queue", a.task.Queue, "task_id", a.task.ID, "suspicions", it.suspicions, "error", suspicion)
 	l.end(a, it, nil)
@@ -165,7 +165,7 @@ func (l *loop) settle(a *attempt, end ending) {
 		it.delay, it.postponed, state = alonePut, a.postponed, "scheduled"
 	}
 	if end != endReturnLast { // the view of a twin is the other one's
-		it.view = returnView(a, state)
+		it.view = l.returnView(a, state)
 	}
 	l.end(a, it, nil)
 }

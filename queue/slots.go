@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -106,24 +107,19 @@ func (c *cycles) writeViews(ctx context.Context, r cycleRequest, statuses []item
 		return 0
 	}
 	pipe := c.client.Pipeline()
-	write := func(id string, fields []string, anew bool, ttl int64) {
+	write := func(id string, fields []string, anew bool, ttl time.Duration) {
 		if len(fields) == 0 {
 			return
 		}
 		if anew {
 			pipe.Del(ctx, ViewKey(id))
 		}
-		args := make([]any, 0, 1+len(fields))
-		args = append(args, ttl)
-		for _, f := range fields {
-			args = append(args, f)
-		}
 		// Eval, not EvalSha: inside a pipeline there is no second chance for a script that Redis has forgotten.
-		c.scripts.view.Eval(ctx, pipe, []string{ViewKey(id)}, args...)
+		c.scripts.view.Eval(ctx, pipe, []string{ViewKey(id)}, viewArgs(ttl, fields)...)
 	}
 	for i, v := range r.views {
 		if owned[i] {
-			write(v.id, v.fields, v.anew, unendedTTL.Milliseconds())
+			write(v.id, v.fields, v.anew, unendedTTL)
 		}
 	}
 	for i := range r.items {
@@ -133,7 +129,7 @@ func (c *cycles) writeViews(ctx context.Context, r cycleRequest, statuses []item
 			if it.end == endDone || it.end == endArchive {
 				ttl = c.resultTTL
 			}
-			write(it.id, it.view, it.viewAnew, ttl.Milliseconds())
+			write(it.id, it.view, it.viewAnew, ttl)
 		}
 	}
 	cmds, _ := pipe.Exec(ctx) // the commands have their errors

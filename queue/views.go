@@ -22,12 +22,12 @@ const (
 // The views are the readable hashes asynq:t:<id>. They ride in the cycles: with the outcome of a task, or while it runs.
 
 // completedView returns the fields of a new view of a task that has succeeded, in the order in which the cycle script
-// knows them. Those that are empty are left out.
+// knows them.
 func completedView(a *attempt, now time.Time, took time.Duration) []string {
 	return append(whatItIs(a, "completed"), "duration_seconds", viewSeconds(took), "completed", viewTime(now))
 }
 
-// startedView returns all fields of a task that runs.
+// startedView returns all fields of a task that runs. They replace what the view was before.
 func startedView(a *attempt) []string {
 	return append(whatItIs(a, "active"), "suspicions", itoa(a.task.Suspicions), "recoveries", itoa(a.task.Recoveries),
 		"completed", "", "duration_seconds", "", "error", "", "progress", "", "progress_message", "")
@@ -88,11 +88,28 @@ func (l *loop) withProgress(a *attempt, fields []string) []string {
 	return fields
 }
 
-// returnView returns the fields of a task that goes back without having run.
-func returnView(a *attempt, state string) []string {
-	return []string{
-		"id", a.task.ID, "queue", a.task.Queue, "state", state, "started", "", "worker", "", "progress", "", "progress_message", "",
+// returnView returns the fields of a task that goes back without having run. They say what it is, since it may have no
+// view yet; what is known of an earlier attempt stays.
+func (l *loop) returnView(a *attempt, state string) []string {
+	if !l.opts.Views {
+		return nil
 	}
+	return set(set(withoutRun(whatItIs(a, state)), "started", ""), "worker", "")
+}
+
+// withoutRun adds the fields that a task which does not run has not. A field with an empty value is deleted from a view.
+func withoutRun(fields []string) []string {
+	return append(fields, "completed", "", "duration_seconds", "", "progress", "", "progress_message", "")
+}
+
+// viewArgs returns the arguments of the view script.
+func viewArgs(ttl time.Duration, fields []string) []any {
+	args := make([]any, 0, 1+len(fields))
+	args = append(args, ttl.Milliseconds())
+	for _, f := range fields {
+		args = append(args, f)
+	}
+	return args
 }
 
 func (p progress) fields() []string {

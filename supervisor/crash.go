@@ -57,7 +57,7 @@ func (l *loop) onCrashed(c *child, e *ending, x exit) {
 		cause, text = CauseStartup, "before it was ready: "+text
 	}
 	evidence := c.evidence(text)
-	charge(c.requests, x.consumed, cause, evidence)
+	charge(c.requests, x.consumed, cause, evidence, time.Now())
 	l.afterCrash(cause, evidence)
 }
 
@@ -74,7 +74,7 @@ func (l *loop) showCrash(reason status.Reason) {
 
 // charge ends what is in flight: the task that ran is charged with the crash, several that ran are suspected, and what
 // had not begun was not run. Nothing has begun of which the process has not read a byte.
-func charge(requests *inFlightTable, consumed int64, cause string, evidence status.Reason) {
+func charge(requests *inFlightTable, consumed int64, cause string, evidence status.Reason, now time.Time) {
 	all := requests.takeAll()
 	ran := func(e *entry) bool { return !e.began.IsZero() && e.start < consumed }
 	running := 0
@@ -84,10 +84,10 @@ func charge(requests *inFlightTable, consumed int64, cause string, evidence stat
 		}
 	}
 	for _, e := range all {
-		o := outcome{err: &SuspicionError{Cause: cause, Evidence: evidence}}
+		o := e.unanswered(&SuspicionError{Cause: cause, Evidence: evidence}, now)
 		switch {
 		case !ran(e):
-			o.err = fmt.Errorf("%w: the Python process crashed (%s) before its turn", ErrNotRun, cause)
+			o = outcome{err: fmt.Errorf("%w: the Python process crashed (%s) before its turn", ErrNotRun, cause)}
 		case running == 1:
 			o.err = &CrashError{Cause: cause, Evidence: evidence}
 		}

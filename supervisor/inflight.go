@@ -45,6 +45,15 @@ type entry struct {
 	ended   *outcome
 }
 
+// unanswered is the outcome of a request that ran until its process ended.
+func (e *entry) unanswered(err error, now time.Time) outcome {
+	o := outcome{err: err}
+	if !e.began.IsZero() {
+		o.reply.Took = now.Sub(e.began)
+	}
+	return o
+}
+
 type outcome struct {
 	reply Reply
 	timed bool // the process says how long the handler ran

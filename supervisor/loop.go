@@ -245,6 +245,7 @@ func (l *loop) onReady(r wire.Ready) {
 // openGate lets requests through to the process, and says so.
 func (l *loop) openGate() {
 	l.gate.open(l.child)
+	l.publish() // who is told may read the snapshot
 	if f := l.opts.Events.RoomChanged; f != nil {
 		f()
 	}

@@ -87,10 +87,11 @@ func (l *loop) endForReplacement() {
 
 // onReplaced: a process that was ended for its replacement is reaped.
 func (l *loop) onReplaced(c *child, cause string) {
+	now := time.Now()
 	for _, e := range c.requests.takeAll() {
 		o := outcome{err: fmt.Errorf("%w: the Python process was replaced (%s)", ErrNotRun, cause)}
 		if e.overdue {
-			o.err = &ReplacedError{Cause: cause}
+			o = e.unanswered(&ReplacedError{Cause: cause}, now)
 		}
 		c.requests.end(e, o)
 	}

@@ -106,6 +106,8 @@ func TestOverdueTaskIsReplacedSync(t *testing.T) {
 			var replaced *ReplacedError
 			if got := r.receive(stuck); !errors.As(got.err, &replaced) || replaced.Cause != RestartDeadline {
 				t.Errorf("the overdue task: %v", got.err)
+			} else if got.Took < o.StopTimeout {
+				t.Errorf("the overdue task took %v, want at least %v", got.Took, o.StopTimeout)
 			}
 			if got := r.receive(behind); !errors.Is(got.err, ErrNotRun) {
 				t.Errorf("the one behind it: %v", got.err)

@@ -218,25 +218,33 @@ func TestSynchronousCrashIsOneTasks(t *testing.T) {
 	}
 }
 
-// RoomChanged tells of a process that is ready, of a new one, and of the end of a stall.
+// RoomChanged tells of a process that is ready, of a new one, and of the end of a stall. The snapshot is of that process.
 func TestRoomChanged(t *testing.T) {
 	t.Parallel()
-	changed := make(chan Room, 100)
+	type told struct {
+		room     Room
+		status   Status
+		pid      int
+		protocol int
+	}
+	changed := make(chan told, 100)
 	o := stallOptions("echo_v2.py", "--async")
 	var r *harness
 	ready := make(chan struct{})
 	o.Events.RoomChanged = func() {
 		<-ready
-		changed <- r.Room()
+		s := r.Snapshot()
+		changed <- told{r.Room(), s.Status, s.PID, s.Protocol}
 	}
 	r = start(t, o)
 	close(ready)
 	next := func(what string) {
 		t.Helper()
 		select {
-		case room := <-changed:
-			if room != (Room{Free: o.Concurrency, Idle: true}) {
-				t.Errorf("%s: room %+v, want all of it", what, room)
+		case got := <-changed:
+			want := told{Room{Free: o.Concurrency, Idle: true}, StatusRunning, r.awaitStatus(StatusRunning).PID, 2}
+			if got != want {
+				t.Errorf("%s: %+v, want %+v", what, got, want)
 			}
 		case <-time.After(testTimeout):
 			t.Fatalf("%s: not told", what)

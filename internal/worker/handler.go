@@ -120,7 +120,7 @@ func (w *Worker) supervisorOptions(opts Options) supervisor.Options {
 		Events: supervisor.Events{
 			Crashed:   func(cause string) { w.metrics.Crashed(cause) },
 			Restarted: func(cause string) { w.metrics.Restarted(cause) },
-			// It is told the types of a process that has become ready, before it gets a task.
+			// The types are those of the process that has become ready.
 			RoomChanged: func() {
 				w.metrics.Types(slices.Collect(maps.Keys(w.supervisor.Snapshot().Types)))
 				w.consumer.Wake()

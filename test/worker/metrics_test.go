@@ -76,7 +76,8 @@ func TestMetrics(t *testing.T) {
 	}
 	for _, pattern := range []string{
 		`runqy_queue_latency_seconds\{queue="inference_default"\} [\d.e-]+`,
-		`runqy_task_duration_seconds_bucket\{queue="inference_default",type="[a-z]+",le="\+Inf"\} \d+`,
+		`runqy_task_duration_seconds_bucket\{queue="inference_default",type="echo",le="\+Inf"\} 5`,
+		`runqy_tasks_failed_total\{queue="inference_default",type="boom"\} 1`,
 		`runqy_task_wait_seconds_bucket\{queue="inference_default",le="\+Inf"\} \d+`,
 		`runqy_worker_event_loop_lag_seconds [\d.e-]+`,
 		`runqy_worker_last_heartbeat_timestamp_seconds 1\.\d+e\+09`,
