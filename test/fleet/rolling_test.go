@@ -131,6 +131,9 @@ func TestRedisIsHandledRoughly(t *testing.T) {
 	q.AwaitEmptyWithin(2 * harness.Timeout)
 	checkEachOnce(t, q, ids, ran)
 	for _, w := range workers {
+		if line := w.Log.FindWith("task requeued", "reason", "not held"); line != nil {
+			t.Errorf("%s has lost sight of a task: %v", w.ID, line)
+		}
 		q.AwaitHeartbeat(w.ID, "crashes=0", "healthy=true")
 		w.Stop()
 	}
