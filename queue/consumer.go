@@ -309,6 +309,10 @@ func (c *Consumer) drain(abort func()) {
 	}
 }
 
+// Drained returns a channel that is closed when a drain has seen the last task end: nothing more is given to the
+// handler. Redis may not have the last outcomes yet; Run returns when it has, or does not answer.
+func (c *Consumer) Drained() <-chan struct{} { return c.loop.idle }
+
 // Wake has every queue asked soon: there may be room again, or a task for this worker. It does not block.
 func (c *Consumer) Wake() { c.loop.inbox.put(event{kind: eventWake}) }
 
