@@ -268,9 +268,9 @@ func (c *Consumer) Run(ctx context.Context, abort func()) error {
 	case <-time.After(quitAfter):
 		c.log.Warn("drain incomplete", "reason", "redis does not take the outcomes")
 	}
-	c.leave(ctx)
 	stop()
 	running.Wait()
+	c.leave(ctx)
 	close(c.stopping)
 	server.Shutdown()
 	c.broker.silent.close()
@@ -280,12 +280,13 @@ func (c *Consumer) Run(ctx context.Context, abort func()) error {
 	return nil
 }
 
-// leave closes this worker's own lists: its blocked connection can claim nothing more.
+// leave closes this worker's own lists and removes the records of its cycles: its blocked connection can claim nothing
+// more, and no cycle can write their names again.
 func (c *Consumer) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), quitAfter)
 	defer cancel()
 	for _, q := range c.loop.queues {
-		if _, err := c.directs.Leave(ctx, q.name, c.opts.WorkerID); err != nil {
+		if _, err := c.directs.Leave(ctx, q.name, c.opts.WorkerID, c.opts.Nonce); err != nil {
 			c.log.Warn("direct list not closed", "queue", q.name, "error", err)
 			return // the others would fail in the same way; the fleet closes what is left
 		}
@@ -307,6 +308,10 @@ func (c *Consumer) drain(abort func()) {
 		<-c.loop.idle
 	}
 }
+
+// Drained returns a channel that is closed when a drain has seen the last task end: nothing more is given to the
+// handler. Redis may not have the last outcomes yet; Run returns when it has, or does not answer.
+func (c *Consumer) Drained() <-chan struct{} { return c.loop.idle }
 
 // Wake has every queue asked soon: there may be room again, or a task for this worker. It does not block.
 func (c *Consumer) Wake() { c.loop.inbox.put(event{kind: eventWake}) }

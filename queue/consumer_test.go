@@ -648,6 +648,20 @@ func TestDrainLetsTasksFinish(t *testing.T) {
 	b.eventuallyState("d2", "pending")
 }
 
+func TestDrainLeavesNothingOfTheWorker(t *testing.T) {
+	b := newBench(t)
+	b.start(echo)
+	b.enqueue("d1")
+	b.waitFinished("d1")
+	b.stop()
+	if left := b.redis.Keys(t.Context(), "*"+b.opts.WorkerID+"*").Val(); len(left) > 0 {
+		t.Errorf("after a clean stop there are %v", left)
+	}
+	if b.redis.SIsMember(t.Context(), directs(), b.opts.WorkerID).Val() {
+		t.Error("the worker stands in directs")
+	}
+}
+
 func TestDrainPastItsTimeoutRequeues(t *testing.T) {
 	b := newBench(t)
 	b.opts.ShutdownTimeout = 50 * time.Millisecond

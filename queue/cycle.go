@@ -130,6 +130,14 @@ func (c *cycles) runScript(ctx context.Context, r cycleRequest) (cycleReply, err
 	return reply, nil
 }
 
+// forgetCycle removes the record of the last cycle of a process that runs no more cycles of that queue.
+func forgetCycle(ctx context.Context, client redis.UniversalClient, script *redis.Script, queue, worker, nonce string) error {
+	if err := script.Run(ctx, client, []string{cycleKey(queue, worker)}, nonce).Err(); err != nil {
+		return fmt.Errorf("remove the record of the last cycle of worker %s in queue %s: %w", worker, queue, err)
+	}
+	return nil
+}
+
 // stampPrefix is what all owner stamps of this process begin with.
 func (c *cycles) stampPrefix() string { return c.worker + "|" + c.nonce + "|" }
 

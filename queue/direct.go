@@ -76,10 +76,14 @@ func (d *Directs) Return(ctx context.Context, queue string, fate func(workerID s
 	return total, nil
 }
 
-// Leave closes a worker's own list of a queue and returns how many tasks went back. The worker calls it when it stops,
-// once its blocked connection is closed.
-func (d *Directs) Leave(ctx context.Context, queue, workerID string) (int, error) {
-	return d.giveBack(ctx, queue, workerID, DirectClosed)
+// Leave closes a worker's own list of a queue and returns how many tasks went back; the record of the process' last
+// cycle goes too. The worker calls it when it stops, once its blocked connection is closed and no cycle is under way.
+func (d *Directs) Leave(ctx context.Context, queue, workerID, nonce string) (int, error) {
+	n, err := d.giveBack(ctx, queue, workerID, DirectClosed)
+	if err != nil {
+		return n, err
+	}
+	return n, forgetCycle(ctx, d.client, d.scripts.forgetCycle, queue, workerID, nonce)
 }
 
 // giveBack empties one list. What has gone back before an error is counted.

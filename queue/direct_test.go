@@ -137,7 +137,7 @@ func TestAWorkerThatLeavesTakesNothingAlong(t *testing.T) {
 	if _, err := pipe.Exec(ctx); err != nil {
 		t.Fatal(err)
 	}
-	n, err := queue.NewDirects(b.redis).Leave(ctx, testQueue, "worker-stops")
+	n, err := queue.NewDirects(b.redis).Leave(ctx, testQueue, "worker-stops", "n1")
 	if err != nil || n != many {
 		t.Fatalf("%d went back, %v; want %d", n, err, many)
 	}

@@ -102,12 +102,16 @@ func NewRecoverer(client redis.UniversalClient, opts RecovererOptions) *Recovere
 	return &Recoverer{client: client, scripts: newScripts(), opts: opts}
 }
 
-// OfProcess recovers the tasks that one process of a worker holds in a queue. Its death must be proven: the leases of
-// its tasks are not looked at.
+// OfProcess recovers the tasks that one process of a worker holds in a queue, and then removes the record of its last
+// cycle. Its death must be proven: the leases of its tasks are not looked at, and it must ask for no answer any more.
 func (r *Recoverer) OfProcess(ctx context.Context, queue, workerID, nonce string) (Recovered, error) {
-	return r.recover(ctx, queue, RecoveredDead, func(o activeTask) (latest string, yes bool) {
+	done, err := r.recover(ctx, queue, RecoveredDead, func(o activeTask) (latest string, yes bool) {
 		return "", o.worker == workerID && o.nonce == nonce
 	})
+	if err != nil {
+		return done, err
+	}
+	return done, forgetCycle(ctx, r.client, r.scripts.forgetCycle, queue, workerID, nonce)
 }
 
 // OfPredecessors recovers the tasks of all earlier processes with the caller's own worker id, which is the caller's

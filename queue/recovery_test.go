@@ -70,6 +70,25 @@ func TestRecoverOfADeadProcess(t *testing.T) {
 	b.waitFinished("mine")
 }
 
+// What a dead process has left beside its tasks goes too, but not what its successor has written.
+func TestRecoverOfADeadProcessRemovesItsRecord(t *testing.T) {
+	b := newBench(t)
+	ctx := t.Context()
+	const record = "runqy:{" + testQueue + "}:cycle:worker-dead"
+	b.redis.HSet(ctx, record, "nonce", "n2", "number", 7)
+	for _, c := range []struct {
+		nonce string
+		left  int64
+	}{{"n1", 1}, {"n2", 0}} {
+		if _, err := b.recoverer(3).OfProcess(ctx, testQueue, "worker-dead", c.nonce); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.redis.Exists(ctx, record).Val(); got != c.left {
+			t.Errorf("after the recovery of %s there are %d records of n2, want %d", c.nonce, got, c.left)
+		}
+	}
+}
+
 func TestRecoverArchivesWhatLosesItsWorkerTooOften(t *testing.T) {
 	b := newBench(t)
 	ctx := t.Context()

@@ -51,6 +51,9 @@ var dayLua string
 //go:embed lua/cycle.lua
 var cycleLua string
 
+//go:embed lua/forget_cycle.lua
+var forgetCycleLua string
+
 //go:embed lua/renew.lua
 var renewLua string
 
@@ -69,7 +72,8 @@ type scripts struct {
 	lists, upcoming, view                 *redis.Script
 	active, recover, assign, returnDirect *redis.Script
 	run, removeDirect                     *redis.Script
-	cycle, renew, owned, lapsed           *redis.Script
+	cycle, forgetCycle                    *redis.Script
+	renew, owned, lapsed                  *redis.Script
 }
 
 func newScripts() scripts {
@@ -89,7 +93,9 @@ func newScripts() scripts {
 		upcoming:     redis.NewScript(upcomingLua),
 		view:         redis.NewScript(viewLua),
 
-		cycle:  redis.NewScript(dayLua + cycleLua),
+		cycle:       redis.NewScript(dayLua + cycleLua),
+		forgetCycle: redis.NewScript(forgetCycleLua),
+
 		renew:  redis.NewScript(renewLua),
 		owned:  redis.NewScript(ownedLua),
 		lapsed: redis.NewScript(lapsedLua),

@@ -35,7 +35,7 @@ func RedisOptions(o *redis.UniversalOptions) {
 // DependenciesOptions say what [Dependencies] watches.
 type DependenciesOptions struct {
 	// Redis is a client that nothing else uses, opened with [RedisOptions]: on a shared one PING would queue behind
-	// commands that block. The caller closes it when Run has returned. Required.
+	// commands that block. Run closes it at its end, since nothing else interrupts a PING. Required.
 	Redis redis.UniversalClient
 	// DatabaseURL is a postgres:// URL; empty: no database is watched.
 	DatabaseURL string
@@ -60,6 +60,7 @@ type watch struct {
 	interval, timeout time.Duration
 	check             func(context.Context) error
 	close             func()
+	interrupt         func() // makes a check under way end; nil: its context does
 
 	asked bool // guarded by Dependencies.mu, as err
 	err   error
@@ -74,6 +75,7 @@ func NewDependencies(opts DependenciesOptions) (*Dependencies, error) {
 	}
 	d := &Dependencies{logger: logger.With("component", "health")}
 	d.redis = newRedisWatch(func(ctx context.Context) error { return ping(ctx, opts.Redis) })
+	d.redis.interrupt = func() { _ = opts.Redis.Close() }
 	d.watches = append(d.watches, d.redis)
 	if opts.DatabaseURL != "" {
 		db, err := newDatabase(opts.DatabaseURL)
@@ -106,12 +108,17 @@ func ping(ctx context.Context, client redis.UniversalClient) error {
 	return client.Ping(ctx).Err()
 }
 
-// Run watches until ctx ends and then returns nil, within the timeout of a check at most. Its goroutines, one per
-// dependency, have ended by then.
+// Run watches until ctx ends and then returns nil, soon: it waits for no answer. Its goroutines have ended by then.
 func (d *Dependencies) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, w := range d.watches {
 		wg.Go(func() { d.watch(ctx, w) })
+		if w.interrupt != nil {
+			wg.Go(func() {
+				<-ctx.Done()
+				w.interrupt()
+			})
+		}
 	}
 	wg.Wait()
 	return nil

@@ -250,6 +250,44 @@ func TestAServerThatAcceptsAndNeverAnswers(t *testing.T) {
 	})
 }
 
+// A PING is not waited for at the end, however long the client would read.
+func TestTheEndDoesNotWaitForAnAnswer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_, _ = conn.Read(make([]byte, 1))
+	}()
+	client := redis.NewClient(&redis.Options{Addr: l.Addr().String(), ReadTimeout: 5 * time.Minute, MaxRetries: -1})
+	d, err := NewDependencies(DependenciesOptions{Redis: client, Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := run(t, d)
+	<-asked
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		stop()
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(time.Minute):
+		t.Error("the end waits for an answer to a PING")
+		_ = client.Close()
+		<-stopped
+	}
+}
+
 func TestClusterMasters(t *testing.T) {
 	s := redistest.StartCluster(t)
 	opts := &redis.UniversalOptions{Addrs: []string{s.Addr}, IsClusterMode: true}

@@ -79,7 +79,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 	defer stop()
 
+	consumed, process := make(chan struct{}), make(chan error, 1)
+	running.Go(func() { process <- w.stopWhenDrained(ctx, consumed) })
 	err := w.consumer.Run(working, w.kill)
+	close(consumed)
 	if err == nil {
 		err = context.Cause(working)
 		if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
@@ -87,12 +90,22 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 	}
 	w.log.Info("worker drained", "worker_id", w.cfg.Worker.ID)
-	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*w.cfg.Python.StopTimeout)
-	defer cancel()
-	if stopErr := w.supervisor.Stop(stopping); stopErr != nil {
+	if stopErr := <-process; stopErr != nil {
 		err = errors.Join(err, stopErr)
 	}
 	return err
+}
+
+// stopWhenDrained stops the Python process once it has no tasks any more, while the last outcomes may still be on their
+// way: a Redis that does not answer and a process that does not end are not waited for one after the other.
+func (w *Worker) stopWhenDrained(ctx context.Context, consumed <-chan struct{}) error {
+	select {
+	case <-w.consumer.Drained():
+	case <-consumed: // it could not begin
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*w.cfg.Python.StopTimeout)
+	defer cancel()
+	return w.supervisor.Stop(stopping) //nolint:wrapcheck // it says all there is to say
 }
 
 // runError is what Run returns when it did not get as far as working: nil if it was told to stop, or the failure of a

@@ -185,6 +185,28 @@ func taskInfo(t *testing.T, client redis.UniversalClient, id string) *asynq.Task
 	return info
 }
 
+// A Redis that does not answer and the end of the Python process are waited for at the same time.
+func TestStopEndsPythonWhileRedisDoesNotAnswer(t *testing.T) {
+	server := redistest.Start(t)
+	w := run(t, testConfig(t, server.URL))
+	w.eventuallyReady()
+	server.Freeze()
+	w.stop()
+	eventually(t, func() string {
+		if pid := w.supervisor.Snapshot().PID; pid != 0 {
+			return fmt.Sprintf("the Python process (pid %d) runs", pid)
+		}
+		return ""
+	})
+	if len(w.done) > 0 {
+		t.Error("Run has returned before the process was seen to end, so Redis was waited for first")
+	}
+	server.Thaw()
+	if err := w.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
 func TestNewThatFailsLeavesNothingOpen(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
