@@ -49,7 +49,7 @@ func onBoth(t *testing.T, test func(t *testing.T, b *cycleBench)) {
 		addr := miniredis.RunT(t).Addr()
 		client := redis.NewClient(&redis.Options{Addr: addr})
 		defer func() { _ = client.Close() }()
-		test(t, connected(t, "redis://"+addr, client))
+		test(t, connected(t, "redis://"+addr+"?read_timeout=60s", client)) // under -race it is slow
 	})
 }
 

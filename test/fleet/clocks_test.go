@@ -169,7 +169,7 @@ func leaseOf(t *testing.T, f *harness.Fleet, id string) float64 {
 }
 
 // Without a checker too: a lapsed lease is judged by Redis' clock.
-func TestLongWorkerDiesWithoutAFleetNorAClock(t *testing.T) {
+func TestLongWorkerDiesWithoutAFleetByAnotherClock(t *testing.T) {
 	harness.Long(t)
 	t.Parallel()
 	for name, shift := range clockShifts() {
