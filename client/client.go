@@ -83,10 +83,11 @@ func NewFromRedis(client redis.UniversalClient, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tell this process from others: %w", err)
 	}
+	clocked := newRedisClock(client)
 	c := &Client{
 		redis:       client,
-		asynq:       asynq.NewClientFromRedisClient(client),
-		recording:   asynq.NewClientFromRedisClient(recorder{client}),
+		asynq:       asynq.NewClientFromRedisClient(clocked),
+		recording:   asynq.NewClientFromRedisClient(recorder{clocked}),
 		inspector:   asynq.NewInspectorFromRedisClient(client),
 		registry:    fleet.CheckerOptions{Registry: fleet.NewStore(client), PingTimeout: opts.PingTimeout, Self: self},
 		round:       make(chan struct{}, 1),

@@ -188,7 +188,7 @@ func (c *Client) readReply(ctx context.Context, e batchEntry, reply *redis.Cmd) 
 
 // recorder is a Redis client that keeps asynq's enqueueing scripts instead of sending them, and answers that they went
 // well. Everything else passes. The calls are kept in the context's list, so it is safe for concurrent use.
-type recorder struct{ redis.UniversalClient }
+type recorder struct{ redisClock }
 
 // recordedCalls is the context's key of the *[]scriptCall that a recorder appends to.
 type recordedCalls struct{}
@@ -207,7 +207,7 @@ func (r recorder) EvalSha(ctx context.Context, sha string, keys []string, args .
 		cmd.SetErr(errors.New("a script call that nobody records"))
 		return cmd
 	}
-	*calls = append(*calls, scriptCall{sha: sha, keys: keys, args: args})
+	*calls = append(*calls, scriptCall{sha: r.digest(sha, keys), keys: keys, args: args})
 	cmd.SetVal(int64(1))
 	return cmd
 }

@@ -18,7 +18,10 @@ type attempt struct {
 	raw   []byte // asynq's message as it was stored
 	owner string // the stamp: worker id, nonce of this process, number of the cycle and of the take in it
 	taken time.Time
-	order uint64 // of the takes
+	// waited is for how long the task had been pending when it was taken, by Redis' clock: ours may be another. Without
+	// meaning where Task.Enqueued is zero.
+	waited time.Duration
+	order  uint64 // of the takes
 
 	submitted bool
 	began     time.Time // when the handler began; zero before

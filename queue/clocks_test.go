@@ -1,6 +1,8 @@
 package queue_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"testing"
@@ -59,6 +61,28 @@ func TestOnlyRedisTellsTheTime(t *testing.T) {
 				t.Fatal(err)
 			}
 			near("the age of a task that is run again", sinceOf("last"))
+		})
+	}
+}
+
+// For how long a task has waited is told by Redis' clock too, whatever that of the worker says.
+func TestTheWaitIsByRedisClock(t *testing.T) {
+	for _, shift := range []time.Duration{10 * time.Minute, -10 * time.Minute} {
+		t.Run(fmt.Sprint(shift), func(t *testing.T) {
+			b := newBench(t)
+			server := redistest.StartShifted(t, shift)
+			b.redis, b.url = server.Client, server.URL
+			b.asynq = asynq.NewClientFromRedisClient(server.Client)
+			ctx := t.Context()
+			waited := make(chan time.Duration, 1)
+			b.opts.Observer.Began = func(_ *queue.Task, d time.Duration) { waited <- d }
+			b.enqueue("t")
+			b.redis.HSet(ctx, key("t:t"), "pending_since", b.redis.Time(ctx).Val().Add(-2*time.Minute).UnixNano())
+			b.start(func(context.Context, *queue.Task) (json.RawMessage, error) { return nil, nil })
+			b.waitFinished("t")
+			if d := <-waited; d < 2*time.Minute || d > 3*time.Minute {
+				t.Errorf("it has waited for %v, want about 2m", d)
+			}
 		})
 	}
 }

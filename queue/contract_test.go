@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"reflect"
 	"strings"
@@ -178,5 +179,20 @@ func TestViewPayload(t *testing.T) {
 		if got := PayloadText([]byte(c.in)); got != c.want {
 			t.Errorf("%.20q shows as %.40q", c.in, got)
 		}
+	}
+}
+
+// asynq's server list shows what has begun: a task that waits for its turn has neither a begin nor a deadline.
+func TestWhatWaitsIsNotShownAsRunning(t *testing.T) {
+	began := time.Unix(1_800_000_000, 0)
+	b := &broker{active: func() []ActiveTask {
+		return []ActiveTask{{ID: "runs", Since: began, Started: began, deadline: began.Add(time.Minute)}, {ID: "waits", Since: began}}
+	}}
+	state := b.serverState([]any{5, []byte{}})
+	if len(state) != 4 || state[2] != "runs" {
+		t.Fatalf("the state is %v, want one task in it, runs", state)
+	}
+	if want := []byte{9<<3 | byte(protowire.VarintType), 1}; !bytes.Equal(state[1].([]byte), want) {
+		t.Errorf("the server is %v, want it with one task, %v", state[1], want)
 	}
 }

@@ -81,7 +81,7 @@ func (c *cycler) attempts(ctx context.Context, reply cycleReply) []*attempt {
 	taken := make([]*attempt, 0, len(reply.taken))
 	now := time.Now()
 	for i := range reply.taken {
-		a, err := newAttempt(c.loop, c.queue.name, &reply.taken[i], now)
+		a, err := newAttempt(c.loop, c.queue.name, &reply.taken[i], reply.now, now)
 		if err != nil {
 			c.archive(ctx, c.queue.name, reply.taken[i].id, reply.taken[i].owner, err)
 			continue
@@ -91,8 +91,9 @@ func (c *cycler) attempts(ctx context.Context, reply cycleReply) []*attempt {
 	return taken
 }
 
-// newAttempt makes an attempt of a taken task, or says why its message cannot be read.
-func newAttempt(l *loop, queue string, t *takenTask, now time.Time) (*attempt, error) {
+// newAttempt makes an attempt of a taken task, or says why its message cannot be read. It was taken at redisNow by Redis'
+// clock, by which its age counts, and at now by ours.
+func newAttempt(l *loop, queue string, t *takenTask, redisNow, now time.Time) (*attempt, error) {
 	m, err := decodeMessage(t.message)
 	if err != nil {
 		return nil, err
@@ -109,7 +110,10 @@ func newAttempt(l *loop, queue string, t *takenTask, now time.Time) (*attempt, e
 	if task.timeoutSeconds == 0 && task.deadlineUnix == 0 {
 		task.Timeout = defaultTimeout
 	}
-	return &attempt{loop: l, task: task, raw: t.message, owner: t.owner, taken: now, postponed: t.postponed, heapIndex: -1}, nil
+	return &attempt{
+		loop: l, task: task, raw: t.message, owner: t.owner, taken: now, waited: max(0, redisNow.Sub(task.Enqueued)),
+		postponed: t.postponed, heapIndex: -1,
+	}, nil
 }
 
 // unixNano reads a time in nanoseconds; what is not one is the zero time.

@@ -83,8 +83,8 @@ func (l *loop) began(a *attempt, at time.Time) {
 		q := l.byName(a.task.Queue)
 		q.unseen = append(q.unseen, a)
 	}
-	if since := a.task.Enqueued; !since.IsZero() {
-		l.observer.began(a.task, max(0, at.Sub(since)))
+	if !a.task.Enqueued.IsZero() {
+		l.observer.began(a.task, a.waited+max(0, at.Sub(a.taken)))
 	}
 }
 

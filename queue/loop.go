@@ -17,6 +17,8 @@ const (
 	// while the announcement was lost.
 	lookEvery  = 2 * time.Second
 	pausedPoll = time.Second // how often a paused queue is asked whether it still is
+	// mostTakes bounds what one cycle takes: Redis does nothing else meanwhile.
+	mostTakes = 1000
 	// twinPause is how long a queue is not asked that had only tasks whose ids are with the handler already.
 	twinPause = 100 * time.Millisecond
 	// heldFor is how long a task may be held that has not been given to the handler. Then another worker gets the chance.
@@ -179,7 +181,7 @@ func (l *loop) advance(now time.Time) {
 
 // startCycle has a queue's outcomes applied and its tasks taken.
 func (l *loop) startCycle(q *queueState, now time.Time) {
-	r := cycleRequest{take: q.take}
+	r := cycleRequest{take: min(q.take, mostTakes)}
 	r.items, q.sent, q.ended = q.nextItems()
 	r.views = l.takeViews(q, now)
 	q.number++

@@ -27,13 +27,10 @@ func completedView(a *attempt, now time.Time, took time.Duration) []string {
 	return append(whatItIs(a, "completed"), "duration_seconds", viewSeconds(took), "completed", viewTime(now))
 }
 
-// startedView returns the fields that say what a task is, and that it runs. It replaces what the view was before.
+// startedView returns all fields of a task that runs. They replace what the view was before.
 func startedView(a *attempt) []string {
-	fields := whatItIs(a, "active")
-	if t := a.task; t.Suspicions > 0 || t.Recoveries > 0 {
-		fields = append(fields, "suspicions", itoa(t.Suspicions), "recoveries", itoa(t.Recoveries))
-	}
-	return fields
+	return append(whatItIs(a, "active"), "suspicions", itoa(a.task.Suspicions), "recoveries", itoa(a.task.Recoveries),
+		"completed", "", "duration_seconds", "", "error", "", "progress", "", "progress_message", "")
 }
 
 func whatItIs(a *attempt, state string) []string {

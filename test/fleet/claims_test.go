@@ -2,6 +2,8 @@ package fleet
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"strconv"
 	"syscall"
 	"testing"
@@ -80,11 +82,65 @@ func TestWorkerDiesAfterAClaim(t *testing.T) {
 	other.Stop()
 }
 
+// Redis serves the connection of a dead worker until it notices. What that one claims when everything of the worker has
+// been recovered is found all the same.
+func TestClaimByADeadConnection(t *testing.T) {
+	t.Parallel()
+	f := harness.NewFleet(t)
+	other := f.StartWorker("other", nil)
+	f.AwaitLeader("other")
+	f.AwaitStart(f.Hold(), "other") // so that it does not claim a task before the dead connection does
+	victim := f.StartWorker("victim-c3d8e0", nil)
+	f.AwaitRunning(victim.ID)
+	// Raw, so that nothing but the server ends the wait, as where the host is gone and its connections are not.
+	connection, err := net.Dial("tcp", f.Server.Addr)
+	if err != nil {
+		t.Fatalf("connect to Redis: %v", err)
+	}
+	defer connection.Close()
+	claim := fmt.Sprintf("BLMOVE asynq:{%s}:pending runqy:{%s}:direct:%s RIGHT LEFT 0\r\n", harness.QueueName, harness.QueueName, victim.ID)
+	if _, err := io.WriteString(connection, claim); err != nil {
+		t.Fatalf("wait for a task: %v", err)
+	}
+	harness.KillWorkers(t, victim)
+	harness.Eventually(t, "the dead worker has left the registry", func() error {
+		if f.Registered(victim.ID) {
+			return harness.NotYet(other, "it is there")
+		}
+		return nil
+	})
+	f.Enqueue("who", f.Payload(), asynq.TaskID("late"), asynq.MaxRetry(0), asynq.Retention(time.Hour))
+	answer := make([]byte, len("$4\r\nlate\r\n"))
+	_ = connection.SetReadDeadline(time.Now().Add(harness.Timeout))
+	for n := range 2 { // the second time after a sweep that has left nothing of the worker
+		if n > 0 {
+			_, _ = io.WriteString(connection, claim)
+		}
+		if _, err := io.ReadFull(connection, answer); err != nil || string(answer) != "$4\r\nlate\r\n" {
+			t.Fatalf("the dead connection gets %q (%v), want the task", answer, err)
+		}
+		awaitPending(t, f, harness.QueueName, victim.ID, 1)
+	}
+	f.OpenGate()
+	if got := f.Result("late"); got != `"other"` {
+		t.Errorf("the task was done by %s, want other", got)
+	}
+	info := f.AwaitState("late", asynq.TaskStateCompleted)
+	if runs := f.Starts()["late"]; info.Retried != 0 || len(runs) != 1 || f.Crashes("late") != 0 || f.Recoveries("late") != 0 {
+		t.Errorf("%s, runs %v, %d crashes, %d recoveries; want one run and none", f.Describe("late"), runs, f.Crashes("late"), f.Recoveries("late"))
+	}
+	other.Stop()
+}
+
 // The same without any checker: a running task and one that was given to the worker a moment before.
 func TestLongWorkerDiesWithoutAFleet(t *testing.T) {
 	harness.Long(t)
 	t.Parallel()
-	f := harness.NewFleet(t)
+	testDiesWithoutAFleet(t, harness.NewFleet(t))
+}
+
+func testDiesWithoutAFleet(t *testing.T, f *harness.Fleet) {
+	t.Helper()
 	noChecker := harness.Settings{"fleet.enabled": false, "worker.concurrency": 2}
 	victim := f.StartWorker("victim-91d2e8", noChecker)
 	f.AwaitRunning(victim.ID)

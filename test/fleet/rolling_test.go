@@ -88,6 +88,57 @@ func testRollingOperations(t *testing.T, file string, tasks, steps int) {
 	}
 }
 
+// What an operator, or a failover, may do to a Redis under load: no writes for some seconds, no scripts any more, and
+// every connection killed again and again. Each task runs once.
+func TestRedisIsHandledRoughly(t *testing.T) {
+	t.Parallel()
+	const tasks, step = 2000, 50
+	server := redistest.Start(t)
+	q := harness.NewQueue(t, server.Client)
+	ran := filepath.Join(t.TempDir(), "ran")
+	ids := map[string]int{}
+	for n := range tasks {
+		id := fmt.Sprintf("task-%d", n)
+		ids[id] = n
+		enqueueSurely(t, q, id, map[string]any{"file": ran, "n": n, "seconds": 0.002})
+	}
+	var workers []*harness.Worker
+	for _, id := range []string{"left", "right"} {
+		workers = append(workers, harness.StartWorker(t, server.URL, harness.Settings{
+			"worker.id": id, "worker.concurrency": 8, "fleet.interval": "1s", "heartbeat.ttl": "30s",
+		}))
+	}
+	for next := step; next < tasks; next += step {
+		harness.EventuallyWithin(t, 2*harness.Timeout, fmt.Sprintf("%d tasks have run", next), func() error {
+			if n := len(harness.ReadLines(t, ran)); n < next {
+				return fmt.Errorf("%d have", n)
+			}
+			return nil
+		})
+		var err error
+		switch next {
+		case 6 * step:
+			err = server.Client.Do(t.Context(), "CLIENT", "PAUSE", 4000, "WRITE").Err()
+		case 12 * step, 24 * step:
+			err = server.Client.ScriptFlush(t.Context()).Err()
+		default:
+			err = server.Client.ClientKillByFilter(t.Context(), "TYPE", "normal", "SKIPME", "yes").Err()
+		}
+		if err != nil {
+			t.Fatalf("after %d tasks: %v", next, err)
+		}
+	}
+	q.AwaitEmptyWithin(2 * harness.Timeout)
+	checkEachOnce(t, q, ids, ran)
+	for _, w := range workers {
+		if line := w.Log.FindWith("task requeued", "reason", "not held"); line != nil {
+			t.Errorf("%s has lost sight of a task: %v", w.ID, line)
+		}
+		q.AwaitHeartbeat(w.ID, "crashes=0", "healthy=true")
+		w.Stop()
+	}
+}
+
 // enqueueSurely enqueues a task although connections are killed: one whose answer was lost is there.
 func enqueueSurely(t *testing.T, q *harness.Queue, id string, payload map[string]any) {
 	t.Helper()

@@ -3,7 +3,7 @@
 import os
 import time
 
-from runqy import run, task
+from runqy import Retry, run, task
 
 
 def say(payload, ctx, word):
@@ -25,6 +25,15 @@ def hold(payload, ctx):
 @task("who")
 def who(payload, ctx):
     say(payload, ctx, "start")
+    return os.environ["WORKER"]
+
+
+@task("later")
+def later(payload, ctx):
+    """Asks at its first run to be run again."""
+    say(payload, ctx, "start")
+    if ctx.retry_count == 0:
+        raise Retry("not now", delay=payload["delay"])
     return os.environ["WORKER"]
 
 
