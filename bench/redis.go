@@ -18,7 +18,6 @@ import (
 
 // site is the redis-server of one measurement.
 type site struct {
-	server *process
 	addr   string // the server's own
 	url    string // what the systems under test connect to: the server, or a proxy before it
 	client *redis.Client
@@ -60,7 +59,7 @@ func (b *bench) startRedis(ctx context.Context, delay time.Duration) (*site, err
 	if err != nil {
 		return nil, err
 	}
-	s := &site{server: server, addr: addr, url: "redis://" + addr + "/0"}
+	s := &site{addr: addr, url: "redis://" + addr + "/0"}
 	s.client = redis.NewClient(&redis.Options{Addr: addr, ReadTimeout: time.Minute, ContextTimeoutEnabled: true})
 	s.own = &ownCommands{}
 	s.client.AddHook(s.own)

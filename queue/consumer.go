@@ -141,7 +141,7 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 		} else {
 			c.lists = &listViews{
 				client: clients.Client, scripts: scripts, queues: names, worker: opts.WorkerID,
-				interval: opts.BeatInterval, ttl: opts.BeatTTL, viewTTL: opts.ResultTTL, log: c.log,
+				interval: opts.BeatInterval, ttl: opts.BeatTTL, log: c.log,
 				changed: wakeup.New(),
 			}
 		}

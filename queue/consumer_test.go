@@ -364,6 +364,7 @@ func TestUntouchedTaskGoesBackAsItWas(t *testing.T) {
 	if want := map[string]string{
 		"id": "back", "queue": testQueue, "state": "pending", "type": "echo", "payload": `{"n":"back"}`,
 		"retried": "0", "max_retry": "0", "timeout": "1800", "crashes": "0",
+		"started": "", "worker": "", "completed": "", "duration_seconds": "", "progress": "", "progress_message": "",
 	}; !maps.Equal(view, want) {
 		t.Errorf("view: %v, want %v", view, want)
 	}

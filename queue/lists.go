@@ -37,7 +37,6 @@ type listViews struct {
 	worker   string
 	interval time.Duration // of the heartbeat
 	ttl      time.Duration // of the heartbeat
-	viewTTL  time.Duration // of the readable hashes
 	log      *slog.Logger
 	changed  wakeup.Signal // this worker has taken, ended or requeued a task
 }

@@ -97,7 +97,7 @@ func (l *loop) returnView(a *attempt, state string) []string {
 	return set(set(withoutRun(whatItIs(a, state)), "started", ""), "worker", "")
 }
 
-// withoutRun adds the fields that a task which does not run has not. A field with an empty value is deleted from a view.
+// withoutRun adds the fields that have nothing to say of a task which has not run.
 func withoutRun(fields []string) []string {
 	return append(fields, "completed", "", "duration_seconds", "", "progress", "", "progress_message", "")
 }

@@ -2,8 +2,8 @@ package supervisor
 
 import "github.com/runqy/runqy-worker/supervisor/internal/wire"
 
-// anyType stands in an announcement for all types that it does not name.
-const anyType = "*"
+// AnyType stands in an announcement for all types that it does not name.
+const AnyType = "*"
 
 // kinds says which requests run one at a time, by what the process has announced. The zero value is that of a process
 // of protocol 1, which announces nothing.
@@ -32,7 +32,7 @@ func (k kinds) inOrder(taskType string) bool {
 	}
 	kind, ok := k.types[taskType]
 	if !ok {
-		kind, ok = k.types[anyType]
+		kind, ok = k.types[AnyType]
 	}
 	if !ok {
 		return k.oneByOne

@@ -21,8 +21,8 @@ type Snapshot struct {
 	ProcessStarted time.Time // of the present process, or the last
 	Protocol       int       // 1 or 2; 0 before the first ready message
 	Handlers       string    // "sync" (also for protocol 1) or "async"; empty before the first ready message
-	// Types are the task types that the process announced, with the kind of handler of each ("sync", "async"); nil: it
-	// has announced none.
+	// Types are the task types that the process announced, [AnyType] among them, with the kind of handler of each ("sync",
+	// "async"); nil: it has announced none.
 	Types  map[string]string
 	Python PythonInfo
 	GC     []GCStats

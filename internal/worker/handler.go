@@ -122,9 +122,15 @@ func (w *Worker) supervisorOptions(opts Options) supervisor.Options {
 			Restarted: func(cause string) { w.metrics.Restarted(cause) },
 			// The types are those of the process that has become ready.
 			RoomChanged: func() {
-				w.metrics.Types(slices.Collect(maps.Keys(w.supervisor.Snapshot().Types)))
+				w.metrics.Types(namedTypes(w.supervisor.Snapshot().Types))
 				w.consumer.Wake()
 			},
 		},
 	}
+}
+
+// namedTypes returns the types that an announcement names.
+func namedTypes(announced map[string]string) []string {
+	names := slices.Sorted(maps.Keys(announced))
+	return slices.DeleteFunc(names, func(name string) bool { return name == supervisor.AnyType })
 }

@@ -110,8 +110,7 @@ end
 local _, unlisted = try("SADD", KEYS[2] .. "directs", worker)
 warn(unlisted)
 
--- write_view writes fields of a readable hash, and deletes those whose value is empty; a negative count is that of all
--- there are, in place of what there was.
+-- write_view writes fields of a readable hash; a negative count is that of all there are, in place of what there was.
 local function write_view(id, first, count, ttl)
   local key = "asynq:t:" .. id
   if count < 0 then
@@ -122,15 +121,6 @@ local function write_view(id, first, count, ttl)
   if wrong then
     dropped = dropped + 1
     return
-  end
-  local empty = {}
-  for i = first, first + count - 1, 2 do
-    if ARGV[i + 1] == "" then
-      empty[#empty + 1] = ARGV[i]
-    end
-  end
-  if #empty > 0 then
-    redis.pcall("HDEL", key, unpack(empty))
   end
   redis.pcall("PEXPIRE", key, ttl)
 end
