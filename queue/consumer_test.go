@@ -358,7 +358,7 @@ func TestUntouchedTaskGoesBackAsItWas(t *testing.T) {
 		t.Error("the task still has an owner or a lease")
 	}
 	view := b.redis.HGetAll(ctx, queue.ViewKey("back")).Val()
-	for _, field := range []string{"enqueued", "suspicions", "recoveries"} {
+	for _, field := range []string{"enqueued", "suspicions", "recoveries", "error"} {
 		delete(view, field)
 	}
 	if want := map[string]string{
