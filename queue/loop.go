@@ -151,13 +151,27 @@ func (l *loop) look(now time.Time) {
 	}
 }
 
+// lookAgain has every queue asked whether it has tasks. What is waited for is not taken from at once: between the question
+// to one queue and that to the next both may get tasks, and the one of lower priority would be taken first.
+func (l *loop) lookAgain(now time.Time) {
+	l.looked = now
+	for _, q := range l.queues {
+		switch {
+		case q.empty && q.watcher.armed.Load():
+			q.due = true
+		case q.askable(now):
+			q.empty, l.strict = false, 0
+		}
+	}
+}
+
 // advance does all that can be done now, and sets the timer for what cannot.
 func (l *loop) advance(now time.Time) {
 	for a := l.deadlines.due(now); a != nil; a = l.deadlines.due(now) {
 		l.cancel(a, context.DeadlineExceeded)
 	}
 	if now.Sub(l.looked) >= lookEvery {
-		l.look(now)
+		l.lookAgain(now)
 	}
 	for _, q := range l.queues {
 		q.resendRefused(now)

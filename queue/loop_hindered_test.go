@@ -153,6 +153,7 @@ func TestQueueThatRefusesOutcomesIsNotAskedForMore(t *testing.T) {
 	s.now = s.now.Add(refusedFor)
 	s.wantTake("a", 0)
 	s.answer("a")
+	s.loop.handle(&event{kind: eventClaim, queue: q}, s.now)
 	s.wantTake("a", 2)
 }
 

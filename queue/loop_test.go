@@ -201,6 +201,23 @@ func TestStrictPriority(t *testing.T) {
 	s.wantTake("low", 0)
 }
 
+// Both queues get a task between the regular question to one and that to the other: the lower one's must not come first.
+func TestRegularQuestionTakesNothing(t *testing.T) {
+	s := newStage(t, 1, map[string]int{"high": 9, "low": 1}, true)
+	s.wantTake("high", 1)
+	s.answer("high")
+	s.wantTake("low", 1)
+	s.answer("low")
+	s.now = s.now.Add(lookEvery)
+	s.wantTake("high", 0)
+	s.wantTake("low", 0)
+	s.answer("high")
+	q := s.loop.byName("low")
+	s.loop.handle(&event{kind: eventCycled, queue: q, cycle: cycleResult{reply: cycleReply{more: true}}}, s.now)
+	s.loop.handle(&event{kind: eventClaim, queue: s.loop.byName("high")}, s.now)
+	s.wantTake("high", 1)
+}
+
 func TestPausedQueueIsAskedNowAndThen(t *testing.T) {
 	s := newStage(t, 1, map[string]int{"a": 1}, false)
 	q := s.loop.byName("a")
