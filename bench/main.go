@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -79,6 +80,9 @@ func parseOptions(args []string) (options, error) {
 	}
 	if o.quick {
 		o.command = "make bench-quick"
+	}
+	if o.rounds > 0 || o.seconds > 0 || *only != "" || *systems != "" {
+		o.command = "go run ./bench " + strings.Join(args, " ")
 	}
 	o.rounds = orDefault(o.rounds, o.quick, 1, 5)
 	o.seconds = orDefault(o.seconds, o.quick, 0.5, 2)

@@ -47,6 +47,11 @@ func pageOf(r *results, plot string) []byte {
 		"time with a redis-server and processes of its own. Ratios are computed within a round. A figure is the median of the rounds, the smallest\n"+
 		"and the largest behind it. Ratios hold better than absolute figures. [scaling.md](scaling.md) has what one Redis carries, and large fleets.\n\n",
 		m.Command, r.Rounds)
+	fmt.Fprintf(&p, "One measurement took about %v s.", r.Seconds)
+	if skipped := r.skipped(); len(skipped) > 0 {
+		fmt.Fprintf(&p, " Left out: %s.", strings.Join(skipped, ", "))
+	}
+	p.WriteString("\n\n")
 	fmt.Fprintf(&p, "%s: %d cores (%s), %s of memory, %s, load %.2f before the start. Revision %s. The run took %s.\n",
 		r.Date.Format("2006-01-02"), m.Cores, m.CPU, m.Memory, m.Kernel, m.Load, m.Revision, r.Took)
 	var versions []string
@@ -112,6 +117,16 @@ func withSpread(s spread, unit string) string {
 		return short(s.median) + unit
 	}
 	return fmt.Sprintf("%s%s (%s–%s)", short(s.median), unit, short(s.least), short(s.most))
+}
+
+// skipped returns the names of the workloads that were left out.
+func (r *results) skipped() (names []string) {
+	for _, w := range r.Workloads {
+		if w.Skipped != "" {
+			names = append(names, w.Name)
+		}
+	}
+	return names
 }
 
 // figureTable has a row for each system, and a column for each figure that any of them has.
