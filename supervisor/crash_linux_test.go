@@ -57,6 +57,24 @@ func TestClosedStdinIsACrash(t *testing.T) {
 	}
 }
 
+// A process that answers pings and whose main thread is gone would be given tasks for ever.
+func TestMainThreadGoneIsACrash(t *testing.T) {
+	t.Parallel()
+	o := testOptions("main_gone.py")
+	o.BlockThreshold = time.Second // pings come at a fifth of it
+	r := startReady(t, o)
+	if got := r.do(task("t", 1)); got.err != nil {
+		t.Fatalf("Do: %v", got.err)
+	}
+	s := r.awaitStatus(StatusDegraded)
+	if !strings.Contains(s.Reason.Summary, "main thread") {
+		t.Errorf("reason: %s, want the main thread in it", s.Reason.Summary)
+	}
+	if crashed, _ := r.causes(); fmt.Sprint(crashed) != "["+CauseProtocol+"]" {
+		t.Errorf("events: %v, want %s", crashed, CauseProtocol)
+	}
+}
+
 func TestStartupFailures(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

@@ -47,6 +47,10 @@ func (l *loop) onPong(m wire.Message) {
 	if l.stalls == nil || l.ending != nil || !l.stalls.pong(m.Pong, m.Lag) {
 		return
 	}
+	if m.MainGone {
+		l.fail(CauseProtocol, "its main thread has ended or left run(): it answers and runs no tasks")
+		return
+	}
 	if m.GC != nil {
 		l.gc = nil // a new slice: the last one belongs to a published snapshot
 		for _, g := range m.GC {

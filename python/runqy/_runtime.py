@@ -51,8 +51,8 @@ def run() -> None:
     # A crash in C code then writes the Python traceback to the log.
     if not faulthandler.is_enabled():
         faulthandler.enable(2, all_threads=False)
+    app = App(registry, channel)
     try:
-        app = App(registry, channel)
         if under_worker:
             reporter.open(app.outbox)
         app.prepare()
@@ -64,10 +64,14 @@ def run() -> None:
         app.serve()
     except WorkerGone:
         pass
-    except KeyboardInterrupt:  # Ctrl-C at a terminal, between tasks
+    except KeyboardInterrupt:  # Ctrl-C at a terminal, or SIGINT, between tasks
+        if under_worker:
+            _warn("SIGINT ended run()")
         sys.exit(130)
     finally:
-        reporter.close()
+        # However it is left, no task is run from now on. Other threads may live on, and the process with them: the worker
+        # must not take their answers for life.
+        app.left()
 
 
 class App:
@@ -85,6 +89,7 @@ class App:
         self._queued: Dict[Request, None] = {}
         self._inbox: "queue.SimpleQueue[Optional[List[Request]]]" = queue.SimpleQueue()
         self._running: Optional[Request] = None
+        self._in_run = True
         channel.on_gone = self._finish
 
     # --- getting ready ---------------------------------------------------------------------------------------------
@@ -126,6 +131,12 @@ class App:
 
             self._loop = EventLoop(self.outbox, self._channel, self._queued)
         return self._loop
+
+    def left(self) -> None:
+        """Say that the main thread has left run(): nothing is written any more, and the worker sees that."""
+        self._in_run = False
+        reporter.close()
+        self._channel.close_output()
 
     # --- serving ---------------------------------------------------------------------------------------------------
 
@@ -264,7 +275,9 @@ class App:
                     (async_batch if handler.is_async else sync_batch).append(Request(message, handler))
             elif "ping" in message:
                 lag = self._loop.lag() if self._loop is not None and self._has_async else 0.0
-                self.outbox.send(_wire.pong(message["ping"], lag))
+                # Not alive: it has ended, without what is done when run() is left, and only other threads live.
+                main = self._in_run and threading.main_thread().is_alive()
+                self.outbox.send(_wire.pong(message["ping"], lag, main))
             elif "cancel" in message or "withdraw" in message:
                 # The tasks before it in this block must be delivered first, or it would not find them.
                 self._deliver(sync_batch, async_batch)

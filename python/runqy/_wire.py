@@ -230,8 +230,8 @@ def startup_error(error: str) -> bytes:
     return dump({"status": "error", "error": error}) + b"\n"
 
 
-def pong(number: Any, lag: float) -> bytes:
-    """The answer to a ping; lag is in seconds."""
+def pong(number: Any, lag: float, main: bool) -> bytes:
+    """The answer to a ping; lag is in seconds, main says whether the main thread is in run()."""
     generations = []
     for generation, stats in enumerate(gc.get_stats() if hasattr(gc, "get_stats") else []):
         # PyPy's get_stats returns an object of another kind. Then no generation is reported.
@@ -244,7 +244,7 @@ def pong(number: Any, lag: float) -> bytes:
                     "uncollectable": stats["uncollectable"],
                 }
             )
-    return dump({"pong": number, "lag": round(lag, 6), "stats": {"gc": generations}}) + b"\n"
+    return dump({"pong": number, "lag": round(lag, 6), "main": main, "stats": {"gc": generations}}) + b"\n"
 
 
 def _explain(result: Any, exc: BaseException) -> str:

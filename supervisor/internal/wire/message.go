@@ -42,7 +42,7 @@ const (
 	KindFailed                // it cannot start: Error
 	KindReply                 // an answer: TaskID, Reply
 	KindInvalid               // names a task but is no valid answer: TaskID, Error
-	KindPong                  // the answer to a ping: Pong, Lag, GC
+	KindPong                  // the answer to a ping: Pong, Lag, MainGone, GC
 	KindProgress              // a task reports how far it is: Report
 	KindLog                   // a line for the log: Report
 	KindWithdrawn             // a task that has not begun is given back, as asked: TaskID
@@ -58,9 +58,10 @@ type Message struct {
 
 	Ready Ready
 
-	Pong int64         // the number of the ping
-	Lag  time.Duration // of the event loop
-	GC   []GC          // at most 8 generations
+	Pong     int64         // the number of the ping
+	Lag      time.Duration // of the event loop
+	MainGone bool          // the main thread no longer runs tasks; false: it does, or that is not told
+	GC       []GC          // at most 8 generations
 
 	Report Report
 }
@@ -100,6 +101,7 @@ type messageLine struct {
 
 	Pong  *int64  `json:"pong"`
 	Lag   float64 `json:"lag"`
+	Main  *bool   `json:"main"`
 	Stats struct {
 		GC []struct {
 			Generation    int    `json:"generation"`
@@ -176,7 +178,7 @@ func decodeObject(text []byte) (m Message, valid bool) {
 	case w.Withdrawn != nil:
 		return Message{Kind: KindWithdrawn, TaskID: *w.Withdrawn}, true
 	case w.Pong != nil:
-		m = Message{Kind: KindPong, Pong: *w.Pong, Lag: seconds(w.Lag)}
+		m = Message{Kind: KindPong, Pong: *w.Pong, Lag: seconds(w.Lag), MainGone: w.Main != nil && !*w.Main}
 		for _, g := range w.Stats.GC[:min(len(w.Stats.GC), 8)] {
 			m.GC = append(m.GC, GC(g))
 		}

@@ -52,6 +52,8 @@ func TestDecode(t *testing.T) {
 			Message{Kind: KindReply, TaskID: "x", Reply: Reply{Result: raw("1")}, Output: []byte("loading 99%")}},
 		{`{"pong":3,"lag":0.25,"stats":{"gc":[{"generation":2,"collections":4,"collected":5,"uncollectable":6}]}}`,
 			Message{Kind: KindPong, Pong: 3, Lag: 250 * time.Millisecond, GC: []GC{{2, 4, 5, 6}}}},
+		{`{"pong":3,"lag":0,"main":true}`, Message{Kind: KindPong, Pong: 3}},
+		{`{"pong":3,"lag":0,"main":false}`, Message{Kind: KindPong, Pong: 3, MainGone: true}},
 		{`{"status":"ready"}`, Message{Kind: KindReady, Ready: Ready{Protocol: 1, Handlers: Sync}}},
 		{`{"status":"ready","handlers":"async"}`, Message{Kind: KindReady, Ready: Ready{Protocol: 1, Handlers: Sync}}},
 		{`{"status":"ready","protocol":3,"handlers":"async","pid":77,"python":{"implementation":"PyPy","version":"3.9.1","major":3,"minor":9,"patchlevel":1},"sdk":"9"}`,
