@@ -50,6 +50,7 @@ func startChild(o Options, guardian *proc.Guardian, m *mailbox, inFlight *atomic
 		process: process, maxMessage: o.MaxMessage, log: o.Logger, mailbox: m,
 		requests: newInFlightTable(o, inFlight, tail), in: wire.NewWriter(process.Stdin), tail: tail, logs: newLogQueue(),
 	}
+	c.requests.onBreakage = func(b breakage) { m.post(event{kind: eventBroken, child: c, breakage: b}) }
 	go c.run() // ends with eventEnded
 	return c, nil
 }

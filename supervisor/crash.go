@@ -63,7 +63,7 @@ func (l *loop) onCrashed(c *child, e *ending, x exit) {
 
 // showCrash makes a crash visible at once; what follows from it waits for the evidence.
 func (l *loop) showCrash(reason status.Reason) {
-	l.stalled, l.replacement, l.lag = "", nil, 0
+	l.stalled, l.checks, l.replacement, l.lag = "", nil, nil, 0
 	l.gate.shut("the Python process crashed: " + reason.Summary)
 	if l.draining {
 		l.state.setReason(prefixed("draining; the Python process crashed: ", reason))
@@ -97,15 +97,24 @@ func charge(requests *inFlightTable, consumed int64, cause string, evidence stat
 
 // afterCrash counts a crash and does what the policy says.
 func (l *loop) afterCrash(cause string, evidence status.Reason) {
-	l.crashes++
-	if f := l.opts.Events.Crashed; f != nil {
-		f(cause)
-	}
+	l.countCrash(cause)
 	attrs := []any{slog.String("cause", cause), slog.String("reason", evidence.Summary)}
 	if len(evidence.Stderr) > 0 {
 		attrs = append(attrs, slog.String("stderr", strings.Join(evidence.Stderr, "\n")))
 	}
 	l.log.Error("python process crashed", attrs...)
+	l.follow(cause, evidence, l.opts.OnCrash)
+}
+
+func (l *loop) countCrash(cause string) {
+	l.crashes++
+	if f := l.opts.Events.Crashed; f != nil {
+		f(cause)
+	}
+}
+
+// follow does what a policy says follows from a crash.
+func (l *loop) follow(cause string, evidence status.Reason, policy Policy) {
 	l.replacement = nil
 	reason := prefixed(fmt.Sprintf("crashed (%s): ", cause), evidence)
 	failure := fmt.Errorf("%w (%s): %s", ErrCrashed, cause, evidence.Text())
@@ -118,10 +127,8 @@ func (l *loop) afterCrash(cause string, evidence status.Reason) {
 		l.state.setReason(prefixed("draining; the Python process ", reason))
 		l.answerRestarts(failure)
 		return
-	case l.opts.OnCrash == PolicyExit:
-		l.fatal = failure
-		l.answerRestarts(failure)
-		l.finish(reason)
+	case policy == PolicyExit:
+		l.giveUp(reason, failure)
 		return
 	case l.restartCause != "":
 		l.to(StatusRestarting, prefixed("starting again, as asked; ", reason))
@@ -130,18 +137,34 @@ func (l *loop) afterCrash(cause string, evidence status.Reason) {
 		return
 	}
 	defer l.answerRestarts(failure) // after the state says what comes next
-	if l.opts.OnCrash == PolicyDegrade {
+	if policy == PolicyDegrade {
 		l.degrade(reason)
 		return
 	}
 	wait, ok := l.breaker.crash(time.Now(), rand.Float64())
 	if !ok {
-		l.degrade(prefixed(fmt.Sprintf("more than %d crashes within %v; the last: ", l.opts.Restart.Max, l.opts.Restart.Window), reason))
+		most := fmt.Sprintf("more than %d crashes", l.breaker.policy.Max)
+		if l.breaker.policy.Max == 1 {
+			most = "more than one crash"
+		}
+		reason = prefixed(fmt.Sprintf("%s within %v; the last: ", most, l.opts.Restart.Window), reason)
+		if l.opts.OnCrash == PolicyExit {
+			l.giveUp(reason, failure)
+			return
+		}
+		l.degrade(reason)
 		return
 	}
 	l.to(StatusRestarting, prefixed(fmt.Sprintf("next start in %v; ", wait.Round(time.Millisecond)), reason))
 	l.gate.shut("the Python process crashed and will be started again")
 	l.setTimer(wait, timeoutBackoff)
+}
+
+// giveUp ends Run with an error.
+func (l *loop) giveUp(reason status.Reason, failure error) {
+	l.fatal = failure
+	l.answerRestarts(failure)
+	l.finish(reason)
 }
 
 func (l *loop) degrade(reason status.Reason) {

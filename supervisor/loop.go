@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -34,6 +35,7 @@ type loop struct {
 	child        *child // nil: no process
 	last         *child // the present process or the last one
 	ready        bool   // child has sent its ready message
+	serving      bool   // and may have requests: it has answered its first check, or is not checked
 	dead         bool   // child is dead and not reaped yet
 	startErr     error  // the process could not be started; nil: it could, or that is handled
 	ending       *ending
@@ -41,6 +43,8 @@ type loop struct {
 	stalls       *stallDetector // nil: child is not pinged
 	stalled      string         // why child is stalled; empty: it is not
 	stalledSince time.Time
+	checks       *checks // nil: child does not say whether it can do its work
+	recycling    recycling
 
 	waiting      []chan error  // callers of Restart
 	restartCause string        // start another process after the present end, for this cause; empty: do not
@@ -56,15 +60,13 @@ type loop struct {
 	lag               time.Duration
 	gc                []GCStats
 	lastTick          time.Time
-	lastMemoryCheck   time.Time
-	lastAnswered      int64
 }
 
 // ending says why a process is being ended, or what its end means that nobody asked for.
 type ending struct {
 	kind     endKind
 	cause    string // of the crash or the replacement
-	evidence string // of the crash
+	evidence string // of the crash, or the breakage that the replacement is for
 	byExit   bool   // a crash whose cause is the exit itself, unless the process had to be killed
 }
 
@@ -78,14 +80,23 @@ const (
 
 // replacement is under way, until the new process is ready.
 type replacement struct {
-	cause   string
-	healthy bool // the process was answering when it began, so nobody has to be woken up
+	cause    string
+	healthy  bool   // the process could do its work when it began, so nobody has to be woken up
+	breakage string // why it could not; empty: the replacement is planned
+
+	limit    time.Duration // how long it waits for running requests; 0: until they end
+	until    time.Time     // when that is over
+	waitsFor int           // how many run
 }
 
 func newLoop(o Options, g *gate, p *publisher, m *mailbox) *loop {
 	l := &loop{opts: o, log: ownLogger(o.Logger), gate: g, snapshots: p, mailbox: m}
 	l.state = newMachine(time.Now())
 	l.breaker = breaker{policy: o.Restart}
+	if o.OnCrash == PolicyDegrade {
+		l.breaker.policy.Max = min(1, o.Restart.Max) // of replacements for a breakage: a crash is not followed by a start
+	}
+	l.recycling = newRecycling(o)
 	l.guardian = proc.NewGuardian(o.Guardian, l.log)
 	l.timer = time.NewTimer(time.Hour)
 	l.timer.Stop()
@@ -131,7 +142,7 @@ func (l *loop) run(ctx context.Context) error {
 			l.handle(e)
 		case <-l.mailbox.full.C():
 			if l.child != nil && l.child.requests.isFull() {
-				l.replace(RestartMaxTasks, 0)
+				l.replace(RestartMaxTasks, l.opts.ReplaceTimeout)
 			}
 		case <-l.timer.C:
 			l.onTimeout()
@@ -164,6 +175,12 @@ func (l *loop) handle(e event) {
 		}
 	case eventPong:
 		l.onPong(e.message)
+	case eventChecked:
+		l.onChecked(e.message)
+	case eventQuiet:
+		l.onQuiet()
+	case eventBroken:
+		l.onBroken(e.breakage)
 	case eventStdoutClosed:
 		l.onPipeClosed(CauseStdoutClosed, "it closed its stdout")
 	case eventStdinClosed:
@@ -193,6 +210,8 @@ func (l *loop) onTimeout() {
 		l.ending.byExit = false
 		l.child.process.Kill()
 	case timeoutReplace:
+		l.log.Warn("replacement did not wait longer", slog.String("cause", l.replacement.cause),
+			slog.Int("tasks", l.replacement.waitsFor))
 		l.endForReplacement()
 	case timeoutTerminate:
 		l.terminate()
@@ -217,27 +236,43 @@ func (l *loop) onEnded(x exit) {
 		}
 		l.finish(because("stopped: " + x.text))
 	case e.kind == endReplace:
-		l.onReplaced(c, e.cause)
+		l.onReplaced(c, e)
 	default:
 		l.onCrashed(c, e, x)
 	}
 }
 
-// onReady: the process has sent its ready message.
+// onReady: the process has sent its ready message. It gets requests when it has answered its first check.
 func (l *loop) onReady(r wire.Ready) {
 	if l.ending != nil {
 		return
 	}
 	l.ready = true
 	l.stopTimer()
-	l.replacement = nil
-	l.lastMemoryCheck, l.lastAnswered = time.Now(), 0
 	if r.Protocol >= 2 {
 		l.stalls = newStallDetector(l.opts.BlockThreshold, r.Handlers == wire.Async, time.Now())
 	}
+	if r.Protocol >= 2 && r.Has(wire.FeatureCheck) && l.opts.CheckInterval > 0 && !l.draining {
+		l.checks = newChecks(l.opts)
+		if l.ask(time.Now()) {
+			return
+		}
+	}
+	l.serve()
+}
+
+// serve gives the process requests from now on, unless its first check has failed.
+func (l *loop) serve() {
+	l.serving = true
+	l.replacement = nil
+	l.recycling.begin(l.child.pid())
 	if !l.draining {
 		l.to(StatusRunning, because("ready"))
-		l.openGate()
+		l.settle("")
+	}
+	if failing := l.failingCheck(); failing != "" {
+		l.answerRestarts(fmt.Errorf("%w: %s", ErrCheck, firstLine(failing)))
+		return
 	}
 	l.answerRestarts(nil)
 }
@@ -245,6 +280,11 @@ func (l *loop) onReady(r wire.Ready) {
 // openGate lets requests through to the process, and says so.
 func (l *loop) openGate() {
 	l.gate.open(l.child)
+	l.roomChanged()
+}
+
+// roomChanged says that requests may be submitted again.
+func (l *loop) roomChanged() {
 	l.publish() // who is told may read the snapshot
 	if f := l.opts.Events.RoomChanged; f != nil {
 		f()

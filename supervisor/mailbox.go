@@ -56,6 +56,9 @@ const (
 	eventReady        eventKind = iota // message is the ready message
 	eventStartFailed                   // message says why it cannot start
 	eventPong                          // message
+	eventChecked                       // message is the answer to a check
+	eventQuiet                         // nothing is in flight, as a check needs it
+	eventBroken                        // breakage says why no more tasks can be given to it
 	eventStdoutClosed                  // by the process
 	eventStdinClosed                   // by the process
 	eventDied                          // the process is dead, not reaped yet
@@ -65,8 +68,9 @@ const (
 
 // event is something that happened to a child.
 type event struct {
-	kind    eventKind
-	child   *child
-	message wire.Message
-	exit    exit
+	kind     eventKind
+	child    *child
+	message  wire.Message
+	breakage breakage
+	exit     exit
 }

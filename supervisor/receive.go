@@ -31,6 +31,12 @@ func (c *child) receive(line []byte) {
 			c.warn("invalid reply", slog.String("task_id", shortened(m.TaskID)), slog.String("error", m.Error))
 		}
 		c.logOutput(line)
+	case wire.KindChecked:
+		if !c.ready.protocol2() {
+			c.logOutput(line)
+			return
+		}
+		c.mailbox.post(event{kind: eventChecked, child: c, message: m})
 	case wire.KindPong:
 		c.mailbox.post(event{kind: eventPong, child: c, message: m})
 	case wire.KindReady:
@@ -64,7 +70,8 @@ func (c *child) receive(line []byte) {
 
 func replyOf(r wire.Reply) Reply {
 	return Reply{
-		Result: r.Result, Error: r.Error, Retry: r.Retry, RetryDelay: r.RetryDelay, HasRetryDelay: r.HasRetryDelay, Took: r.Took,
+		Result: r.Result, Error: r.Error, Retry: r.Retry, RetryDelay: r.RetryDelay, HasRetryDelay: r.HasRetryDelay,
+		Broken: r.Broken, Took: r.Took,
 	}
 }
 

@@ -29,8 +29,9 @@ func (l *loop) stopTimer() {
 // start starts a process. cause is empty for the first one.
 func (l *loop) start(cause string) {
 	l.stopTimer()
-	l.ready, l.dead, l.ending, l.stalls, l.stalled, l.restartCause = false, false, nil, nil, "", ""
-	l.lag, l.gc, l.startErr = 0, nil, nil
+	l.ready, l.serving, l.dead, l.ending, l.restartCause = false, false, false, nil, ""
+	l.stalls, l.stalled, l.checks = nil, "", nil
+	l.lag, l.gc, l.startErr, l.recycling.suspended = 0, nil, nil, ""
 	if cause != "" {
 		l.restarts++
 		if f := l.opts.Events.Restarted; f != nil {

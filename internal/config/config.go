@@ -59,6 +59,12 @@ type Python struct {
 	MaxMemory      int64         // recycle above so many resident bytes; 0: never
 	MaxMessage     int64         // bytes of one protocol line
 	StallTimeout   time.Duration // stalled this long is a crash; 0: never
+	CheckInterval  time.Duration // how often the SDK's @health function is asked while idle
+	CheckTimeout   time.Duration // its answer takes this long at most
+	CheckFailures  int           // so many in a row are a crash
+	ReplaceTimeout time.Duration // how long a planned replacement waits for running tasks
+
+	MaxConsecutiveFailures int // replace the process after so many failed attempts without a success; 0: never
 }
 
 // Restart bounds the restarts under on_crash: restart.
@@ -130,6 +136,10 @@ func Default() *Config {
 			MaxTaskCrashes: 3,
 			MaxMessage:     64 << 20,
 			StallTimeout:   5 * time.Minute,
+			CheckInterval:  30 * time.Second,
+			CheckTimeout:   5 * time.Second,
+			CheckFailures:  3,
+			ReplaceTimeout: 10 * time.Minute,
 		},
 		Heartbeat: Heartbeat{Interval: 5 * time.Second, TTL: 15 * time.Second},
 		Results:   Results{TTL: 24 * time.Hour, RedisCLIViews: true},

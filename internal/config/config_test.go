@@ -76,6 +76,11 @@ python:
   max_memory: 2GiB
   max_message: 1MiB
   stall_timeout: 0
+  check_interval: 7s
+  check_timeout: 2s
+  check_failures: 4
+  max_consecutive_failures: 20
+  replace_timeout: 5m
 heartbeat: {interval: 1s, ttl: 4s}
 results: {ttl: 1h, redis_cli_views: false}
 health:
@@ -99,6 +104,8 @@ dashboard: {show_payloads: true}
 			StartupTimeout: time.Second, StopTimeout: 2 * time.Second, OnCrash: "restart",
 			Restart:        Restart{Max: 6, Window: 11 * time.Minute, InitialDelay: 2 * time.Second, MaxDelay: 6 * time.Minute},
 			MaxTaskCrashes: 4, MaxTasks: 100, MaxMemory: 2 << 30, MaxMessage: 1 << 20,
+			CheckInterval: 7 * time.Second, CheckTimeout: 2 * time.Second, CheckFailures: 4, ReplaceTimeout: 5 * time.Minute,
+			MaxConsecutiveFailures: 20,
 		},
 		Heartbeat: Heartbeat{Interval: time.Second, TTL: 4 * time.Second},
 		Results:   Results{TTL: time.Hour},

@@ -46,6 +46,7 @@ const (
 	KindProgress              // a task reports how far it is: Report
 	KindLog                   // a line for the log: Report
 	KindWithdrawn             // a task that has not begun is given back, as asked: TaskID
+	KindChecked               // the answer to a check: Check, Error
 )
 
 // Message is one decoded line of the process' stdout.
@@ -63,6 +64,8 @@ type Message struct {
 	MainGone bool          // the main thread no longer runs tasks; false: it does, or that is not told
 	GC       []GC          // at most 8 generations
 
+	Check int64 // the number of the check; Error is empty when it has passed
+
 	Report Report
 }
 
@@ -73,8 +76,11 @@ const (
 	maxTypeName = 1 << 10 // bytes
 )
 
-// FeatureWithdraw is announced by a process that gives back, when it is asked, what has not begun.
-const FeatureWithdraw = "withdraw"
+// What a process announces that it can do.
+const (
+	FeatureWithdraw = "withdraw" // gives back, when it is asked, what has not begun
+	FeatureCheck    = "check"    // says, when it is asked, whether it can do its work
+)
 
 // Ready is the content of the ready message.
 type Ready struct {
@@ -97,11 +103,16 @@ type messageLine struct {
 	RetryDelay *float64        `json:"retry_delay"`
 	Seconds    *float64        `json:"seconds"`
 
+	// Raw: in the reply of a process that knows nothing of them, these may be anything.
+	Broken json.RawMessage `json:"broken"`
+	Check  json.RawMessage `json:"check"`
+	OK     json.RawMessage `json:"ok"`
+	Main   json.RawMessage `json:"main"`
+
 	Withdrawn *string `json:"withdrawn"`
 
 	Pong  *int64  `json:"pong"`
 	Lag   float64 `json:"lag"`
-	Main  *bool   `json:"main"`
 	Stats struct {
 		GC []struct {
 			Generation    int    `json:"generation"`
@@ -177,8 +188,10 @@ func decodeObject(text []byte) (m Message, valid bool) {
 		return Message{Kind: KindReply, TaskID: *w.TaskID, Reply: w.reply()}, true
 	case w.Withdrawn != nil:
 		return Message{Kind: KindWithdrawn, TaskID: *w.Withdrawn}, true
+	case len(w.Check) > 0:
+		return w.checked(), true
 	case w.Pong != nil:
-		m = Message{Kind: KindPong, Pong: *w.Pong, Lag: seconds(w.Lag), MainGone: w.Main != nil && !*w.Main}
+		m = Message{Kind: KindPong, Pong: *w.Pong, Lag: seconds(w.Lag), MainGone: string(w.Main) == "false"}
 		for _, g := range w.Stats.GC[:min(len(w.Stats.GC), 8)] {
 			m.GC = append(m.GC, GC(g))
 		}
@@ -198,6 +211,19 @@ func decodeObject(text []byte) (m Message, valid bool) {
 	}
 	return Message{Kind: KindOutput}, true
 }
+
+func (w *messageLine) checked() Message {
+	m := Message{Kind: KindChecked}
+	if json.Unmarshal(w.Check, &m.Check) != nil {
+		return Message{Kind: KindOutput}
+	}
+	if !isTrue(w.OK) {
+		m.Error = cut(errorText(w.Error), MaxLogLine)
+	}
+	return m
+}
+
+func isTrue(raw json.RawMessage) bool { return string(raw) == "true" }
 
 func (w *messageLine) ready() Ready {
 	r := Ready{Protocol: 1, Handlers: Sync, PID: w.PID, Python: Python(w.Python)}
@@ -265,6 +291,7 @@ func (w *messageLine) reply() Reply {
 		return r
 	}
 	r.Error = errorText(w.Error)
+	r.Broken = isTrue(w.Broken)
 	r.Retry = w.Retry == nil || *w.Retry
 	if r.Retry && w.RetryDelay != nil {
 		r.RetryDelay, r.HasRetryDelay = seconds(*w.RetryDelay), true
