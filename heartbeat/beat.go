@@ -26,7 +26,7 @@ type Beat struct {
 	ActiveTask   string        // active_task: id of the longest-running task, or empty
 	Status       status.Status // status
 	State        status.State  // state: FREE or BUSY
-	Reason       status.Reason // reason: why it is not healthy; in the hash its whole text, or empty
+	Reason       status.Reason // reason: why it is not healthy, or what a replacement of its process waits for; in the hash its whole text, or empty
 	LastBeat     time.Time     // last_beat: set by the Writer, on the worker's clock
 	ActiveTasks  []string      // active_tasks: JSON list of task ids
 	Concurrency  int           // concurrency

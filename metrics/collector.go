@@ -75,7 +75,7 @@ func unixSeconds(t time.Time) float64 { return float64(t.UnixNano()) / float64(t
 type workerCollector struct {
 	src Sources
 
-	healthy, lag, active, concurrency, lastBeat, started, info *prometheus.Desc
+	healthy, lag, active, concurrency, recycling, lastBeat, started, info *prometheus.Desc
 }
 
 func newWorkerCollector(src Sources) *workerCollector {
@@ -89,6 +89,8 @@ func newWorkerCollector(src Sources) *workerCollector {
 			"Tasks that the Python process has been given and has not answered."),
 		concurrency: desc("runqy_worker_concurrency",
 			"Most tasks that this worker gives to the Python process at once."),
+		recycling: desc("runqy_worker_recycling_suspended",
+			"1 when the Python process is larger than python.max_memory and is not replaced, since that would not help or has happened too often; else 0."),
 		lastBeat: desc("runqy_worker_last_heartbeat_timestamp_seconds",
 			"When Redis last took this worker's heartbeat, in seconds since the epoch; absent before the first."),
 		started: desc("runqy_worker_start_time_seconds",
@@ -102,7 +104,7 @@ func newWorkerCollector(src Sources) *workerCollector {
 // Describe implements prometheus.Collector.
 func (c *workerCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.healthy, c.lag, c.active, c.concurrency, c.lastBeat, c.started, c.info,
+		c.healthy, c.lag, c.active, c.concurrency, c.recycling, c.lastBeat, c.started, c.info,
 	} {
 		ch <- d
 	}
@@ -115,6 +117,7 @@ func (c *workerCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(ch, c.lag, w.Lag.Seconds())
 	gauge(ch, c.active, float64(w.ActiveTasks))
 	gauge(ch, c.concurrency, float64(w.Concurrency))
+	gauge(ch, c.recycling, oneIf(w.RecyclingSuspended))
 	if !w.LastBeat.IsZero() {
 		gauge(ch, c.lastBeat, unixSeconds(w.LastBeat))
 	}

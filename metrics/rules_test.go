@@ -18,7 +18,7 @@ func promisedAlerts() []string {
 		"RunqyWorkerUnhealthy", "RunqyWorkerDown", "RunqyAllWorkersDown", "RunqyHeartbeatStale",
 		"RunqyQueueBacklog", "RunqyQueueLatencyHigh", "RunqyNoProgress", "RunqyTaskFailures",
 		"RunqyTasksSlow", "RunqyEventLoopBlocked", "RunqyWorkerCrashLooping", "RunqyFleetUnchecked",
-		"RunqyTaskWaitHigh", "RunqyTasksLost",
+		"RunqyTaskWaitHigh", "RunqyTasksLost", "RunqyWorkerRecycling",
 	}
 }
 

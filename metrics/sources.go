@@ -46,7 +46,10 @@ type Worker struct {
 	Lag         time.Duration // how late the Python process answers or its event loop turns
 	ActiveTasks int
 	Concurrency int
-	LastBeat    time.Time // last heartbeat that Redis took; zero: none yet, the series is absent
+	// RecyclingSuspended: the Python process is larger than python.max_memory, and is not replaced, since that would not
+	// help or has happened too often.
+	RecyclingSuspended bool
+	LastBeat           time.Time // last heartbeat that Redis took; zero: none yet, the series is absent
 }
 
 // Python describes an interpreter and its garbage collector.

@@ -257,7 +257,11 @@ func (p probes) serveReady(w http.ResponseWriter, r *http.Request) {
 
 // notReady says why a worker that is not ready is not.
 func notReady(h status.Health) string {
-	if len(h.Reasons) == 0 {
+	switch {
+	case len(h.Reasons) > 0:
+	case h.Awaits.Summary != "":
+		return fmt.Sprintf("The worker is %s: %s.", h.Status, h.Awaits)
+	default:
 		return fmt.Sprintf("The worker is %s.", h.Status)
 	}
 	return strings.Join(texts(h.Reasons), " ")

@@ -75,6 +75,8 @@ func TestProbes(t *testing.T) {
 		{"ready", sources(healthy()), "/readyz", 200, `{"status":"READY"}`},
 		{"degraded is not ready", sources(degraded()), "/readyz", 503, `{"status":"NOT_READY","reason":"The Python process is not healthy: exit status 1."}`},
 		{"starting is not ready", sources(starting), "/readyz", 503, `{"status":"NOT_READY","reason":"The worker is starting."}`},
+		{"being replaced is not ready", sources(OfProcess(status.Restarting, true, status.Reason{Summary: "it waits for a task"})),
+			"/readyz", 503, `{"status":"NOT_READY","reason":"The worker is restarting: it waits for a task."}`},
 		{"draining is not ready", sources(draining), "/readyz", 503, `{"status":"NOT_READY","reason":"The worker is draining."}`},
 		{"draining is healthy", sources(draining), "/health", 200, `{"status":"HEALTHY"}`},
 		{"healthcheck", sources(degraded()), "/healthcheck", 503,

@@ -9,9 +9,12 @@ import (
 // This file composes the health and its reasons: that of the Python process first, then Redis's, then the database's.
 
 // OfProcess returns the health of a worker as far as its Python process decides it: Healthy, Status, Worker and a
-// reason. reason says why the process is not healthy; it is ignored when it is.
+// reason. reason says why the process is not healthy, or what is waited for while it is being replaced.
 func OfProcess(s status.Status, healthy bool, reason status.Reason) status.Health {
 	h := status.Health{Healthy: healthy, Status: s, Worker: status.Healthy}
+	if healthy && s == status.Restarting {
+		h.Awaits = reason
+	}
 	if !healthy {
 		h.Worker = status.Unhealthy
 		h.Reasons = []status.Reason{processReason(s, reason)}

@@ -56,6 +56,8 @@ type Health struct {
 	Reasons []Reason // why not, the most important one first; empty when healthy
 	Status  Status
 	State   State
+	// Awaits says what a healthy worker that takes no tasks waits for, as in a planned replacement; zero: nothing is told.
+	Awaits Reason
 
 	Worker   Check // the Python process
 	Broker   Check // Redis
@@ -79,7 +81,7 @@ func (h Health) Public() Health {
 	for i, r := range h.Reasons {
 		reasons[i] = r.Public()
 	}
-	h.Reasons = reasons
+	h.Reasons, h.Awaits = reasons, h.Awaits.Public()
 	return h
 }
 

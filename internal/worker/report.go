@@ -38,9 +38,13 @@ func (w *Worker) counts() health.Counts {
 func (w *Worker) currentBeat() heartbeat.Beat {
 	h := w.health()
 	snap := w.supervisor.Snapshot()
+	reason := h.Reason()
+	if h.Healthy {
+		reason = h.Awaits
+	}
 	b := heartbeat.Beat{
 		Started: w.started, Healthy: h.Healthy, Queues: queue.ByPriority(w.cfg.Worker.Queues),
-		Status: h.Status, State: h.State, Reason: h.Reason(), Concurrency: w.cfg.Worker.Concurrency,
+		Status: h.Status, State: h.State, Reason: reason, Concurrency: w.cfg.Worker.Concurrency,
 		Processed: w.processed.Load(), Failed: w.failed.Load(),
 		Restarts: int64(snap.Restarts), Crashes: int64(snap.Crashes), EventLoopLag: snap.Lag, PythonPID: snap.PID,
 		Version: w.version, Environment: w.cfg.Environment, Address: w.address,
@@ -64,8 +68,9 @@ func (w *Worker) metricSources() metrics.Sources {
 		QueueNames:  queue.ByPriority(w.cfg.Worker.Queues),
 		CrashCauses: supervisor.CrashCauses(), RestartCauses: supervisor.RestartCauses(),
 		Worker: func() metrics.Worker {
+			snap := w.supervisor.Snapshot()
 			return metrics.Worker{
-				Healthy: w.monitor.health().Healthy, Lag: w.supervisor.Snapshot().Lag, ActiveTasks: w.consumer.ActiveCount(),
+				Healthy: w.monitor.health().Healthy, Lag: snap.Lag, RecyclingSuspended: snap.RecyclingSuspended != "", ActiveTasks: w.consumer.ActiveCount(),
 				Concurrency: w.cfg.Worker.Concurrency, LastBeat: w.beat.LastBeat(),
 			}
 		},
