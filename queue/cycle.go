@@ -102,6 +102,7 @@ type cycles struct {
 	resultTTL            time.Duration // of results, and of the views of tasks that have ended
 	views                bool
 	cluster              bool // results and views live in other slots than the queue
+	checksums            *dumpChecksums
 }
 
 // unendedTTL is how long the view of a task that may still run is kept: without end but for tasks that others delete.
@@ -143,7 +144,7 @@ func (c *cycles) stampPrefix() string { return c.worker + "|" + c.nonce + "|" }
 
 // args writes a request as the script reads it.
 func (c *cycles) args(r cycleRequest) []any {
-	a := newArguments(r)
+	a := newArguments(r, c.checksums)
 	a.text(c.nonce)
 	a.text(strconv.FormatUint(r.number, 10))
 	a.text(c.worker)
