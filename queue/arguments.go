@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 )
 
 // What one call of the cycle script carries at most.
@@ -65,12 +66,18 @@ type arguments struct {
 	block     []string
 	list      []any
 	checksums *dumpChecksums
+	dumps     []byte // of the views, one after the other
 }
 
 func newArguments(r cycleRequest, checksums *dumpChecksums) *arguments {
-	n := 9
+	n, dumps := 9, 0
 	for i := range r.items {
-		n += 9 + len(r.items[i].view)
+		n += 9
+		if r.items[i].viewAnew && r.items[i].end == endDone { // nearly always the short form
+			dumps += dumpSize(r.items[i].view)
+		} else {
+			n += len(r.items[i].view)
+		}
 		if r.items[i].end != endDone {
 			n += 8 // the counts
 		}
@@ -78,7 +85,9 @@ func newArguments(r cycleRequest, checksums *dumpChecksums) *arguments {
 	for i := range r.views {
 		n += 3 + len(r.views[i].fields)
 	}
-	return &arguments{block: make([]string, 0, n), list: make([]any, 0, n), checksums: checksums}
+	return &arguments{
+		block: make([]string, 0, n), list: make([]any, 0, n), checksums: checksums, dumps: make([]byte, 0, dumps),
+	}
 }
 
 func (a *arguments) text(s string) {
@@ -126,7 +135,10 @@ func (a *arguments) simple(it *item, prefix string, views bool) bool {
 		a.bytes(it.result)
 	}
 	if withView {
-		a.bytes(a.checksums.dumpHash(it.view))
+		begin := len(a.dumps)
+		a.dumps = a.checksums.appendHash(a.dumps, it.view)
+		dump := a.dumps[begin:]
+		a.text(unsafe.String(unsafe.SliceData(dump), len(dump))) // nothing changes it any more
 	}
 	return true
 }

@@ -28,14 +28,21 @@ func (t *dumpChecksums) sum(b []byte) uint64 {
 	return ^crc64.Update(^uint64(0), (*crc64.Table)(t), b)
 }
 
-// dumpHash returns the value of a hash with these fields: field, value, …. They must be fewer than 65535, and different.
-func (t *dumpChecksums) dumpHash(fields []string) []byte {
+// dumpSize is how many bytes the dump of a hash takes at most.
+func dumpSize(fields []string) int { return 6 + listpackSize(fields) + 10 }
+
+func listpackSize(fields []string) int {
 	size := listpackHeader + 1
 	for _, s := range fields {
 		n := elementSize(len(s))
 		size += n + backLengthSize(n)
 	}
-	b := make([]byte, 0, size+16)
+	return size
+}
+
+// appendHash appends the value of a hash with these fields: field, value, …. They must be fewer than 65535, and different.
+func (t *dumpChecksums) appendHash(b []byte, fields []string) []byte {
+	begin, size := len(b), listpackSize(fields)
 	b = append(b, dumpHashListpack)
 	switch { // the length of a string in rdb.c
 	case size < 1<<6:
@@ -52,7 +59,7 @@ func (t *dumpChecksums) dumpHash(fields []string) []byte {
 	}
 	b = append(b, listpackEnd)
 	b = binary.LittleEndian.AppendUint16(b, dumpVersion)
-	return binary.LittleEndian.AppendUint64(b, t.sum(b))
+	return binary.LittleEndian.AppendUint64(b, t.sum(b[begin:]))
 }
 
 // elementSize is how many bytes a text of n bytes takes in a listpack, without the length behind it.

@@ -18,7 +18,7 @@ func TestDumpHash(t *testing.T) {
 	// Each length at which a form of a listpack, or of the string around it, begins.
 	for _, n := range []int{0, 1, 40, 62, 63, 64, 124, 125, 126, 127, 128, 4095, 4096, 16377, 16378, 16379, 16384, 70_000, 2_097_145, 2_097_152} {
 		fields := []string{"id", "t1", "payload", strings.Repeat("x", n), "ünïcode", "a\x00b\xff", "empty", ""}
-		dump := newDumpChecksums().dumpHash(fields)
+		dump := newDumpChecksums().appendHash([]byte("before"), fields)[len("before"):]
 		if err := client.Restore(ctx, "ours", 0, string(dump)).Err(); err != nil {
 			t.Fatalf("%d bytes: %v", n, err)
 		}
@@ -79,7 +79,7 @@ func FuzzDumpHash(f *testing.F) {
 	f.Add("12", "\xff\x00", "-7", 4096)
 	f.Fuzz(func(t *testing.T, a, b, c string, repeat int) {
 		b = strings.Repeat(b, min(max(1, repeat), 5000))
-		dump := newDumpChecksums().dumpHash([]string{"a", a, "b", b, "c", c})
+		dump := newDumpChecksums().appendHash(nil, []string{"a", a, "b", b, "c", c})
 		if err := client.RestoreReplace(t.Context(), "k", time.Minute, string(dump)).Err(); err != nil {
 			t.Fatal(err)
 		}
