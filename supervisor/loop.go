@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -13,7 +14,9 @@ import (
 const (
 	minTick = 20 * time.Millisecond
 	maxTick = 250 * time.Millisecond
-	// exitTimeout is how long a process that closed a pipe has to exit by itself.
+	// pipeGrace is how long a process that closed a pipe may take to be dead before that is told as what happened.
+	pipeGrace = 50 * time.Millisecond
+	// exitTimeout is how long such a process has to exit by itself after that.
 	exitTimeout = time.Second
 )
 
@@ -66,6 +69,8 @@ type ending struct {
 	cause    string // of the crash or the replacement
 	evidence string // of the crash
 	byExit   bool   // a crash whose cause is the exit itself, unless the process had to be killed
+	held     bool   // the crash is not shown yet
+	named    bool   // evidence was shown before the exit, and stays
 }
 
 type endKind int
@@ -165,11 +170,13 @@ func (l *loop) handle(e event) {
 	case eventPong:
 		l.onPong(e.message)
 	case eventStdoutClosed:
-		l.onPipeClosed(CauseStdoutClosed, "it closed its stdout")
+		l.onPipeClosed(CauseStdoutClosed, "it closed its stdout, the pipe of its answers")
 	case eventStdinClosed:
-		l.onPipeClosed(CauseProtocol, "it closed its stdin")
+		l.onPipeClosed(CauseProtocol, "it closed its stdin, the pipe of its tasks")
 	case eventDied:
 		l.onDied()
+	case eventReaped:
+		l.onReaped(e.exit)
 	case eventEnded:
 		l.onEnded(e.exit)
 	case eventIdle:
@@ -188,7 +195,9 @@ func (l *loop) onTimeout() {
 	case timeoutStart:
 		l.onStartError()
 	case timeoutReady:
-		l.fail(CauseStartup, "not ready within the startup timeout of "+l.opts.StartupTimeout.String())
+		l.fail(CauseStartup, fmt.Sprintf("not ready within %v (python.startup_timeout)", l.opts.StartupTimeout))
+	case timeoutPipe:
+		l.onPipeGrace()
 	case timeoutExit:
 		l.ending.byExit = false
 		l.child.process.Kill()
