@@ -11,9 +11,11 @@ import (
 	"github.com/runqy/runqy-worker/supervisor/internal/wire"
 )
 
+// MaxTick is the longest time between two passes of the event loop.
+const MaxTick = 250 * time.Millisecond
+
 const (
 	minTick = 20 * time.Millisecond
-	maxTick = 250 * time.Millisecond
 	// pipeGrace is how long a process that closed a pipe may take to be dead before that is told as what happened.
 	pipeGrace = 50 * time.Millisecond
 	// exitTimeout is how long such a process has to exit by itself after that.
@@ -99,7 +101,7 @@ func newLoop(o Options, g *gate, p *publisher, m *mailbox) *loop {
 
 // run is the whole life: it starts the process and handles events until the process is gone for good.
 func (l *loop) run(ctx context.Context) error {
-	period := min(max(l.opts.BlockThreshold/20, minTick), maxTick)
+	period := min(max(l.opts.BlockThreshold/20, minTick), MaxTick)
 	ticker := time.NewTicker(period)
 	defer ticker.Stop()
 	defer l.timer.Stop()

@@ -280,7 +280,7 @@ func TestStopWhileRedisIsAbsent(t *testing.T) {
 	server.Kill()
 	w := run(t, testConfig(t, server.URL))
 	eventually(t, func() string {
-		if reason := w.monitor.process().Reason().Summary; !strings.Contains(reason, "waiting for Redis") {
+		if reason := w.monitor.report().Reason().Summary; !strings.Contains(reason, "waiting for Redis") {
 			return "the reason is " + reason
 		}
 		return ""
@@ -360,7 +360,7 @@ func TestAbortEndsADrain(t *testing.T) {
 	})
 	w.stop()
 	eventually(t, func() string {
-		if got := w.monitor.process().Status; got != status.Draining {
+		if got := w.monitor.report().Status; got != status.Draining {
 			return "the worker is " + string(got)
 		}
 		return ""
