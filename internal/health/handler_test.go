@@ -29,7 +29,9 @@ func degraded() status.Health {
 
 func sources(h status.Health) Sources {
 	return Sources{
-		Report:      func() status.Report { return status.Report{Health: h, Mark: status.Mark{Number: 4, Age: 250 * time.Millisecond}} },
+		Report: func() status.Report {
+			return status.Report{Health: h, Mark: status.Mark{Number: 4, Age: 250 * time.Millisecond}}
+		},
 		Environment: "development",
 		Counts: func(status.Health) Counts {
 			depth, processing, failed := int64(7), int64(2), int64(3)
