@@ -89,7 +89,12 @@ type running struct {
 
 func run(t *testing.T, cfg *config.Config) *running {
 	t.Helper()
-	w, err := New(testOptions(t, cfg))
+	return runWith(t, testOptions(t, cfg))
+}
+
+func runWith(t *testing.T, opts Options) *running {
+	t.Helper()
+	w, err := New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
