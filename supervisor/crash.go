@@ -80,7 +80,7 @@ func (l *loop) crashOf(e *ending, x exit) (cause, text string) {
 	switch {
 	case !e.byExit:
 	case e.named:
-		cause, text = x.cause, fmt.Sprintf("%s and then ended: %s", e.evidence, x.text)
+		cause, text = x.cause, fmt.Sprintf("%s, and then ended: %s", e.evidence, x.text)
 	default:
 		cause, text = x.cause, x.text
 	}

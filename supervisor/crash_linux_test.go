@@ -245,12 +245,12 @@ func (r *harness) reasons() func() []string {
 // A pipe that was closed while the process went on is the first cause: it stays in the evidence, whatever follows.
 func TestAClosedPipeStaysInTheEvidence(t *testing.T) {
 	t.Parallel()
-	const first = "it closed its stdout, the pipe of its answers"
+	const first = "it closed its stdout, the descriptor that carries its answers"
 	r := startReady(t, testOptions("closes_stdout.py", "0.5"))
 	reasons := r.reasons()
 	var crash *CrashError
 	if got := r.do(task("t", 1)); !errors.As(got.err, &crash) || crash.Cause != CauseExit ||
-		!strings.Contains(crash.Evidence.Summary, first+" and then ended: exit status 3") {
+		!strings.Contains(crash.Evidence.Summary, first+", and then ended: exit status 3") {
 		t.Errorf("Do: %v, want both what was closed and the exit status", got.err)
 	}
 	shown := reasons()

@@ -172,9 +172,9 @@ func (l *loop) handle(e event) {
 	case eventPong:
 		l.onPong(e.message)
 	case eventStdoutClosed:
-		l.onPipeClosed(CauseStdoutClosed, "it closed its stdout, the pipe of its answers")
+		l.onPipeClosed(CauseStdoutClosed, "it closed its stdout, the descriptor that carries its answers")
 	case eventStdinClosed:
-		l.onPipeClosed(CauseProtocol, "it closed its stdin, the pipe of its tasks")
+		l.onPipeClosed(CauseProtocol, "it closed its stdin, the descriptor that carries its tasks")
 	case eventDied:
 		l.onDied()
 	case eventReaped:
