@@ -75,7 +75,7 @@ func unixSeconds(t time.Time) float64 { return float64(t.UnixNano()) / float64(t
 type workerCollector struct {
 	src Sources
 
-	healthy, lag, active, concurrency, recycling, lastBeat, started, info *prometheus.Desc
+	healthy, reports, reportAge, lag, active, concurrency, recycling, lastBeat, started, info *prometheus.Desc
 }
 
 func newWorkerCollector(src Sources) *workerCollector {
@@ -83,6 +83,10 @@ func newWorkerCollector(src Sources) *workerCollector {
 		src: src,
 		healthy: desc("runqy_worker_healthy",
 			"1 when the Python process, Redis and the configured database all answer; else 0, and no new task is taken."),
+		reports: desc("runqy_worker_health_reports_total",
+			"Reports of the worker's health so far: the number of the one that runqy_worker_healthy is read from. There is a new one when something has changed."),
+		reportAge: desc("runqy_worker_health_report_age_seconds",
+			"How long ago that report was found to be still true; above 3 nothing is known of the present, and runqy_worker_healthy is 0."),
 		lag: desc("runqy_worker_event_loop_lag_seconds",
 			"How late the event loop of the Python process turns, or its next answer to a ping is."),
 		active: desc("runqy_worker_active_tasks",
@@ -104,7 +108,7 @@ func newWorkerCollector(src Sources) *workerCollector {
 // Describe implements prometheus.Collector.
 func (c *workerCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.healthy, c.lag, c.active, c.concurrency, c.recycling, c.lastBeat, c.started, c.info,
+		c.healthy, c.reports, c.reportAge, c.lag, c.active, c.concurrency, c.recycling, c.lastBeat, c.started, c.info,
 	} {
 		ch <- d
 	}
@@ -114,6 +118,10 @@ func (c *workerCollector) Describe(ch chan<- *prometheus.Desc) {
 func (c *workerCollector) Collect(ch chan<- prometheus.Metric) {
 	w := c.src.Worker()
 	gauge(ch, c.healthy, oneIf(w.Healthy))
+	if w.Report.Number > 0 {
+		counter(ch, c.reports, float64(w.Report.Number))
+		gauge(ch, c.reportAge, w.Report.Age.Seconds())
+	}
 	gauge(ch, c.lag, w.Lag.Seconds())
 	gauge(ch, c.active, float64(w.ActiveTasks))
 	gauge(ch, c.concurrency, float64(w.Concurrency))

@@ -43,6 +43,7 @@ type Info struct {
 // Worker is the worker's state at one moment.
 type Worker struct {
 	Healthy     bool
+	Report      status.Mark   // of the report that Healthy is read from
 	Lag         time.Duration // how late the Python process answers or its event loop turns
 	ActiveTasks int
 	Concurrency int

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"fmt"
+	"strings"
 	"log/slog"
 	"time"
 
@@ -42,7 +43,7 @@ func (l *loop) onBroken(b breakage) {
 
 // afterBreakage: a process that could not do its work is gone. Another is started, unless that has happened too often.
 func (l *loop) afterBreakage(cause string, evidence status.Reason) {
-	l.showCrash(evidence)
+	l.showCrash(cause, strings.Join(append([]string{evidence.Summary}, evidence.Stderr...), "\n"))
 	l.follow(cause, evidence, PolicyRestart)
 }
 

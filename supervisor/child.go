@@ -70,6 +70,7 @@ func (c *child) run() {
 	<-c.process.Dead()
 	c.mailbox.post(event{kind: eventDied, child: c})
 	<-c.process.Reaped()
+	c.mailbox.post(event{kind: eventReaped, child: c, exit: c.exit()})
 	deadline := time.Now().Add(pipeTimeout)
 	c.process.Stdout.SetReadDeadline(deadline) //nolint:errcheck // a pipe has deadlines
 	c.process.Stderr.SetReadDeadline(deadline) //nolint:errcheck // as said
@@ -142,8 +143,9 @@ func (c *child) closeRequests() (inFlight, mayEnd int) {
 	return c.requests.close(func() { c.mailbox.post(event{kind: eventIdle, child: c}) })
 }
 
-// evidence adds the last lines of stderr to what is known of a crash. While requests are in flight, lines that were
-// written before the oldest of them began are of other requests, and would lead a reader astray.
+// evidence adds the last lines of stderr to what is known of a crash, of a process that never was ready those of stdout
+// too. While requests are in flight, lines that were written before the oldest of them began are of other requests, and
+// would lead a reader astray.
 func (c *child) evidence(text string) status.Reason {
 	before, running := c.requests.linesBeforeRunning()
 	evidence := status.NewReason(text, c.tail.since(before))
@@ -151,6 +153,8 @@ func (c *child) evidence(text string) status.Reason {
 	case len(evidence.Stderr) > 0:
 	case running && c.tail.count() > 0:
 		evidence.Summary += "; it wrote nothing to stderr since the task began"
+	case c.ready.Load() == nil:
+		evidence.Summary += "; it wrote nothing to stdout and stderr"
 	default:
 		evidence.Summary += "; it wrote nothing to stderr"
 	}

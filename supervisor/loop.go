@@ -11,10 +11,14 @@ import (
 	"github.com/runqy/runqy-worker/supervisor/internal/wire"
 )
 
+// MaxTick is the longest time between two passes of the event loop.
+const MaxTick = 250 * time.Millisecond
+
 const (
 	minTick = 20 * time.Millisecond
-	maxTick = 250 * time.Millisecond
-	// exitTimeout is how long a process that closed a pipe has to exit by itself.
+	// pipeGrace is how long a process that closed a pipe may take to be dead before that is told as what happened.
+	pipeGrace = 50 * time.Millisecond
+	// exitTimeout is how long such a process has to exit by itself after that.
 	exitTimeout = time.Second
 )
 
@@ -68,6 +72,8 @@ type ending struct {
 	cause    string // of the crash or the replacement
 	evidence string // of the crash, or the breakage that the replacement is for
 	byExit   bool   // a crash whose cause is the exit itself, unless the process had to be killed
+	held     bool   // the crash is not shown yet
+	named    bool   // evidence was shown before the exit, and stays
 }
 
 type endKind int
@@ -105,7 +111,7 @@ func newLoop(o Options, g *gate, p *publisher, m *mailbox) *loop {
 
 // run is the whole life: it starts the process and handles events until the process is gone for good.
 func (l *loop) run(ctx context.Context) error {
-	period := min(max(l.opts.BlockThreshold/20, minTick), maxTick)
+	period := min(max(l.opts.BlockThreshold/20, minTick), MaxTick)
 	ticker := time.NewTicker(period)
 	defer ticker.Stop()
 	defer l.timer.Stop()
@@ -182,11 +188,13 @@ func (l *loop) handle(e event) {
 	case eventBroken:
 		l.onBroken(e.breakage)
 	case eventStdoutClosed:
-		l.onPipeClosed(CauseStdoutClosed, "it closed its stdout")
+		l.onPipeClosed(CauseStdoutClosed, "it closed its stdout, the descriptor that carries its answers")
 	case eventStdinClosed:
-		l.onPipeClosed(CauseProtocol, "it closed its stdin")
+		l.onPipeClosed(CauseProtocol, "it closed its stdin, the descriptor that carries its tasks")
 	case eventDied:
 		l.onDied()
+	case eventReaped:
+		l.onReaped(e.exit)
 	case eventEnded:
 		l.onEnded(e.exit)
 	case eventIdle:
@@ -205,7 +213,9 @@ func (l *loop) onTimeout() {
 	case timeoutStart:
 		l.onStartError()
 	case timeoutReady:
-		l.fail(CauseStartup, "not ready within the startup timeout of "+l.opts.StartupTimeout.String())
+		l.fail(CauseStartup, fmt.Sprintf("not ready within %v (python.startup_timeout)", l.opts.StartupTimeout))
+	case timeoutPipe:
+		l.onPipeGrace()
 	case timeoutExit:
 		l.ending.byExit = false
 		l.child.process.Kill()

@@ -62,7 +62,8 @@ const (
 	eventStdoutClosed                  // by the process
 	eventStdinClosed                   // by the process
 	eventDied                          // the process is dead, not reaped yet
-	eventEnded                         // reaped, pipes read to the end, goroutines gone; exit is set
+	eventReaped                        // it is known how the process ended; exit is set
+	eventEnded                         // pipes read to the end, goroutines gone; exit is set
 	eventIdle                          // nothing is in flight that may still end by itself
 )
 

@@ -41,7 +41,7 @@ func (l *loop) healthy() bool {
 	case StatusRunning:
 		return true
 	case StatusDraining:
-		return l.serving && !l.dead && (l.ending == nil || l.ending.kind != endCrash)
+		return l.serving && !l.dead && (l.ending == nil || l.ending.held || l.ending.kind != endCrash)
 	case StatusRestarting:
 		return l.replacement != nil && l.replacement.healthy
 	}

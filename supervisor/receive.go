@@ -92,14 +92,19 @@ func (c *child) receiveTooLong(line wire.Line) {
 	c.warn("line too long", attrs...)
 }
 
-// logOutput logs output that is not protocol.
+// logOutput logs output that is not protocol. Before the process is ready it is evidence as well: many programs say on
+// stdout how far their start has come.
 func (c *child) logOutput(line []byte) {
 	if len(line) > wire.MaxLogLine {
 		line = line[:wire.MaxLogLine]
 	}
-	if len(line) > 0 {
-		c.logs.put(logLine{level: slog.LevelInfo, msg: string(line), origin: originStdout})
+	if len(line) == 0 {
+		return
 	}
+	if c.ready.Load() == nil {
+		c.tail.add(append([]byte("stdout: "), line...))
+	}
+	c.logs.put(logLine{level: slog.LevelInfo, msg: string(line), origin: originStdout})
 }
 
 // warn logs what is wrong with a line of the process.

@@ -21,7 +21,7 @@ func (l *loop) restart(r restart) {
 	case l.state.status == StatusDegraded:
 		l.to(StatusRestarting, because("restarting as asked: "+r.cause))
 		l.start(r.cause)
-	case l.state.status == StatusCrashed, l.startErr != nil:
+	case l.state.status == StatusCrashed, l.ending != nil && l.ending.held, l.startErr != nil:
 		l.restartCause = r.cause
 	case l.child == nil: // waiting for the backoff
 		l.state.setReason(because("restarting as asked: " + r.cause))

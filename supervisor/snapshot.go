@@ -35,7 +35,7 @@ type Snapshot struct {
 	Stderr             []string // the last lines of stderr and log of the present process, or the last; at most 20, 4 KiB
 	InFlight           int      // requests that the process was given and has not answered
 
-	// LoopTick is when the supervisor's event loop last ran. While Run runs that is at least every second.
+	// LoopTick is when the supervisor's event loop last ran. While Run runs that is at least every [MaxTick].
 	LoopTick time.Time
 }
 

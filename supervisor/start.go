@@ -9,6 +9,7 @@ const (
 	timeoutNone      timeout = iota
 	timeoutStart             // the process could not be started; set without a wait, so that the loop handles that next
 	timeoutReady             // the process has not sent its ready message
+	timeoutPipe              // the process closed a pipe and is not dead
 	timeoutExit              // the process closed a pipe and has not exited
 	timeoutReplace           // the process has not answered all before its replacement
 	timeoutTerminate         // the process was asked to end and has not

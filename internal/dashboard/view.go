@@ -43,9 +43,10 @@ type View struct {
 // label and a tone.
 type Health struct {
 	status.Health
-	Tone  Tone
-	Label string    // Healthy, Starting, Degraded, Draining, Unhealthy, …
-	Since time.Time // when the label became what it is; zero when unknown
+	Report status.Mark // of the report that this is
+	Tone   Tone
+	Label  string    // Healthy, Starting, Degraded, Draining, Unhealthy, …
+	Since  time.Time // when the label became what it is; zero when unknown
 }
 
 // Process is the Python process.

@@ -38,7 +38,7 @@ type queuesBody struct {
 // empty queue.
 type queueBody struct {
 	Name   string
-	Status string // ok, paused or error
+	Status string // active, paused or error
 	Error  string
 	status.Depth
 }
@@ -87,7 +87,7 @@ func (p probes) serveQueues(w http.ResponseWriter, r *http.Request) {
 		MemoryUsed: "unknown", Environment: p.environment,
 	}
 	for name, q := range queues {
-		b := queueBody{Name: name, Status: "ok", Depth: q}
+		b := queueBody{Name: name, Status: "active", Depth: q}
 		switch {
 		case q.Err != nil:
 			b.Status, b.Error = "error", cmp.Or(q.Err.Error(), "unknown error")

@@ -2,6 +2,7 @@ package health
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/runqy/runqy-worker/internal/status"
 )
@@ -31,6 +32,30 @@ func processReason(s status.Status, reason status.Reason) status.Reason {
 		end = "" // the heading of its lines follows
 	}
 	return reason.WithSummary(func(summary string) string { return "The Python process is not healthy: " + summary + end })
+}
+
+// wedgedAfter is how long a loop may stand still before the worker is not live. It is longer than what makes it
+// unhealthy: whoever asks whether it is live is going to kill it.
+const wedgedAfter = 10 * time.Second
+
+// StoodStill returns a health that comes from a loop which has not turned for too long: nothing is known of the
+// present.
+func StoodStill(h status.Health, loop string, since time.Time) status.Health {
+	h.Healthy, h.Worker = false, status.Unhealthy
+	if h.StoodSince.IsZero() {
+		h.StoodSince = since
+	}
+	text := fmt.Sprintf("%s has not turned since %s: nothing newer is known.", loop, since.UTC().Format(time.RFC3339))
+	h.Reasons = append([]status.Reason{{Summary: text}}, h.Reasons...)
+	return h
+}
+
+// Live reports whether the loops that the health comes from turn, and why not, as /livez answers.
+func Live(h status.Health) (ok bool, reason string) {
+	if h.StoodSince.IsZero() || time.Since(h.StoodSince) <= wedgedAfter {
+		return true, ""
+	}
+	return false, h.Reason().Summary
 }
 
 // Health adds to the health of the process what Redis and the database answered last. It never blocks. State is for the

@@ -35,6 +35,7 @@ const (
 	Healthy       Check = "healthy"
 	Unhealthy     Check = "unhealthy"
 	NotConfigured Check = "not configured"
+	Unknown       Check = "unknown" // nobody could be asked
 )
 
 // TaskState is where asynq keeps a task.
@@ -55,9 +56,14 @@ type Health struct {
 	Healthy bool     // the Python process, Redis and the database, all of them
 	Reasons []Reason // why not, the most important one first; empty when healthy
 	Status  Status
-	State   State
+	State   State // of the moment at which it was asked for, since it changes with every task
+	Stalled bool  // the Python process is there and does not answer
 	// Awaits says what a healthy worker that takes no tasks waits for, as in a planned replacement; zero: nothing is told.
 	Awaits Reason
+
+	// StoodSince is when a loop that the health comes from turned last, where that is too long ago to know more than that;
+	// zero else.
+	StoodSince time.Time
 
 	Worker   Check // the Python process
 	Broker   Check // Redis

@@ -22,7 +22,6 @@ import (
 	"github.com/runqy/runqy-worker/internal/systemd"
 	"github.com/runqy/runqy-worker/metrics"
 	"github.com/runqy/runqy-worker/queue"
-	"github.com/runqy/runqy-worker/supervisor"
 )
 
 // CheckerProcessOptions are what a [CheckerProcess] needs besides its configuration.
@@ -46,6 +45,7 @@ type CheckerProcess struct {
 	probe  redis.UniversalClient // for the PING of dependencies
 
 	dependencies *health.Dependencies
+	reporter     *health.Reporter
 	fleet        *fleetMember
 	depths       *fleetDepths
 	workers      *workerList
@@ -79,6 +79,7 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 	if c.dependencies, err = health.NewDependencies(health.DependenciesOptions{Redis: c.probe, Logger: c.logger}); err != nil {
 		return nil, fmt.Errorf("watch redis: %w", err)
 	}
+	c.reporter = health.NewReporter(c.judge)
 	registry := prometheus.NewRegistry()
 	member := fleetMemberOptions{config: c.cfg, self: identity, target: c.target, client: c.client, logger: c.logger}
 	if c.fleet, err = newFleetMember(member, registry); err != nil {
@@ -104,37 +105,29 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 // probeSources are what the HTTP server answers from, the dashboard included.
 func (c *CheckerProcess) probeSources(metricsHandler http.Handler) health.Sources {
 	return health.Sources{
-		Health: c.health, Environment: c.cfg.Environment, Counts: c.counts,
+		Report: c.reporter.Report, Environment: c.cfg.Environment, Counts: c.counts,
 		Queues: c.depths.Read, Broker: health.InfoSource(c.client), Metrics: metricsHandler,
-		RPC: rpc.Handlers(rpc.Sources{
-			Healthy: func() bool { return c.health().Healthy },
-			Ready:   func() bool { return c.health().Ready() },
-			Live:    func() bool { return true },
-		}),
-		Dashboard: c.dashboard.Handlers(),
-		Trusted:   health.NewAccess(c.cfg.Health.WebConfig).Trusted,
+		RPC: rpc.Handlers(rpc.Sources{Report: c.reporter.Report}), Dashboard: c.dashboard.Handlers(),
+		Trusted: health.NewAccess(c.cfg.Health.WebConfig).Trusted,
 	}
 }
 
-// health is this process's health: it is healthy while Redis answers.
-func (c *CheckerProcess) health() status.Health {
+// judge is called by the reporter: this process is healthy while Redis answers.
+func (c *CheckerProcess) judge() status.Health {
 	return c.dependencies.Health(health.OfProcess(status.Running, true, status.Reason{}))
 }
 
 // counts are the numbers of the healthcheck command.
-func (c *CheckerProcess) counts() health.Counts {
-	if c.health().Broker != status.Healthy {
-		return health.Counts{}
-	}
-	return health.Counts{QueueDepth: pendingTasks(c.depths)}
+func (c *CheckerProcess) counts(h status.Health) health.Counts {
+	return health.Counts{QueueDepth: depthOf(c.depths, h)}
 }
 
 func (c *CheckerProcess) newDashboard() (*dashboard.Dashboard, error) {
 	sources := dashboard.Sources{
 		Name: "fleet checker", Version: c.version, Environment: c.cfg.Environment, Host: c.host,
 		ShowPayloads: c.cfg.Dashboard.ShowPayloads,
-		Health:       func() dashboard.Health { return dashboardHealth(c.health(), supervisor.Snapshot{}) },
-		Changed:      c.dependencies.Changed,
+		Health:       func() dashboard.Health { return dashboardHealth(c.reporter.Report()) },
+		Changed:      c.reporter.Changed,
 		Queues:       dashboardQueues(c.depths), Fleet: dashboardWorkers(c.workers, ""),
 		Trusted: health.NewAccess(c.cfg.Health.WebConfig).Trusted, Logger: c.logger,
 	}
@@ -163,6 +156,9 @@ func (c *CheckerProcess) Run(ctx context.Context) error {
 	defer fail(nil)
 	start("health server", c.server.Run)
 	start("dependencies", c.dependencies.Run)
+	start("health report", func(ctx context.Context) error {
+		return c.reporter.Run(ctx, func() {}, c.dependencies.Changed)
+	})
 	start("service manager", c.notifier.Run)
 	start("dashboard", c.dashboard.Run)
 	start("worker list", c.workers.run)

@@ -20,7 +20,7 @@ func (w *Worker) newDashboard() (*dashboard.Dashboard, error) {
 	sources := dashboard.Sources{
 		Name: w.cfg.Worker.ID, Version: w.version, Environment: w.cfg.Environment, Host: w.identity.Host,
 		ShowPayloads: w.cfg.Dashboard.ShowPayloads,
-		Health:       w.dashboardHealth,
+		Health:       func() dashboard.Health { return dashboardHealth(w.report()) },
 		Changed:      w.monitor.Changed,
 		Process:      w.dashboardProcess, Active: w.dashboardActive,
 		Totals:  func() (int64, int64) { return w.processed.Load(), w.failed.Load() },
@@ -63,28 +63,18 @@ func (w *Worker) restartFromDashboard(ctx context.Context) error {
 	return w.RestartProcess(ctx)
 }
 
-// dashboardHealth is the worker's health with a label. When the supervisor's event loop is wedged, so that the health
-// is old, the label says that.
-func (w *Worker) dashboardHealth() dashboard.Health {
-	h := dashboardHealth(w.health(), w.supervisor.Snapshot())
-	if live, why := health.Live(w.loopTick); !live {
-		h.Tone, h.Label, h.Worker = dashboard.Bad, "Wedged", status.Unhealthy
-		wedged := status.Reason{Summary: why + " What is shown of the process is as old."}
-		h.Reasons = append([]status.Reason{wedged}, h.Reasons...)
-	}
-	return h
-}
-
 // dashboardHealth gives the health a label and a tone. What is planned is quiet; only what an operator should look at
 // is bad.
-func dashboardHealth(h status.Health, snap supervisor.Snapshot) dashboard.Health {
-	out := dashboard.Health{Health: h.Public(), Tone: dashboard.Bad}
+func dashboardHealth(h status.Report) dashboard.Health {
+	out := dashboard.Health{Health: h.Public(), Report: h.Mark, Tone: dashboard.Bad}
 	switch {
+	case !h.StoodSince.IsZero():
+		out.Label = "Wedged"
 	case h.Status == status.Draining:
 		out.Tone, out.Label = dashboard.Quiet, "Draining"
 	case h.Worker != status.Healthy && h.Status == status.Degraded:
 		out.Label = "Degraded"
-	case h.Worker != status.Healthy && snap.Status == supervisor.StatusStalled:
+	case h.Stalled:
 		out.Label = "Stalled"
 	case h.Broker == status.Unhealthy || h.Database == status.Unhealthy:
 		out.Label = "Unhealthy"

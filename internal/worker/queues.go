@@ -24,19 +24,26 @@ type depthReader interface {
 // depthTimeout bounds how long the healthcheck command waits for the queues' depth, which is an extra to it.
 const depthTimeout = 500 * time.Millisecond
 
-// pendingTasks returns the number of pending tasks over all queues, 0 where Redis does not tell it within depthTimeout.
-func pendingTasks(r depthReader) int64 {
+// depthOf returns the number of pending tasks over all queues; nil where it is not known, because Redis does not answer
+// by this health, does not tell it within depthTimeout, or cannot read one of the queues.
+func depthOf(r depthReader, h status.Health) *int64 {
+	if h.Broker != status.Healthy {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), depthTimeout)
 	defer cancel()
 	depths, err := r.Read(ctx)
 	if err != nil {
-		return 0
+		return nil
 	}
 	var pending int64
 	for _, d := range depths {
+		if d.Err != nil {
+			return nil
+		}
 		pending += d.Pending
 	}
-	return pending
+	return &pending
 }
 
 // fleetDepths reads the depths of all queues that workers serve or have served, and of this process's own.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/config"
@@ -16,33 +15,32 @@ import (
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-// This file turns the worker's health into what each place shows: the heartbeat, the metrics and the probes.
+// This file turns the report of the monitor into what each place shows: the heartbeat, the metrics and the probes. Each
+// reads the report once for an answer, and decides nothing by itself.
 
-// health is the worker's health. It never blocks.
-func (w *Worker) health() status.Health {
-	h := w.monitor.health()
-	h.State = state(busyReason(h, w.consumer.Free(), w.consumer.ActiveCount(), w.cfg.Worker.Concurrency))
+// report is the present report, with the state of this moment. It never blocks.
+func (w *Worker) report() status.Report {
+	h := w.monitor.report()
+	h.State = state(busyReason(h.Health, w.consumer.Free(), w.consumer.ActiveCount(), w.cfg.Worker.Concurrency))
 	return h
 }
 
 // counts are the numbers of the healthcheck command. The depth of the queues is read only where Redis answers.
-func (w *Worker) counts() health.Counts {
-	c := health.Counts{Processing: int64(w.consumer.ActiveCount()), Failed: w.failed.Load()}
-	if w.monitor.health().Broker == status.Healthy {
-		c.QueueDepth = pendingTasks(w.depths)
-	}
-	return c
+func (w *Worker) counts(h status.Health) health.Counts {
+	processing, failed := int64(w.consumer.ActiveCount()), w.failed.Load()
+	return health.Counts{QueueDepth: depthOf(w.depths, h), Processing: &processing, Failed: &failed}
 }
 
 // currentBeat is the heartbeat's source.
 func (w *Worker) currentBeat() heartbeat.Beat {
-	h := w.health()
+	h := w.report()
 	snap := w.supervisor.Snapshot()
 	reason := h.Reason()
 	if h.Healthy {
 		reason = h.Awaits
 	}
 	b := heartbeat.Beat{
+		Report:  h.Mark,
 		Started: w.started, Healthy: h.Healthy, Queues: queue.ByPriority(w.cfg.Worker.Queues),
 		Status: h.Status, State: h.State, Reason: reason, Concurrency: w.cfg.Worker.Concurrency,
 		Processed: w.processed.Load(), Failed: w.failed.Load(),
@@ -68,9 +66,9 @@ func (w *Worker) metricSources() metrics.Sources {
 		QueueNames:  queue.ByPriority(w.cfg.Worker.Queues),
 		CrashCauses: supervisor.CrashCauses(), RestartCauses: supervisor.RestartCauses(),
 		Worker: func() metrics.Worker {
-			snap := w.supervisor.Snapshot()
+			h, snap := w.report(), w.supervisor.Snapshot()
 			return metrics.Worker{
-				Healthy: w.monitor.health().Healthy, Lag: snap.Lag, RecyclingSuspended: snap.RecyclingSuspended != "", ActiveTasks: w.consumer.ActiveCount(),
+				Healthy: h.Healthy, Report: h.Mark, Lag: snap.Lag, RecyclingSuspended: snap.RecyclingSuspended != "", ActiveTasks: w.consumer.ActiveCount(),
 				Concurrency: w.cfg.Worker.Concurrency, LastBeat: w.beat.LastBeat(),
 			}
 		},
@@ -96,7 +94,7 @@ func (w *Worker) metricSources() metrics.Sources {
 // probeSources are what the HTTP server answers from, the dashboard included.
 func (w *Worker) probeSources(metricsHandler http.Handler) health.Sources {
 	return health.Sources{
-		Health: w.health, Environment: w.cfg.Environment, LoopTick: w.loopTick, Counts: w.counts,
+		Report: w.report, Environment: w.cfg.Environment, Counts: w.counts,
 		Queues: w.depths.Read, Broker: health.InfoSource(w.client), Metrics: metricsHandler,
 		RPC: rpc.Handlers(w.rpcSources()), Dashboard: w.dashboard.Handlers(),
 		Trusted: health.NewAccess(w.cfg.Health.WebConfig).Trusted,
@@ -112,13 +110,4 @@ func newServer(cfg *config.Config, sources health.Sources, log *slog.Logger) (*h
 		return nil, fmt.Errorf("serve health: %w", err)
 	}
 	return server, nil
-}
-
-// loopTick is the time of the last pass of the supervisor's event loop; before it runs there is no loop that could be
-// wedged.
-func (w *Worker) loopTick() time.Time {
-	if w.monitor.process().Status == status.Starting && w.supervisor.Snapshot().PID == 0 {
-		return time.Time{}
-	}
-	return w.supervisor.Snapshot().LoopTick
 }

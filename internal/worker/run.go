@@ -45,7 +45,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	start("service manager", w.notifier.Run)
 	start("dashboard", w.dashboard.Run)
 	start("worker list", w.workers.run)
-	start("health monitor", func(ctx context.Context) error { return w.monitor.run(ctx, w.beatNow) })
+	start("health report", func(ctx context.Context) error { return w.monitor.run(ctx, w.beatNow) })
 	if w.Addr() != nil {
 		w.log.Info("http server listening", "address", w.Addr().String())
 	}
