@@ -30,6 +30,8 @@ type CheckerProcessOptions struct {
 	Config  *config.Config
 	Version string // of the program
 	Logger  *slog.Logger
+	// LogLinesDropped counts the lines that the logger has lost; nil: it is not known.
+	LogLinesDropped func() int64
 }
 
 // CheckerProcess is a process that runs the fleet's checker without a worker around it: no Python process, no tasks, no
@@ -85,7 +87,7 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 		return nil, err
 	}
 	c.depths = &fleetDepths{client: c.client, store: c.fleet.store, own: queue.ByPriority(c.cfg.Worker.Queues)}
-	if err := metrics.NewQueues(registry, c.depths.Read); err != nil {
+	if err := metrics.NewQueues(registry, c.depths.Read, opts.LogLinesDropped); err != nil {
 		return nil, fmt.Errorf("register the metrics: %w", err)
 	}
 	if c.notifier, err = c.newNotifier(); err != nil {
