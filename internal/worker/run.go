@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/queue"
@@ -14,22 +13,32 @@ import (
 // Run works until ctx is over and then drains: no new task is taken, those in flight get worker.shutdown_timeout, what
 // has not ended then goes back to pending, and the heartbeat is deleted. The error is nil after a drain. It wraps
 // [ErrCrashed] when the Python process crashed under python.on_crash: exit, and [heartbeat.ErrTakenOver] or a
-// [*heartbeat.LiveError] when another process has this worker's id. When Run returns, nothing of the worker is left
-// running.
+// [*heartbeat.LiveError] when another process has this worker's id.
+//
+// From the end of ctx on Run takes no longer than worker.shutdown_timeout, python.stop_timeout and a second, whoever does
+// not answer. When it returns nothing of the worker is left running, but for what the log or the error then names: the
+// program should end.
 func (w *Worker) Run(ctx context.Context) error {
 	defer w.closeClients()
-	// serving outlives ctx: the probes answer, and the heartbeat is written, until the drain has ended.
-	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopServing()
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer stopServing()
-
 	// working ends with ctx, or with the first failure of a component.
 	working, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	parts := newParts()
+	ended := make(chan error, 1)
+	go func() { ended <- w.work(ctx, working, fail, parts) }() // awaited below
+	return shutdown{
+		limit: w.cfg.Worker.ShutdownTimeout + w.cfg.Python.StopTimeout, close: w.closeRedis, parts: parts, log: w.log,
+	}.await(ctx, working, ended)
+}
+
+// work runs the parts of the worker until working is over, and ends them in order.
+func (w *Worker) work(ctx, working context.Context, fail context.CancelCauseFunc, parts *parts) error {
+	// serving outlives ctx: the probes answer, and the heartbeat is written, until the drain has ended.
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer parts.wait()
+	defer stopServing()
 	start := func(name string, run func(context.Context) error) {
-		running.Go(func() {
+		parts.start(name, func() {
 			err := run(serving)
 			switch {
 			case err == nil:
@@ -69,7 +78,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return runError(ctx, working, err)
 	}
 	start("control", w.runCommands)
-	start("supervisor", w.supervisor.Run)
+	start(supervisorPart, w.supervisor.Run)
 	start("abort", w.killOnAbort)
 	w.monitor.begin()
 	// A worker is not ready from the first moment of its drain on.
@@ -79,9 +88,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 	defer stop()
 
-	consumed, process := make(chan struct{}), make(chan error, 1)
-	running.Go(func() { process <- w.stopWhenDrained(ctx, consumed) })
-	err := w.consumer.Run(working, w.kill)
+	queues, process := make(chan error, 1), make(chan error, 1)
+	consumed := make(chan struct{})
+	parts.start("queues", func() { queues <- w.consumer.Run(working, w.kill) })
+	parts.start("drain", func() { process <- w.stopWhenDrained(ctx, consumed) })
+	err := <-queues
 	close(consumed)
 	if err == nil {
 		err = context.Cause(working)

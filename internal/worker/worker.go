@@ -145,8 +145,9 @@ func (w *Worker) newConsumer() (*queue.Consumer, error) {
 		queue.Options{
 			WorkerID: cfg.Worker.ID, Nonce: w.identity.Nonce, Queues: cfg.Worker.Queues,
 			StrictPriority: cfg.Worker.StrictPriority, Concurrency: cfg.Worker.Concurrency,
-			ShutdownTimeout: cfg.Worker.ShutdownTimeout, MaxTaskCrashes: cfg.Python.MaxTaskCrashes,
-			ResultTTL: cfg.Results.TTL, Views: cfg.Results.RedisCLIViews, Cluster: w.target.Cluster(),
+			ShutdownTimeout: cfg.Worker.ShutdownTimeout, SettleTimeout: cfg.Python.StopTimeout,
+			MaxTaskCrashes: cfg.Python.MaxTaskCrashes,
+			ResultTTL:      cfg.Results.TTL, Views: cfg.Results.RedisCLIViews, Cluster: w.target.Cluster(),
 			BeatInterval: cfg.Heartbeat.Interval, BeatTTL: cfg.Heartbeat.TTL, Logger: w.logger,
 			Observer: queue.Observer{
 				Began:    func(t *queue.Task, waited time.Duration) { w.metrics.TaskBegan(t.Queue, waited) },
