@@ -178,6 +178,20 @@ func TestStderrIsLoggedAndKept(t *testing.T) {
 	}
 }
 
+// What follows a progress bar is evidence, however long the line has become by then.
+func TestAProgressBarHidesNoError(t *testing.T) {
+	t.Parallel()
+	r := startReady(t, testOptions("echo_v2.py"))
+	bar := strings.Repeat("\r 45%|####      | 45/100 [00:10<00:12]", 100)
+	r.do(task("t", map[string]any{"say": bar + "\rCUDA error: out of memory"}))
+	eventually(t, "it is logged", func() bool {
+		return strings.Contains(r.log.String(), `msg="CUDA error: out of memory" origin=stderr`)
+	})
+	if tail := r.Snapshot().Stderr; len(tail) != 1 || tail[0] != "CUDA error: out of memory" {
+		t.Errorf("the tail is %q, want the error", tail)
+	}
+}
+
 func TestWholeRequestArrives(t *testing.T) {
 	t.Parallel()
 	r := startReady(t, testOptions("echo_v2.py"))

@@ -20,23 +20,13 @@ import (
 // program should end.
 func (w *Worker) Run(ctx context.Context) error {
 	defer w.closeClients()
-	// working ends with ctx, or with the first failure of a component.
+	// working ends with ctx, or with the first failure of a part.
 	working, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	parts := newParts()
-	ended := make(chan error, 1)
-	go func() { ended <- w.work(ctx, working, fail, parts) }() // awaited below
-	return shutdown{
-		limit: w.cfg.Worker.ShutdownTimeout + w.cfg.Python.StopTimeout, close: w.closeRedis, parts: parts, log: w.log,
-	}.await(ctx, working, ended)
-}
-
-// work runs the parts of the worker until working is over, and ends them in order.
-func (w *Worker) work(ctx, working context.Context, fail context.CancelCauseFunc, parts *parts) error {
-	// serving outlives ctx: the probes answer, and the heartbeat is written, until the drain has ended.
+	// serving outlives it: the probes answer, and the heartbeat is written, until the drain has ended.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-	defer parts.wait()
 	defer stopServing()
+	parts := newParts()
 	start := func(name string, run func(context.Context) error) {
 		parts.start(name, func() {
 			err := run(serving)
@@ -49,6 +39,24 @@ func (w *Worker) work(ctx, working context.Context, fail context.CancelCauseFunc
 			}
 		})
 	}
+	ended := make(chan error, 1)
+	go func() { // awaited below
+		err := w.work(ctx, working, start)
+		stopServing()
+		parts.wait()
+		ended <- err
+	}()
+	return shutdown{
+		limit: w.cfg.Worker.ShutdownTimeout + w.cfg.Python.StopTimeout, parts: parts, log: w.log,
+		close: func() {
+			w.closeRedis()
+			stopServing()
+		},
+	}.await(ctx, working, ended)
+}
+
+// work starts the parts of the worker, waits until working is over, and drains.
+func (w *Worker) work(ctx, working context.Context, start func(name string, run func(context.Context) error)) error {
 	start("health server", w.server.Run)
 	start("dependencies", w.dependencies.Run)
 	start("service manager", w.notifier.Run)
@@ -88,10 +96,15 @@ func (w *Worker) work(ctx, working context.Context, fail context.CancelCauseFunc
 	})
 	defer stop()
 
-	queues, process := make(chan error, 1), make(chan error, 1)
-	consumed := make(chan struct{})
-	parts.start("queues", func() { queues <- w.consumer.Run(working, w.kill) })
-	parts.start("drain", func() { process <- w.stopWhenDrained(ctx, consumed) })
+	queues, process, consumed := make(chan error, 1), make(chan error, 1), make(chan struct{})
+	start("queues", func(context.Context) error {
+		queues <- w.consumer.Run(working, w.kill)
+		return nil
+	})
+	start("drain", func(context.Context) error {
+		process <- w.stopWhenDrained(ctx, consumed)
+		return nil
+	})
 	err := <-queues
 	close(consumed)
 	if err == nil {

@@ -12,9 +12,9 @@ import (
 )
 
 // A worker ends within worker.shutdown_timeout and python.stop_timeout, which the tasks, the process and the last outcomes
-// share, and two seconds more. The first of these are for what follows: at closeAfter the clients of Redis are closed, so
-// that what waits for a Redis that does not answer goes on, and at giveUpAfter nobody waits any more. The rest is for the
-// log.
+// share, and two seconds more. The first of these two are for what follows: at closeAfter the clients of Redis are closed,
+// so that what waits for a Redis that does not answer goes on, and every part is told to end; at giveUpAfter nobody waits
+// any more. The rest is for the log.
 const (
 	closeAfter  = 250 * time.Millisecond
 	giveUpAfter = 750 * time.Millisecond
@@ -61,7 +61,7 @@ func (p *parts) left() []string {
 // shutdown waits for the end of what works until working is over, and bounds how long it may take from then on.
 type shutdown struct {
 	limit time.Duration // what the parts may take by themselves
-	close func()        // frees what waits for others; it may be called while they run
+	close func()        // frees what waits for others, and tells every part to end; it may be called while they run
 	parts *parts
 	log   *slog.Logger
 }
