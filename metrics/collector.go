@@ -47,7 +47,18 @@ func collectorsFor(src Sources) []prometheus.Collector {
 			},
 		}))
 	}
-	return cs
+	return append(cs, logCollectors(src.LogLinesDropped)...)
+}
+
+// logCollectors are the series of the process' log; none without dropped.
+func logCollectors(dropped func() int64) []prometheus.Collector {
+	if dropped == nil {
+		return nil
+	}
+	return []prometheus.Collector{prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "runqy_log_lines_dropped_total",
+		Help: "Lines of the log that were lost, because whatever reads standard error was too slow or gone.",
+	}, func() float64 { return float64(dropped()) })}
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {

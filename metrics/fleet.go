@@ -102,17 +102,16 @@ func (c *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// NewQueues registers the series of the queues and of the Go runtime alone, for a process that runs no tasks and so has
-// no [Set]. read is as in [Sources.Queues].
-func NewQueues(reg prometheus.Registerer, read func(context.Context) (map[string]status.Depth, error)) error {
+// NewQueues registers the series of the queues, the log and the Go runtime alone, for a process that runs no tasks and so
+// has no [Set]. read is as in [Sources.Queues], dropped as [Sources.LogLinesDropped].
+func NewQueues(reg prometheus.Registerer, read func(context.Context) (map[string]status.Depth, error), dropped func() int64) error {
 	if read == nil {
 		return errors.New("no function that reads the queues given")
 	}
-	err := registerAll(reg, []prometheus.Collector{
+	return registerAll(reg, append(logCollectors(dropped),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
 		newQueueCollector(read),
-	})
-	return err
+	))
 }

@@ -68,7 +68,7 @@ func TestFleetWantsItsSources(t *testing.T) {
 	if _, err := metrics.NewFleet(prometheus.NewRegistry(), metrics.FleetSources{}); err == nil {
 		t.Error("no error without States")
 	}
-	if err := metrics.NewQueues(prometheus.NewRegistry(), nil); err == nil {
+	if err := metrics.NewQueues(prometheus.NewRegistry(), nil, nil); err == nil {
 		t.Error("no error without a reader")
 	}
 	reg := prometheus.NewRegistry()
@@ -86,7 +86,7 @@ func TestQueuesAlone(t *testing.T) {
 	read := func(context.Context) (map[string]status.Depth, error) {
 		return map[string]status.Depth{"q": {Pending: 4}}, nil
 	}
-	if err := metrics.NewQueues(reg, read); err != nil {
+	if err := metrics.NewQueues(reg, read, nil); err != nil {
 		t.Fatal(err)
 	}
 	want := "# HELP runqy_queue_pending_tasks Tasks that wait in the queue; the same on every worker, so take the maximum across workers and never the sum.\n" +

@@ -50,7 +50,8 @@ func fullSources() metrics.Sources {
 				},
 			}
 		},
-		ChildPID: os.Getpid,
+		ChildPID:        os.Getpid,
+		LogLinesDropped: func() int64 { return 7 },
 	}
 }
 

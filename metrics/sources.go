@@ -30,6 +30,8 @@ type Sources struct {
 	Python func() Python
 	// ChildPID is the Python process; 0 while there is none. Nil func: no runqy_child_ series.
 	ChildPID func() int
+	// LogLinesDropped counts the lines that the log has lost. Nil func: no such series.
+	LogLinesDropped func() int64
 }
 
 // Info identifies the worker.

@@ -37,6 +37,7 @@ type Options struct {
 	StrictPriority  bool           // a queue is served only while all of greater weight are empty
 	Concurrency     int            // tasks with the handler at once, at least 1
 	ShutdownTimeout time.Duration  // how long tasks in flight may take once Run's context is over
+	SettleTimeout   time.Duration  // how much longer than that Redis may take for the last outcomes; 0: quitAfter
 	MaxTaskCrashes  int            // a task that crashed the process this often is archived, one suspected so often runs alone; 0: never
 	ResultTTL       time.Duration  // of results and of the readable hashes
 	Views           bool           // keep the views for redis-cli
@@ -108,6 +109,8 @@ const (
 	// quitAfter bounds what is left to do when no task is with the handler any more: sending the outcomes, and the end of
 	// asynq's server. A Redis that answers nothing is not waited for.
 	quitAfter = 5 * time.Second
+	// quitAtLeast is what it gets however little is left of the two timeouts.
+	quitAtLeast = 500 * time.Millisecond
 )
 
 // Consumer takes tasks from the queues and has them run. It is used once.
@@ -252,19 +255,21 @@ func (c *Consumer) Run(ctx context.Context, abort func()) error {
 		running.Go(func() { c.lists.run(background) })
 	}
 	<-ctx.Done()
+	told := time.Now()
 	closeErr := c.clients.Blocking.Close()
 	c.loop.inbox.put(event{kind: eventDrain})
 	c.drain(abort)
 	// What is left is tidying up, by one part after the other. A Redis that answers none of their commands is not
 	// waited for: on a closed client they fail at once.
-	overdue := time.AfterFunc(quitAfter, func() {
+	limit := c.opts.quitLimit(time.Since(told))
+	overdue := time.AfterFunc(limit, func() {
 		_ = c.clients.Client.Close()
 		_ = c.clients.NoRetry.Close()
 	})
 	defer overdue.Stop()
 	select {
 	case <-c.loop.flushed:
-	case <-time.After(quitAfter):
+	case <-time.After(limit):
 		c.log.Warn("drain incomplete", "reason", "redis does not take the outcomes")
 	}
 	stop()
@@ -277,6 +282,14 @@ func (c *Consumer) Run(ctx context.Context, abort func()) error {
 		return fmt.Errorf("close the blocking connections: %w", closeErr)
 	}
 	return nil
+}
+
+// quitLimit is how long Redis may take for the last outcomes when the tasks have ended so long after the stop.
+func (o Options) quitLimit(since time.Duration) time.Duration {
+	if o.SettleTimeout <= 0 {
+		return quitAfter
+	}
+	return max(min(quitAfter, o.ShutdownTimeout+o.SettleTimeout-since), quitAtLeast)
 }
 
 // leave closes this worker's own lists and removes the records of its cycles: its blocked connection can claim nothing

@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -22,13 +21,13 @@ const pipeTimeout = time.Second
 type child struct {
 	process    *proc.Process
 	maxMessage int64
-	log        *slog.Logger
+	log        *slog.Logger // for what the process writes
+	own        *slog.Logger // for what is said of it
 	mailbox    *mailbox
 
 	requests *inFlightTable
 	in       *wire.Writer
 	tail     *outputTail
-	logs     *logQueue
 	ready    readyMessage
 }
 
@@ -47,8 +46,8 @@ func startChild(o Options, guardian *proc.Guardian, m *mailbox, inFlight *atomic
 	}
 	tail := &outputTail{}
 	c := &child{
-		process: process, maxMessage: o.MaxMessage, log: o.Logger, mailbox: m,
-		requests: newInFlightTable(o, inFlight, tail), in: wire.NewWriter(process.Stdin), tail: tail, logs: newLogQueue(),
+		process: process, maxMessage: o.MaxMessage, log: o.Logger, own: ownLogger(o.Logger), mailbox: m,
+		requests: newInFlightTable(o, inFlight, tail), in: wire.NewWriter(process.Stdin), tail: tail,
 	}
 	c.requests.onBreakage = func(b breakage) { m.post(event{kind: eventBroken, child: c, breakage: b}) }
 	go c.run() // ends with eventEnded
@@ -57,7 +56,7 @@ func startChild(o Options, guardian *proc.Guardian, m *mailbox, inFlight *atomic
 
 // run reads and writes until the process is dead, and clears up after it.
 func (c *child) run() {
-	var writing, reading, logging sync.WaitGroup
+	var writing, reading sync.WaitGroup
 	writing.Go(func() {
 		if c.in.Run() != nil {
 			c.mailbox.post(event{kind: eventStdinClosed, child: c})
@@ -65,7 +64,6 @@ func (c *child) run() {
 	})
 	reading.Go(c.readStdout)
 	reading.Go(c.readStderr)
-	logging.Go(func() { c.logs.run(context.Background(), c.log) })
 
 	<-c.process.Dead()
 	c.mailbox.post(event{kind: eventDied, child: c})
@@ -79,8 +77,6 @@ func (c *child) run() {
 	writing.Wait()
 	exit := c.exit()
 	c.process.Close()
-	c.logs.close()
-	logging.Wait()
 	c.mailbox.post(event{kind: eventEnded, child: c, exit: exit})
 }
 
@@ -168,8 +164,9 @@ func (c *child) readStderr() {
 		if err != nil {
 			return
 		}
-		c.tail.add(line.Data)
-		c.logs.put(logLine{level: slog.LevelInfo, msg: string(line.Data), origin: originStderr})
+		text := lastShown(line.Data)
+		c.tail.add(text)
+		c.logText(originStderr, text)
 	}
 }
 

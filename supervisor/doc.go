@@ -53,8 +53,7 @@
 //
 // The first goes to the request's Caller. The second goes to the log at its level, with origin=log, the task's id, queue
 // and type, and its fields in the group "fields", where they overwrite nothing of ours. Both are bounded, and nothing
-// that is wrong with them fails a task. The last log lines are evidence after a crash, as those of stderr are; lines
-// that come faster than they can be logged are dropped and counted, as those are too.
+// that is wrong with them fails a task. The last log lines are evidence after a crash, as those of stderr are.
 //
 // # Which task runs, which waits
 //

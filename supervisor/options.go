@@ -68,7 +68,8 @@ type Options struct {
 	Guardian []string
 
 	// Logger gets what the supervisor logs, with component=supervisor, and what the process writes, with its origin
-	// (stdout, stderr or log). nil: nothing is logged.
+	// (stdout, stderr or log). It must never wait for what reads the log: the event loop waits for it, and what reads the
+	// process' output. nil: nothing is logged.
 	Logger *slog.Logger
 	Events Events
 }

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -29,6 +29,8 @@ type CheckerProcessOptions struct {
 	Config  *config.Config
 	Version string // of the program
 	Logger  *slog.Logger
+	// LogLinesDropped counts the lines that the logger has lost; nil: it is not known.
+	LogLinesDropped func() int64
 }
 
 // CheckerProcess is a process that runs the fleet's checker without a worker around it: no Python process, no tasks, no
@@ -86,7 +88,7 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 		return nil, err
 	}
 	c.depths = &fleetDepths{client: c.client, store: c.fleet.store, own: queue.ByPriority(c.cfg.Worker.Queues)}
-	if err := metrics.NewQueues(registry, c.depths.Read); err != nil {
+	if err := metrics.NewQueues(registry, c.depths.Read, opts.LogLinesDropped); err != nil {
 		return nil, fmt.Errorf("register the metrics: %w", err)
 	}
 	if c.notifier, err = c.newNotifier(); err != nil {
@@ -138,22 +140,33 @@ func (c *CheckerProcess) newDashboard() (*dashboard.Dashboard, error) {
 // Addr returns the bound address of the HTTP server, nil when there is none.
 func (c *CheckerProcess) Addr() net.Addr { return c.server.Addr() }
 
+// checkerShutdown is what the parts of a checker may take to end by themselves.
+const checkerShutdown = 3 * time.Second
+
 // Run checks the fleet whenever this process is the leader, until ctx is over, and gives the leadership up then. The
-// error is nil after that. When Run returns, nothing is left running.
+// error is nil after that. It ends within four seconds, whoever does not answer. When it returns nothing is left running,
+// but for what the log then names.
 func (c *CheckerProcess) Run(ctx context.Context) error {
 	defer c.close()
 	running, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	var group sync.WaitGroup
-	defer group.Wait()
+	parts := newParts()
+	ended := make(chan error, 1)
+	go func() { ended <- c.work(ctx, running, fail, parts) }() // awaited below
+	return shutdown{limit: checkerShutdown, close: c.closeRedis, parts: parts, log: c.log}.await(ctx, running, ended)
+}
+
+// work runs the parts of the process until running is over.
+func (c *CheckerProcess) work(ctx, running context.Context, fail context.CancelCauseFunc, parts *parts) error {
+	defer parts.wait()
+	defer fail(nil)
 	start := func(name string, run func(context.Context) error) {
-		group.Go(func() {
+		parts.start(name, func() {
 			if err := run(running); err != nil {
 				fail(fmt.Errorf("%s: %w", name, err))
 			}
 		})
 	}
-	defer fail(nil)
 	start("health server", c.server.Run)
 	start("dependencies", c.dependencies.Run)
 	start("health report", func(ctx context.Context) error {
@@ -176,10 +189,15 @@ func (c *CheckerProcess) Run(ctx context.Context) error {
 }
 
 func (c *CheckerProcess) close() {
-	for _, client := range []redis.UniversalClient{c.client, c.probe} {
-		_ = client.Close()
-	}
+	c.closeRedis()
 	if c.fleet != nil {
 		c.fleet.close()
+	}
+}
+
+// closeRedis closes the clients, which frees those that wait for an answer.
+func (c *CheckerProcess) closeRedis() {
+	for _, client := range []redis.UniversalClient{c.client, c.probe} {
+		_ = client.Close()
 	}
 }

@@ -72,12 +72,17 @@ func (w *Worker) closeClients() {
 	if w.fleet != nil {
 		w.fleet.close()
 	}
+	w.closeRedis()
+	if w.embedded != nil {
+		w.embedded.Close()
+	}
+}
+
+// closeRedis closes the clients, which frees those that wait for an answer.
+func (w *Worker) closeRedis() {
 	for _, c := range []redis.UniversalClient{w.client, w.noRetry, w.blocking, w.probe} {
 		if c != nil {
 			_ = c.Close()
 		}
-	}
-	if w.embedded != nil {
-		w.embedded.Close()
 	}
 }

@@ -58,7 +58,7 @@ func (w *Worker) currentBeat() heartbeat.Beat {
 
 func (w *Worker) beatNow() { w.beat.WriteNow() }
 
-func (w *Worker) metricSources() metrics.Sources {
+func (w *Worker) metricSources(logLinesDropped func() int64) metrics.Sources {
 	return metrics.Sources{
 		Info: metrics.Info{
 			WorkerID: w.cfg.Worker.ID, Version: w.version, Environment: w.cfg.Environment, Started: w.started,
@@ -87,7 +87,8 @@ func (w *Worker) metricSources() metrics.Sources {
 			}
 			return p
 		},
-		ChildPID: func() int { return w.supervisor.Snapshot().PID },
+		ChildPID:        func() int { return w.supervisor.Snapshot().PID },
+		LogLinesDropped: logLinesDropped,
 	}
 }
 

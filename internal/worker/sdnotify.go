@@ -13,9 +13,8 @@ import (
 
 // This file tells a service manager, by sd_notify, what the probes and the heartbeat tell others.
 
-// stopSpare is how much longer than the two timeouts a stop may take: for the death of a process that hangs in the
-// kernel, and for the last writes to Redis.
-const stopSpare = 20 * time.Second
+// stopSpare is how much longer than its own limit the service manager is to wait for the end.
+const stopSpare = 3 * time.Second
 
 func (w *Worker) newNotifier() (*systemd.Notifier, error) {
 	n, err := systemd.NewNotifier(systemd.Options{
@@ -23,7 +22,7 @@ func (w *Worker) newNotifier() (*systemd.Notifier, error) {
 		Changed: w.monitor.Changed,
 		// What /livez says: a degraded worker is alive, and a restart by the watchdog would not help it.
 		Live:        func() (bool, string) { return health.Live(w.report().Health) },
-		StopTimeout: w.cfg.Worker.ShutdownTimeout + 2*w.cfg.Python.StopTimeout + stopSpare,
+		StopTimeout: w.cfg.Worker.ShutdownTimeout + w.cfg.Python.StopTimeout + maxShutdown + stopSpare,
 		Logger:      w.logger.With("component", "systemd"),
 	})
 	if err != nil {

@@ -33,7 +33,10 @@ type Options struct {
 	Environ []string // the worker's own environment, as os.Environ returns it; what is secret does not reach the child
 	// Guardian is the argv that runs supervisor.RunGuardian; empty: no guardian.
 	Guardian []string
-	Logger   *slog.Logger
+	// Logger must never wait for what reads it: the parts that know the state of the worker and those of its drain log.
+	Logger *slog.Logger
+	// LogLinesDropped counts the lines that the logger has lost; nil: it is not known.
+	LogLinesDropped func() int64
 }
 
 // Worker is one worker. Its listeners are bound by New; Run is called once.
@@ -107,7 +110,7 @@ func New(opts Options) (_ *Worker, err error) {
 	w.monitor = newMonitor(w.supervisor, w.dependencies)
 	w.depths = queue.NewDepths(w.client, queue.ByPriority(cfg.Worker.Queues), depthMaxAge)
 	registry := prometheus.NewRegistry()
-	if w.metrics, err = metrics.New(registry, w.metricSources()); err != nil {
+	if w.metrics, err = metrics.New(registry, w.metricSources(opts.LogLinesDropped)); err != nil {
 		return nil, fmt.Errorf("register the metrics: %w", err)
 	}
 	if w.fleet, err = newFleetMember(w.fleetMemberOptions(), registry); err != nil {
@@ -142,8 +145,9 @@ func (w *Worker) newConsumer() (*queue.Consumer, error) {
 		queue.Options{
 			WorkerID: cfg.Worker.ID, Nonce: w.identity.Nonce, Queues: cfg.Worker.Queues,
 			StrictPriority: cfg.Worker.StrictPriority, Concurrency: cfg.Worker.Concurrency,
-			ShutdownTimeout: cfg.Worker.ShutdownTimeout, MaxTaskCrashes: cfg.Python.MaxTaskCrashes,
-			ResultTTL: cfg.Results.TTL, Views: cfg.Results.RedisCLIViews, Cluster: w.target.Cluster(),
+			ShutdownTimeout: cfg.Worker.ShutdownTimeout, SettleTimeout: cfg.Python.StopTimeout,
+			MaxTaskCrashes: cfg.Python.MaxTaskCrashes,
+			ResultTTL:      cfg.Results.TTL, Views: cfg.Results.RedisCLIViews, Cluster: w.target.Cluster(),
 			BeatInterval: cfg.Heartbeat.Interval, BeatTTL: cfg.Heartbeat.TTL, Logger: w.logger,
 			Observer: queue.Observer{
 				Began:    func(t *queue.Task, waited time.Duration) { w.metrics.TaskBegan(t.Queue, waited) },

@@ -58,7 +58,8 @@ func declared() (metricSet, error) {
 		},
 		Python: func() metrics.Python { return metrics.Python{Version: "3", GC: make([]metrics.GC, 1)} },
 		// Any process will do: it is the names that count.
-		ChildPID: os.Getpid,
+		ChildPID:        os.Getpid,
+		LogLinesDropped: func() int64 { return 0 },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("register the worker's metrics: %w", err)
