@@ -1,6 +1,7 @@
 package health
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/runqy/runqy-worker/internal/status"
@@ -37,15 +38,26 @@ func (d *Dependencies) Health(process status.Health) status.Health {
 	defer d.mu.Unlock()
 	h := process
 	add := func(w *watch) status.Check {
-		reason := w.reason()
-		if reason == "" {
+		reasons := w.reasons()
+		if len(reasons) == 0 {
 			return status.Healthy
 		}
 		h.Healthy = false
-		h.Reasons = append(h.Reasons[:len(h.Reasons):len(h.Reasons)], status.Reason{Summary: reason})
+		h.Reasons = h.Reasons[:len(h.Reasons):len(h.Reasons)]
+		for _, reason := range reasons {
+			h.Reasons = append(h.Reasons, status.Reason{Summary: reason})
+		}
 		return status.Unhealthy
 	}
 	h.Broker = add(d.redis)
+	if c, ok := errors.AsType[*hinderedError](d.redis.err); ok {
+		if c.Worker {
+			h.Worker = status.Unhealthy
+		}
+		if !c.Broker {
+			h.Broker = status.Healthy
+		}
+	}
 	h.Database = status.NotConfigured
 	if d.database != nil {
 		h.Database = add(d.database)
@@ -53,13 +65,16 @@ func (d *Dependencies) Health(process status.Health) status.Health {
 	return h
 }
 
-// reason says why the dependency counts as unhealthy; empty when it is healthy. The caller holds Dependencies.mu.
-func (w *watch) reason() string {
-	switch {
-	case !w.asked:
-		return w.title + " has not been asked yet."
-	case w.err != nil:
-		return fmt.Sprintf("%s does not answer: %v.", w.title, w.err)
+// reasons say why the dependency counts as unhealthy; none when it is healthy. The caller holds Dependencies.mu.
+func (w *watch) reasons() []string {
+	if !w.asked {
+		return []string{w.title + " has not been asked yet."}
 	}
-	return ""
+	if w.err == nil {
+		return nil
+	}
+	if c, ok := errors.AsType[*hinderedError](w.err); ok {
+		return c.Reasons
+	}
+	return []string{fmt.Sprintf("%s does not answer: %v.", w.title, w.err)}
 }

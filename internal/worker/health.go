@@ -11,8 +11,8 @@ import (
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-// monitor makes the worker's health of the supervisor's snapshot and of what is known about Redis and the database. It
-// is the queue's gate, and announces that something has changed.
+// monitor makes the worker's health of the supervisor's snapshot, of what the work with Redis comes to, and of what is known
+// about the database. It is the queue's gate, and announces that something has changed.
 type monitor struct {
 	supervisor   *supervisor.Supervisor
 	dependencies *health.Dependencies
@@ -58,8 +58,9 @@ func workerStatus(snap supervisor.Snapshot, draining bool) status.Status {
 	return status.Status(snap.Status)
 }
 
-// Open implements queue.Gate: a task is taken only while everything is healthy and the process runs.
-func (m *monitor) Open() bool { return m.health().Ready() }
+// Open implements queue.Gate: a task is taken only while everything is healthy and the process runs, or where only a task
+// that is taken would show that it is.
+func (m *monitor) Open() bool { return m.dependencies.Open(m.process()) }
 
 // Changed implements queue.Gate. The channel is closed when the health next changes; take it before reading the health.
 func (m *monitor) Changed() <-chan struct{} { return m.changed.Next() }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/redisclient"
 	"github.com/runqy/runqy-worker/queue"
 )
@@ -45,7 +44,6 @@ func (w *Worker) openRedis() error {
 	w.client = target.Open(sized)
 	w.noRetry = target.Open(sized, queue.NoRetry)
 	w.blocking = target.Open(queue.NoRetry, func(o *redis.UniversalOptions) { o.PoolSize = len(w.cfg.Worker.Queues) })
-	w.probe = target.Open(health.RedisOptions)
 	return nil
 }
 
@@ -72,7 +70,7 @@ func (w *Worker) closeClients() {
 	if w.fleet != nil {
 		w.fleet.close()
 	}
-	for _, c := range []redis.UniversalClient{w.client, w.noRetry, w.blocking, w.probe} {
+	for _, c := range []redis.UniversalClient{w.client, w.noRetry, w.blocking} {
 		if c != nil {
 			_ = c.Close()
 		}
