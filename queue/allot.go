@@ -129,7 +129,7 @@ func (l *loop) arm(want int, now time.Time) {
 			case len(l.queues) > 1 || l.opts.Cluster:
 				q.watcher.arm()
 			case q.waiting == 0:
-				l.startWaiting(q, want)
+				l.startWaiting(q, want, now)
 			}
 		} else if want == 0 || !q.askable(now) {
 			q.watcher.disarm()

@@ -16,8 +16,9 @@ import (
 // ten seconds), shorter would ask more often.
 const blockFor = 5 * time.Second
 
-// lookingFor bounds one that has a cycle behind it: when it has waited in vain, the cycle looks for assigned tasks.
-const lookingFor = lookEvery
+// lookingFor bounds one that has a cycle behind it: when it has waited in vain, the cycle looks for assigned tasks. It ends
+// before the queue would be probed.
+const lookingFor = lookEvery - 200*time.Millisecond
 
 // Blocking prepares the options of the client that waits: as NoRetry, and an answer may take as long as a blocking
 // command lasts and 10 s.

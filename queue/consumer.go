@@ -38,6 +38,7 @@ type Options struct {
 	Concurrency     int            // tasks with the handler at once, at least 1
 	ShutdownTimeout time.Duration  // how long tasks in flight may take once Run's context is over
 	SettleTimeout   time.Duration  // how much longer than that Redis may take for the last outcomes; 0: quitAfter
+	ConsumeTimeout  time.Duration  // how long tasks may wait beside a free slot before that is a hindrance; 0: without end
 	MaxTaskCrashes  int            // a task that crashed the process this often is archived, one suspected so often runs alone; 0: never
 	ResultTTL       time.Duration  // of results and of the readable hashes
 	Views           bool           // keep the views for redis-cli
@@ -156,7 +157,7 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 	}
 	c.loop = &loop{
 		opts: opts, handler: handler, gate: gate, log: c.log, observer: opts.Observer, inbox: newInbox(), table: table,
-		lists: c.lists, audit: c.auditor.request, accepted: make(map[string]*attempt),
+		lists: c.lists, audit: c.auditor.request, receipts: newReceipts(names, opts.ConsumeTimeout), accepted: make(map[string]*attempt),
 		idle: make(chan struct{}), flushed: make(chan struct{}),
 	}
 	for _, name := range names {
@@ -243,6 +244,7 @@ func (c *Consumer) Run(ctx context.Context, abort func()) error {
 	if err := server.Start(asynq.NotFoundHandler()); err != nil {
 		return fmt.Errorf("start asynq's server: %w", err)
 	}
+	c.loop.receipts.begin(time.Now())
 	var running sync.WaitGroup
 	for _, q := range c.loop.queues {
 		running.Go(func() { q.cycler.run(background) })
@@ -337,6 +339,14 @@ func (c *Consumer) Cancel(taskID string) {
 func (c *Consumer) Free() bool {
 	return !c.loop.alone.Load() && c.loop.handler.Room().Idle && c.loop.gate.Open()
 }
+
+// Consumption says when Redis last answered what, and what hinders the work now. It never waits for Redis and is safe to call
+// at any time.
+func (c *Consumer) Consumption() Consumption { return c.loop.receipts.judge(time.Now()) }
+
+// ConsumptionChanged returns a channel that is closed when something next works that did not, or that had not been asked.
+// What ceases to work is seen by asking for the Consumption again and again. Take it before calling Consumption.
+func (c *Consumer) ConsumptionChanged() <-chan struct{} { return c.loop.receipts.changed.Next() }
 
 // ActiveTask is a task that is with the handler.
 type ActiveTask struct {

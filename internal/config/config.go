@@ -92,6 +92,7 @@ type Health struct {
 	Advertise               string // host:port; empty: derived from Listen
 	Socket                  string // see SocketPath
 	EventLoopBlockThreshold time.Duration
+	ConsumeTimeout          time.Duration
 	DatabaseURL             string // carries the password
 	WebConfig               string // a file of prometheus/exporter-toolkit
 }
@@ -143,7 +144,7 @@ func Default() *Config {
 		},
 		Heartbeat: Heartbeat{Interval: 5 * time.Second, TTL: 15 * time.Second},
 		Results:   Results{TTL: 24 * time.Hour, RedisCLIViews: true},
-		Health:    Health{Listen: defaultListen, EventLoopBlockThreshold: 5 * time.Second},
+		Health:    Health{Listen: defaultListen, EventLoopBlockThreshold: 5 * time.Second, ConsumeTimeout: 10 * time.Second},
 		Fleet:     Fleet{Enabled: true, Interval: 5 * time.Second, PingTimeout: 3 * time.Second},
 	}
 }

@@ -88,6 +88,7 @@ health:
   advertise: "host:80"
   socket: /tmp/s.sock
   event_loop_block_threshold: 3s
+  consume_timeout: 4s
   database_url: postgres://u:p@h/d
   web_config: web.yml
 fleet: {enabled: false, interval: 2s, ping_timeout: 1s, client: {ca_file: ca.pem, username: u, password_file: p}}
@@ -110,7 +111,7 @@ dashboard: {show_payloads: true}
 		Heartbeat: Heartbeat{Interval: time.Second, TTL: 4 * time.Second},
 		Results:   Results{TTL: time.Hour},
 		Health: Health{Listen: "127.0.0.1:0", Advertise: "host:80", Socket: "/tmp/s.sock", EventLoopBlockThreshold: 3 * time.Second,
-			DatabaseURL: "postgres://u:p@h/d", WebConfig: "web.yml"},
+			ConsumeTimeout: 4 * time.Second, DatabaseURL: "postgres://u:p@h/d", WebConfig: "web.yml"},
 		Fleet:     Fleet{Interval: 2 * time.Second, PingTimeout: time.Second, Client: FleetClient{CAFile: "ca.pem", Username: "u", PasswordFile: "p"}},
 		Dashboard: Dashboard{ShowPayloads: true},
 	}

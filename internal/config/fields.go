@@ -197,6 +197,9 @@ func healthFields() []field {
 			limit: atLeast(100 * time.Millisecond),
 			doc: "A Python process that is silent, or whose event loop is blocked, for longer than this is stalled. " +
 				"The variable that ends in `_SECONDS` also takes a plain number of seconds."},
+		{key: "health.consume_timeout", place: func(c *Config) any { return &c.Health.ConsumeTimeout }, limit: atLeast(time.Second),
+			doc: "While tasks wait and a slot is free for longer than this, and none could be taken, the worker is not healthy. It goes on to " +
+				"try, one task at a time."},
 		{key: "health.database_url", place: func(c *Config) any { return &c.Health.DatabaseURL }, secret: urlText,
 			limit: rule("a URL with `postgres://` or `postgresql://`", checkDatabase),
 			doc:   "A PostgreSQL database that the tasks need. It is checked with `SELECT 1`; while it does not answer, no task is taken."},

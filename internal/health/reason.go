@@ -1,6 +1,7 @@
 package health
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -41,7 +42,7 @@ const wedgedAfter = 10 * time.Second
 // StoodStill returns a health that comes from a loop which has not turned for too long: nothing is known of the
 // present.
 func StoodStill(h status.Health, loop string, since time.Time) status.Health {
-	h.Healthy, h.Worker = false, status.Unhealthy
+	h.Healthy, h.Probed, h.Worker = false, false, status.Unhealthy
 	if h.StoodSince.IsZero() {
 		h.StoodSince = since
 	}
@@ -65,29 +66,44 @@ func (d *Dependencies) Health(process status.Health) status.Health {
 	defer d.mu.Unlock()
 	h := process
 	add := func(w *watch) status.Check {
-		reason := w.reason()
-		if reason == "" {
+		reasons := w.reasons()
+		if len(reasons) == 0 {
 			return status.Healthy
 		}
 		h.Healthy = false
-		h.Reasons = append(h.Reasons[:len(h.Reasons):len(h.Reasons)], status.Reason{Summary: reason})
+		h.Reasons = h.Reasons[:len(h.Reasons):len(h.Reasons)]
+		for _, reason := range reasons {
+			h.Reasons = append(h.Reasons, status.Reason{Summary: reason})
+		}
 		return status.Unhealthy
 	}
 	h.Broker = add(d.redis)
+	if c, ok := errors.AsType[*hinderedError](d.redis.err); ok {
+		if c.Worker {
+			h.Worker = status.Unhealthy
+		}
+		if !c.Broker {
+			h.Broker = status.Healthy
+		}
+	}
 	h.Database = status.NotConfigured
 	if d.database != nil {
 		h.Database = add(d.database)
 	}
+	h.Probed = !h.Healthy && process.Ready() && d.redis.open() && (d.database == nil || d.database.open())
 	return h
 }
 
-// reason says why the dependency counts as unhealthy; empty when it is healthy. The caller holds Dependencies.mu.
-func (w *watch) reason() string {
-	switch {
-	case !w.asked:
-		return w.title + " has not been asked yet."
-	case w.err != nil:
-		return fmt.Sprintf("%s does not answer: %v.", w.title, w.err)
+// reasons say why the dependency counts as unhealthy; none when it is healthy. The caller holds Dependencies.mu.
+func (w *watch) reasons() []string {
+	if !w.asked {
+		return []string{w.title + " has not been asked yet."}
 	}
-	return ""
+	if w.err == nil {
+		return nil
+	}
+	if c, ok := errors.AsType[*hinderedError](w.err); ok {
+		return c.Reasons
+	}
+	return []string{fmt.Sprintf("%s does not answer: %v.", w.title, w.err)}
 }

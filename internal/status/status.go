@@ -58,6 +58,8 @@ type Health struct {
 	Status  Status
 	State   State // of the moment at which it was asked for, since it changes with every task
 	Stalled bool  // the Python process is there and does not answer
+	// Probed says that tasks are taken although it is not healthy, one at a time, since nothing else would show that it is again.
+	Probed bool
 	// Awaits says what a healthy worker that takes no tasks waits for, as in a planned replacement; zero: nothing is told.
 	Awaits Reason
 

@@ -11,8 +11,9 @@ import (
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-// monitor judges the worker's health by the supervisor's snapshot and by what is known about Redis and the database. Its
-// reporter owns what comes of that; everything that shows the health, and the queue's gate, reads the reporter's report.
+// monitor judges the worker's health by the supervisor's snapshot, by what the work with Redis comes to, and by what is known
+// of the database. Its reporter owns what comes of that; everything that shows the health, and the queue's gate, reads the
+// reporter's report.
 type monitor struct {
 	supervisor   *supervisor.Supervisor
 	dependencies *health.Dependencies
@@ -91,8 +92,12 @@ func workerStatus(snap supervisor.Snapshot, draining bool) status.Status {
 	return status.Status(snap.Status)
 }
 
-// Open implements queue.Gate: a task is taken only while everything is healthy and the process runs.
-func (m *monitor) Open() bool { return m.report().Ready() }
+// Open implements queue.Gate: a task is taken only while everything is healthy and the process runs, or where only a task
+// that is taken would show that it is.
+func (m *monitor) Open() bool {
+	r := m.report()
+	return r.Ready() || r.Probed
+}
 
 // Changed implements queue.Gate. The channel is closed when there is a report of another number; take it before reading
 // the report.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/redisclient"
 	"github.com/runqy/runqy-worker/queue"
 )
@@ -45,7 +44,6 @@ func (w *Worker) openRedis() error {
 	w.client = target.Open(sized)
 	w.noRetry = target.Open(sized, queue.NoRetry)
 	w.blocking = target.Open(queue.Blocking, func(o *redis.UniversalOptions) { o.PoolSize = len(w.cfg.Worker.Queues) })
-	w.probe = target.Open(health.RedisOptions)
 	return nil
 }
 
@@ -80,7 +78,7 @@ func (w *Worker) closeClients() {
 
 // closeRedis closes the clients, which frees those that wait for an answer.
 func (w *Worker) closeRedis() {
-	for _, c := range []redis.UniversalClient{w.client, w.noRetry, w.blocking, w.probe} {
+	for _, c := range []redis.UniversalClient{w.client, w.noRetry, w.blocking} {
 		if c != nil {
 			_ = c.Close()
 		}

@@ -70,7 +70,7 @@ func TestWedgedSupervisorIsUnhealthyEverywhere(t *testing.T) {
 		}
 	}
 	pong, banner := w.pong(), dashboardHealth(w.report())
-	if pong.Healthy || pong.State != status.Busy || pong.Reason != h.Reason().Summary || w.metricSources().Worker().Healthy ||
+	if pong.Healthy || pong.State != status.Busy || pong.Reason != h.Reason().Summary || w.metricSources(nil).Worker().Healthy ||
 		banner.Tone != dashboard.Bad || banner.Label != "Wedged" || w.monitor.Open() || !strings.Contains(w.serviceState().Text, why) {
 		t.Errorf("ping %+v, banner %+v, gate open %v, systemd %q", pong, banner, w.monitor.Open(), w.serviceState().Text)
 	}

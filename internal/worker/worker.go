@@ -56,7 +56,6 @@ type Worker struct {
 	client     redis.UniversalClient // for everything but what follows
 	noRetry    redis.UniversalClient // never sends a command twice
 	blocking   redis.UniversalClient // for commands that block; the consumer closes it
-	probe      redis.UniversalClient // for the PING of dependencies
 
 	dependencies *health.Dependencies
 	supervisor   *supervisor.Supervisor
@@ -99,10 +98,13 @@ func New(opts Options) (_ *Worker, err error) {
 		return nil, err
 	}
 	w.dependencies, err = health.NewDependencies(health.DependenciesOptions{
-		Redis: w.probe, DatabaseURL: cfg.Health.DatabaseURL, Logger: w.logger,
+		// The consumer is built after its gate, and asked only while the worker runs.
+		Consumption:        w.consumption,
+		ConsumptionChanged: func() <-chan struct{} { return w.consumer.ConsumptionChanged() },
+		DatabaseURL:        cfg.Health.DatabaseURL, Logger: w.logger,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("watch redis and the database: %w", err)
+		return nil, fmt.Errorf("watch the database: %w", err)
 	}
 	if w.supervisor, err = supervisor.New(w.supervisorOptions(opts)); err != nil {
 		return nil, fmt.Errorf("supervise the Python process: %w", err)
@@ -146,8 +148,8 @@ func (w *Worker) newConsumer() (*queue.Consumer, error) {
 			WorkerID: cfg.Worker.ID, Nonce: w.identity.Nonce, Queues: cfg.Worker.Queues,
 			StrictPriority: cfg.Worker.StrictPriority, Concurrency: cfg.Worker.Concurrency,
 			ShutdownTimeout: cfg.Worker.ShutdownTimeout, SettleTimeout: cfg.Python.StopTimeout,
-			MaxTaskCrashes: cfg.Python.MaxTaskCrashes,
-			ResultTTL:      cfg.Results.TTL, Views: cfg.Results.RedisCLIViews, Cluster: w.target.Cluster(),
+			ConsumeTimeout: cfg.Health.ConsumeTimeout, MaxTaskCrashes: cfg.Python.MaxTaskCrashes,
+			ResultTTL: cfg.Results.TTL, Views: cfg.Results.RedisCLIViews, Cluster: w.target.Cluster(),
 			BeatInterval: cfg.Heartbeat.Interval, BeatTTL: cfg.Heartbeat.TTL, Logger: w.logger,
 			Observer: queue.Observer{
 				Began:    func(t *queue.Task, waited time.Duration) { w.metrics.TaskBegan(t.Queue, waited) },
