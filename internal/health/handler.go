@@ -29,6 +29,7 @@ type Sources struct {
 	Counts func() Counts
 	// Queues and Broker serve /health/v2/queues; without Queues the path is not found.
 	Queues QueueSource
+	Faults FaultSource // nil: those that can be read have none
 	Broker BrokerSource
 	// Metrics serves /metrics; without it the path is not found.
 	Metrics http.Handler
@@ -145,13 +146,14 @@ type probes struct {
 	counts      func() Counts
 	environment string
 	queues      QueueSource
+	faults      FaultSource
 	broker      BrokerSource
 }
 
 func (src Sources) probes() probes {
 	p := probes{
 		health: visible(src.Health, src.Trusted), live: func() (bool, string) { return Live(src.LoopTick) },
-		counts: src.Counts, environment: src.Environment, queues: src.Queues, broker: src.Broker,
+		counts: src.Counts, environment: src.Environment, queues: src.Queues, faults: src.Faults, broker: src.Broker,
 	}
 	if p.counts == nil {
 		p.counts = func() Counts { return Counts{} }

@@ -47,7 +47,6 @@ type CheckerProcess struct {
 
 	dependencies *health.Dependencies
 	fleet        *fleetMember
-	depths       *fleetDepths
 	workers      *workerList
 	dashboard    *dashboard.Dashboard
 	notifier     *systemd.Notifier
@@ -84,8 +83,7 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 	if c.fleet, err = newFleetMember(member, registry); err != nil {
 		return nil, err
 	}
-	c.depths = &fleetDepths{client: c.client, store: c.fleet.store, own: queue.ByPriority(c.cfg.Worker.Queues)}
-	if err := metrics.NewQueues(registry, c.depths.Read); err != nil {
+	if err := metrics.NewQueues(registry, c.fleet.queues.Read); err != nil {
 		return nil, fmt.Errorf("register the metrics: %w", err)
 	}
 	if c.notifier, err = c.newNotifier(); err != nil {
@@ -105,7 +103,7 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 func (c *CheckerProcess) probeSources(metricsHandler http.Handler) health.Sources {
 	return health.Sources{
 		Health: c.health, Environment: c.cfg.Environment, Counts: c.counts,
-		Queues: c.depths.Read, Broker: health.InfoSource(c.client), Metrics: metricsHandler,
+		Queues: c.fleet.queues.Read, Faults: c.queueFaults, Broker: health.InfoSource(c.client), Metrics: metricsHandler,
 		RPC: rpc.Handlers(rpc.Sources{
 			Healthy: func() bool { return c.health().Healthy },
 			Ready:   func() bool { return c.health().Ready() },
@@ -121,12 +119,18 @@ func (c *CheckerProcess) health() status.Health {
 	return c.dependencies.Health(health.OfProcess(status.Running, true, status.Reason{}))
 }
 
+// queueFaults says which queues have tasks that nobody takes.
+func (c *CheckerProcess) queueFaults(ctx context.Context, depths map[string]status.Depth) map[string]string {
+	workers, err := c.workers.list(ctx)
+	return c.fleet.queues.faults(ctx, workers, err, depths)
+}
+
 // counts are the numbers of the healthcheck command.
 func (c *CheckerProcess) counts() health.Counts {
 	if c.health().Broker != status.Healthy {
 		return health.Counts{}
 	}
-	return health.Counts{QueueDepth: pendingTasks(c.depths)}
+	return health.Counts{QueueDepth: pendingTasks(c.fleet.queues)}
 }
 
 func (c *CheckerProcess) newDashboard() (*dashboard.Dashboard, error) {
@@ -135,10 +139,10 @@ func (c *CheckerProcess) newDashboard() (*dashboard.Dashboard, error) {
 		ShowPayloads: c.cfg.Dashboard.ShowPayloads,
 		Health:       func() dashboard.Health { return dashboardHealth(c.health(), supervisor.Snapshot{}) },
 		Changed:      c.dependencies.Changed,
-		Queues:       dashboardQueues(c.depths), Fleet: dashboardWorkers(c.workers, ""),
+		Queues:       dashboardQueues(c.fleet.queues), Fleet: dashboardWorkers(c.workers, ""),
 		Trusted: health.NewAccess(c.cfg.Health.WebConfig).Trusted, Logger: c.logger,
 	}
-	addTaskActions(&sources, queue.NewAdmin(c.client), c.depths.queues)
+	addTaskActions(&sources, queue.NewAdmin(c.client), c.fleet.queues.queues)
 	return dashboard.New(sources)
 }
 
