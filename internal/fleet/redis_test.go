@@ -248,7 +248,7 @@ func onRedis(t *testing.T, client *redis.Client, name string, book *logBook, cha
 		Recoverer: queue.NewRecoverer(client, queue.RecovererOptions{
 			MaxRecoveries: 3, Logger: book.logger(), Taken: func(id, nonce string) { s.TaskReturned(id, nonce) },
 		}),
-		Directs:   queue.NewDirects(client), Logger: book.logger(),
+		Directs: queue.NewDirects(client), Logger: book.logger(),
 	}
 	if change != nil {
 		change(&opts)
