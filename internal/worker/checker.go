@@ -140,6 +140,7 @@ func (c *CheckerProcess) newDashboard() (*dashboard.Dashboard, error) {
 		Health:       func() dashboard.Health { return dashboardHealth(c.health(), supervisor.Snapshot{}) },
 		Changed:      c.dependencies.Changed,
 		Queues:       dashboardQueues(c.fleet.queues), Fleet: dashboardWorkers(c.workers, ""),
+		System:  dashboardSystem(c.fleet.queues, nil),
 		Trusted: health.NewAccess(c.cfg.Health.WebConfig).Trusted, Logger: c.logger,
 	}
 	addTaskActions(&sources, queue.NewAdmin(c.client), c.fleet.queues.queues)
