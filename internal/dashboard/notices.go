@@ -44,7 +44,7 @@ func (p page) Notices() []notice {
 			add(Warn, "#queues", "Queue %s is paused; %s.", name(q.Name), waiting(q.Pending))
 		case q.Fault != "":
 			add(q.Tone, "#queues", "Queue %s: %s.", name(q.Name), line(q.Fault))
-		case p.QueueTone(q) != Good:
+		case p.QueueTone(q) == Warn || p.QueueTone(q) == Bad:
 			oldest := "" // its age is not known
 			if q.Latency >= 0 {
 				oldest = ", the oldest for " + duration(q.Latency)
@@ -149,7 +149,7 @@ func (p page) QueueTone(q Queue) Tone {
 	if p.QueuesStale() {
 		return Quiet
 	}
-	if q.Tone == Good && (q.Pending > manyPending || q.Latency > longWait) {
+	if (q.Tone == Good || q.Tone == Quiet) && (q.Pending > manyPending || q.Latency > longWait) {
 		return Warn
 	}
 	return q.Tone

@@ -47,7 +47,7 @@ func row(w client.Worker) string {
 	if !w.Alive {
 		queues := strings.Join(w.Queues, ",")
 		return strings.Join([]string{
-			Clean(w.ID), "false", "gone", string(w.State), Clean(orDash(queues)), "-", "-", "-", "-", "-", "-", "-", Clean(reason),
+			Clean(w.ID), "false", "gone", string(w.State), Clean(orDash(queues)), "-", "-", "-", "-", "-", "-", Clean(orDash(w.Address)), Clean(reason),
 		}, "\t")
 	}
 	beat := "-"
