@@ -208,7 +208,7 @@ func (c *queueCollector) Collect(ch chan<- prometheus.Metric) {
 			n     int64
 		}{
 			{"pending", q.Pending}, {"active", q.Active}, {"scheduled", q.Scheduled},
-			{"retry", q.Retry}, {"archived", q.Archived}, {"completed", q.Completed},
+			{"retry", q.Retry}, {"archived", q.Archived}, {"completed", q.Completed}, {"aggregating", q.Aggregating},
 		} {
 			gauge(ch, c.tasks, float64(s.n), name, s.state)
 		}

@@ -22,6 +22,7 @@ type Sources struct {
 	Counts func(status.Health) Counts
 	// Queues and Broker serve /health/v2/queues; without Queues the path is not found.
 	Queues QueueSource
+	Faults FaultSource // nil: those that can be read have none
 	Broker BrokerSource
 	// Metrics serves /metrics; without it the path is not found.
 	Metrics http.Handler
@@ -137,13 +138,14 @@ type probes struct {
 	counts      func(status.Health) Counts
 	environment string
 	queues      QueueSource
+	faults      FaultSource
 	broker      BrokerSource
 }
 
 func (src Sources) probes() probes {
 	p := probes{
 		report: visible(src.Report, src.Trusted), counts: src.Counts,
-		environment: src.Environment, queues: src.Queues, broker: src.Broker,
+		environment: src.Environment, queues: src.Queues, faults: src.Faults, broker: src.Broker,
 	}
 	if p.counts == nil {
 		p.counts = func(status.Health) Counts { return Counts{} }

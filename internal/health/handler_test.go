@@ -194,6 +194,20 @@ func TestQueuesEndpoint(t *testing.T) {
 		}
 	}
 
+	// What can be read may be at fault all the same: its figures stay.
+	src.Broker = nil
+	src.Queues = func(context.Context) (map[string]status.Depth, error) {
+		return map[string]status.Depth{"typo": {Pending: 2, Aggregating: 3}}, nil
+	}
+	src.Faults = func(_ context.Context, queues map[string]status.Depth) map[string]string {
+		return map[string]string{"typo": (status.Service{Asynq: 0}).Fault(status.Depth{Pending: queues["typo"].Pending})}
+	}
+	if got, want := request(Handler(src), "GET", "/health/v2/queues").Body.String(), `"typo":{"name":"typo","status":"error",`+
+		`"error":"2 tasks wait and no worker serves it","pending":2,"active":0,"scheduled":0,"retry":0,"archived":0,"completed":0,`+
+		`"aggregating":3,"latency_seconds":0}`; !strings.Contains(got, want) {
+		t.Errorf("a queue without workers is\n     %s\nwant %s", got, want)
+	}
+
 	src.Queues = func(context.Context) (map[string]status.Depth, error) { return nil, errors.New("connection refused") }
 	rec := request(Handler(src), "GET", "/health/v2/queues")
 	if rec.Code != 503 || rec.Body.String() != `{"broker":"error","error":"connection refused"}` {

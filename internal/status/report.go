@@ -43,6 +43,7 @@ func (m Mark) String() string {
 // Equal reports whether two healths say the same.
 func (h Health) Equal(other Health) bool {
 	return h.Healthy == other.Healthy && h.Status == other.Status && h.State == other.State && h.Stalled == other.Stalled &&
+		h.Probed == other.Probed && h.Awaits.Equal(other.Awaits) &&
 		h.Worker == other.Worker && h.Broker == other.Broker && h.Database == other.Database &&
 		h.StoodSince.Equal(other.StoodSince) && slices.EqualFunc(h.Reasons, other.Reasons, Reason.Equal)
 }

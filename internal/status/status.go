@@ -97,6 +97,9 @@ func (h Health) Public() Health {
 type Depth struct {
 	Pending                                       int64 // tasks that wait for one named worker included
 	Active, Scheduled, Retry, Archived, Completed int64
+	Due                                           int64 // of Scheduled and Retry: their time has come
+	Groups                                        int64 // of tasks that asynq would aggregate
+	Aggregating                                   int64 // tasks in these groups; of the first hundred, where there are more
 	// Latency is the age of the oldest pending task, 0 when none is pending, negative when it is not known.
 	Latency time.Duration
 	Paused  bool

@@ -49,7 +49,6 @@ type CheckerProcess struct {
 	dependencies *health.Dependencies
 	reporter     *health.Reporter
 	fleet        *fleetMember
-	depths       *fleetDepths
 	workers      *workerList
 	dashboard    *dashboard.Dashboard
 	notifier     *systemd.Notifier
@@ -87,8 +86,7 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 	if c.fleet, err = newFleetMember(member, registry); err != nil {
 		return nil, err
 	}
-	c.depths = &fleetDepths{client: c.client, store: c.fleet.store, own: queue.ByPriority(c.cfg.Worker.Queues)}
-	if err := metrics.NewQueues(registry, c.depths.Read, opts.LogLinesDropped); err != nil {
+	if err := metrics.NewQueues(registry, c.fleet.queues.Read, opts.LogLinesDropped); err != nil {
 		return nil, fmt.Errorf("register the metrics: %w", err)
 	}
 	if c.notifier, err = c.newNotifier(); err != nil {
@@ -108,7 +106,7 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 func (c *CheckerProcess) probeSources(metricsHandler http.Handler) health.Sources {
 	return health.Sources{
 		Report: c.reporter.Report, Environment: c.cfg.Environment, Counts: c.counts,
-		Queues: c.depths.Read, Broker: health.InfoSource(c.client), Metrics: metricsHandler,
+		Queues: c.fleet.queues.Read, Faults: c.queueFaults, Broker: health.InfoSource(c.client), Metrics: metricsHandler,
 		RPC: rpc.Handlers(rpc.Sources{Report: c.reporter.Report}), Dashboard: c.dashboard.Handlers(),
 		Trusted: health.NewAccess(c.cfg.Health.WebConfig).Trusted,
 	}
@@ -119,9 +117,15 @@ func (c *CheckerProcess) judge() status.Health {
 	return c.dependencies.Health(health.OfProcess(status.Running, true, status.Reason{}))
 }
 
+// queueFaults says which queues have tasks that nobody takes.
+func (c *CheckerProcess) queueFaults(ctx context.Context, depths map[string]status.Depth) map[string]string {
+	workers, err := c.workers.list(ctx)
+	return c.fleet.queues.faults(ctx, workers, err, depths)
+}
+
 // counts are the numbers of the healthcheck command.
 func (c *CheckerProcess) counts(h status.Health) health.Counts {
-	return health.Counts{QueueDepth: depthOf(c.depths, h)}
+	return health.Counts{QueueDepth: depthOf(c.fleet.queues, h)}
 }
 
 func (c *CheckerProcess) newDashboard() (*dashboard.Dashboard, error) {
@@ -130,10 +134,11 @@ func (c *CheckerProcess) newDashboard() (*dashboard.Dashboard, error) {
 		ShowPayloads: c.cfg.Dashboard.ShowPayloads,
 		Health:       func() dashboard.Health { return dashboardHealth(c.reporter.Report()) },
 		Changed:      c.reporter.Changed,
-		Queues:       dashboardQueues(c.depths), Fleet: dashboardWorkers(c.workers, ""),
+		Queues:       dashboardQueues(c.fleet.queues), Fleet: dashboardWorkers(c.workers, ""),
+		System:  dashboardSystem(c.fleet.queues, nil),
 		Trusted: health.NewAccess(c.cfg.Health.WebConfig).Trusted, Logger: c.logger,
 	}
-	addTaskActions(&sources, queue.NewAdmin(c.client), c.depths.queues)
+	addTaskActions(&sources, queue.NewAdmin(c.client), c.fleet.queues.queues)
 	return dashboard.New(sources)
 }
 

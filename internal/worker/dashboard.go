@@ -26,6 +26,7 @@ func (w *Worker) newDashboard() (*dashboard.Dashboard, error) {
 		Totals:  func() (int64, int64) { return w.processed.Load(), w.failed.Load() },
 		Queues:  dashboardQueues(w.depths),
 		Fleet:   dashboardWorkers(w.workers, w.cfg.Worker.ID),
+		System:  dashboardSystem(w.fleet.queues, w.cfg.Worker.Queues),
 		Trusted: health.NewAccess(w.cfg.Health.WebConfig).Trusted,
 		Logger:  w.logger,
 	}
@@ -147,6 +148,34 @@ func dashboardQueues(r depthReader) func(context.Context) ([]dashboard.Queue, er
 	}
 }
 
+// dashboardSystem returns what the page shows of the whole system beside its own queues, which are left out.
+func dashboardSystem(s *systemQueues, own map[string]int) func(context.Context) (dashboard.System, error) {
+	return func(ctx context.Context) (dashboard.System, error) {
+		queues, err := dashboardQueues(s)(ctx)
+		if err != nil {
+			return dashboard.System{}, err
+		}
+		servers, err := s.asynqServers(ctx)
+		if err != nil {
+			return dashboard.System{}, err
+		}
+		deaths, err := s.store.Deaths(ctx)
+		if err != nil {
+			return dashboard.System{}, err
+		}
+		out := dashboard.System{Unread: s.unread(), Asynq: servers}
+		if own != nil {
+			out.Elsewhere = slices.DeleteFunc(queues, func(q dashboard.Queue) bool { _, mine := own[q.Name]; return mine })
+		}
+		for _, d := range deaths {
+			out.Deaths = append(out.Deaths, dashboard.Death{
+				Key: d.Nonce, ID: d.ID, At: time.Now().Add(-d.Age), Cause: d.Cause, Reason: d.Reason, Queues: d.Queues, Address: d.Address, Host: d.Host, Tasks: d.Tasks,
+			})
+		}
+		return out, nil
+	}
+}
+
 func dashboardFailure(f queue.Failure) dashboard.Failure {
 	text, traceback, _ := strings.Cut(strings.TrimSpace(f.Error), "\n")
 	out := dashboard.Failure{
@@ -202,6 +231,7 @@ func dashboardWorker(w fleet.Worker, age time.Duration) dashboard.Worker {
 		ID: w.ID, State: w.State, Status: b.Status, Reason: w.Reason, Queues: b.Queues,
 		Address: b.Address, Host: b.Host, Active: len(b.ActiveTasks), Concurrency: b.Concurrency,
 		Processed: b.Processed, Failed: b.Failed, Started: b.Started, Version: b.Version, BeatAge: w.Age + age,
+		Serving: w.Serving(), Starting: w.Starting(),
 	}
 	if out.Reason == "" {
 		out.Reason = b.Reason.Summary

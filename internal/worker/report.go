@@ -1,12 +1,14 @@
 package worker
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/config"
+	"github.com/runqy/runqy-worker/internal/fleet"
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/rpc"
 	"github.com/runqy/runqy-worker/internal/status"
@@ -96,10 +98,18 @@ func (w *Worker) metricSources(logLinesDropped func() int64) metrics.Sources {
 func (w *Worker) probeSources(metricsHandler http.Handler) health.Sources {
 	return health.Sources{
 		Report: w.report, Environment: w.cfg.Environment, Counts: w.counts,
-		Queues: w.depths.Read, Broker: health.InfoSource(w.client), Metrics: metricsHandler,
+		Queues: w.depths.Read, Faults: w.queueFaults, Broker: health.InfoSource(w.client), Metrics: metricsHandler,
 		RPC: rpc.Handlers(w.rpcSources()), Dashboard: w.dashboard.Handlers(),
 		Trusted: health.NewAccess(w.cfg.Health.WebConfig).Trusted,
 	}
+}
+
+// queueFaults says which of this worker's queues have tasks that are to be aggregated: no worker does that. Whether
+// another worker serves them while this one does not is for the page and for the fleet's checker to tell.
+func (w *Worker) queueFaults(ctx context.Context, depths map[string]status.Depth) map[string]string {
+	self := fleet.Worker{State: status.Free}
+	self.Alive, self.Beat = true, heartbeat.Beat{Healthy: true, Status: status.Running, Queues: queue.ByPriority(w.cfg.Worker.Queues)}
+	return w.fleet.queues.faults(ctx, []fleet.Worker{self}, nil, depths)
 }
 
 func newServer(cfg *config.Config, sources health.Sources, log *slog.Logger) (*health.Server, error) {

@@ -68,6 +68,7 @@ func declared() (metricSet, error) {
 		States: func() map[string]int {
 			return map[string]int{string(status.Free): 0, string(status.Busy): 0, string(status.Dead): 0}
 		},
+		Stranded:    func(context.Context) (map[string]int64, error) { return map[string]int64{"q": 0}, nil },
 		DeadReasons: fleet.Causes(), RecoveredReasons: queue.RecoveryReasons(), QueueNames: queues,
 	})
 	if err != nil {
