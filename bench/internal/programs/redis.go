@@ -25,9 +25,11 @@ type Redis struct {
 
 // RedisOptions is how a server is started.
 type RedisOptions struct {
-	Args []string      // further ones of redis-server
-	Host string        // the address to listen on; empty: the loopback interface
-	Wait time.Duration // how long the client waits for an answer; 0: a minute
+	Args        []string      // further ones of redis-server
+	Host        string        // the address to listen on; empty: the loopback interface
+	Name        string        // of the client's connections
+	Connections int           // how many the client has, from the start and at most; 0: as it likes
+	Wait        time.Duration // how long the client waits for an answer; 0: a minute
 }
 
 // StartRedis starts a server and waits until it answers. Its files are in dir.
@@ -46,7 +48,9 @@ func StartRedis(ctx context.Context, dir string, o RedisOptions) (*Redis, error)
 	}
 	r := &Redis{Addr: net.JoinHostPort(host, strconv.Itoa(port)), dir: dir}
 	r.args = append([]string{"--bind", host, "--port", strconv.Itoa(port), "--protected-mode", "no", "--save", "", "--appendonly", "no", "--dir", dir}, o.Args...)
-	r.Client = redis.NewClient(&redis.Options{Addr: r.Addr, ReadTimeout: wait, ContextTimeoutEnabled: true})
+	r.Client = redis.NewClient(&redis.Options{
+		Addr: r.Addr, ReadTimeout: wait, ContextTimeoutEnabled: true, ClientName: o.Name, PoolSize: o.Connections, MinIdleConns: o.Connections,
+	})
 	if err := r.Restart(ctx); err != nil {
 		_ = r.Client.Close()
 		return nil, err

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"os/exec"
+	"time"
+)
+
+// truth is whether a worker can do tasks, as long as a fault lasts.
+type truth string
+
+const (
+	unable truth = "cannot work"
+	able   truth = "can work"
+	asked  truth = "" // a probe decides: the fault makes everything slow, or heals by itself
+)
+
+// What the definitions of false answers leave open.
+const (
+	// greenLimit is how long a worker that cannot work may be called healthy.
+	greenLimit = 10 * time.Second
+	// backLimit is how long a worker may be called unhealthy after the end of the fault.
+	backLimit = 15 * time.Second
+	// watched is how long the answers are looked at, from the begin of the fault: longer than greenLimit.
+	watched = 14 * time.Second
+)
+
+// fault is something that goes wrong, or only looks as if it did.
+type fault struct {
+	name  string // for -only
+	title string // for people
+	truth truth
+
+	env      []string // of our worker: its configuration, and what python/tasks.py reads
+	python   string   // the program of our worker's tasks; empty: tasks.py
+	proxied  bool     // there is a proxy between the system and Redis
+	password bool     // the system is Redis' user "worker", the bench another one
+	root     bool     // it takes root
+	alone    bool     // it takes the whole machine, so that no other case may run beside it
+	never    bool     // the system is never healthy before the fault
+	quick    bool     // it is part of make test
+
+	prepare func(ctx context.Context, b *bed) error                    // before the system is started
+	command func(ctx context.Context, b *bed) (func(*exec.Cmd), error) // changes how the system is started
+	inject  func(ctx context.Context, b *bed) error
+	lift    func(ctx context.Context, b *bed) error // ends the fault; nil: it lasts
+
+	after  time.Duration // how long after inject the fault begins
+	watch  time.Duration // how long the answers are looked at; 0: watched
+	settle time.Duration // while tasks are done: for how long after inject another answer than healthy is right
+	blinks bool          // while tasks are done: another answer than healthy is right for up to greenLimit at a time
+	probe  task          // the task that decides; empty: echo
+	feed   time.Duration // how often further tasks like the probe are enqueued; 0: never
+
+	peers []string // the systems beside ours that it applies to
+}
+
+// task is one of those in python/faults.py with its payload.
+type task struct {
+	name    string
+	payload map[string]any
+	limit   time.Duration // how long the task may run, for those who know such a limit; 0: the default
+}
+
+// The systems that faults apply to.
+var (
+	everybody = []string{"celery", "rq", "asynq"}
+	inPython  = []string{"celery", "rq"}
+)
+
+// faults are all of them, in the order of the page.
+func faults() []fault {
+	var all []fault
+	for _, some := range [][]fault{refusals(), outages(), databases(), processes(), checks(), workers(), innocents()} {
+		all = append(all, some...)
+	}
+	return all
+}
+
+func (f *fault) length() time.Duration {
+	if f.watch > 0 {
+		return f.watch
+	}
+	return watched
+}
+
+func (f *fault) probing() task {
+	if f.probe.name == "" {
+		return task{name: "echo", payload: map[string]any{"n": 1}}
+	}
+	return f.probe
+}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// record is what became of one case with one system.
+type record struct {
+	Fault   string            `json:"fault"`
+	System  string            `json:"system"`
+	Truth   truth             `json:"truth"`           // while the fault lasted
+	Probe   string            `json:"probe,omitempty"` // what became of the tasks that decide
+	Said    map[string][]span `json:"said,omitempty"`  // by surface
+	Judged  map[string]judged `json:"judged,omitempty"`
+	Back    float64           `json:"back"` // seconds from the end of the fault until a task was done; -1: none was; 0: it does not end
+	Stuck   bool              `json:"stuck,omitempty"`
+	Error   string            `json:"error,omitempty"` // the case could not be done
+	Log     string            `json:"log,omitempty"`   // the end of the worker's, when something was wrong
+	Seconds float64           `json:"seconds"`
+}
+
+// wrong reports whether the system did something that it should not.
+func (r *record) wrong() bool {
+	for _, j := range r.Judged {
+		if j.FalseGreen || j.FalseRed {
+			return true
+		}
+	}
+	return r.Stuck || r.Error != ""
+}
+
+// startLimit is how long a system may take until it is healthy for the first time, and until it has done its first task.
+const startLimit = 60 * time.Second
+
+// do is one case with one system.
+func (b *bench) do(ctx context.Context, f *fault, s subject) *record {
+	began := time.Now()
+	r := &record{Fault: f.name, System: s.name()}
+	d, err := b.newBed(ctx, f, s)
+	defer d.close()
+	if err == nil {
+		err = d.observe(ctx, r)
+	}
+	if err != nil {
+		r.Error = err.Error()
+	}
+	if p := s.process(); p != nil && r.wrong() {
+		r.Log = p.Tail()
+	}
+	r.Seconds = time.Since(began).Seconds()
+	return r
+}
+
+// observe starts the system, breaks something and looks at what it says.
+func (d *bed) observe(ctx context.Context, r *record) error {
+	f := d.fault
+	if err := d.subject.start(ctx, d); err != nil {
+		return err
+	}
+	w := startWatch(ctx, d.subject.surfaces(d))
+	defer w.stop()
+	if !f.never {
+		if err := d.awaitWorking(ctx, w); err != nil {
+			return err
+		}
+	}
+	injected := time.Now()
+	if f.inject != nil {
+		if err := f.inject(ctx, d); err != nil {
+			return fmt.Errorf("inject %s: %w", f.name, err)
+		}
+	}
+	pause(ctx, time.Until(injected.Add(f.after)))
+	p := d.startProbe(ctx, f.feed)
+	defer p.stop()
+	pause(ctx, time.Until(injected.Add(f.after+f.length())))
+	can, told := p.outcome(ctx, d)
+	t := times{begin: f.after.Seconds(), end: time.Since(injected).Seconds(), back: -1}
+	r.Probe = told
+	if f.lift != nil && ctx.Err() == nil {
+		if err := f.lift(ctx, d); err != nil {
+			return fmt.Errorf("end %s: %w", f.name, err)
+		}
+		t.back = d.awaitBack(ctx, w, injected)
+	}
+	w.stop()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return d.conclude(r, w, injected, can, t)
+}
+
+// conclude judges every surface.
+func (d *bed) conclude(r *record, w *watch, injected time.Time, can bool, t times) error {
+	f := d.fault
+	r.Truth = unable
+	if can {
+		r.Truth = able
+	}
+	r.Said, r.Judged = map[string][]span{}, map[string]judged{}
+	for _, name := range w.names {
+		r.Said[name] = w.spans(name, injected)
+		r.Judged[name] = f.judge(r.Said[name], can, t)
+	}
+	if f.lift != nil {
+		r.Back = -1
+		if r.Stuck = t.back < 0; !r.Stuck {
+			r.Back = t.back - t.end
+		}
+	}
+	if d.subject.name() == "worker" && f.truth != asked && f.truth != r.Truth {
+		return fmt.Errorf("the worker was to be one that %s, but %s", f.truth, r.Probe)
+	}
+	return nil
+}
+
+// awaitWorking waits until every surface is green and a task has been done.
+func (d *bed) awaitWorking(ctx context.Context, w *watch) error {
+	var id, said string
+	end := time.Now().Add(startLimit)
+	for ; time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 100*time.Millisecond) {
+		if err := d.subject.process().Failed(); err != nil {
+			return err
+		}
+		var ok bool
+		if ok, said = w.allGreen(w.began); !ok {
+			continue
+		}
+		if id == "" {
+			var err error
+			if id, err = d.enqueueSoon(ctx, d.fault.firstTask()); err != nil {
+				return err
+			}
+		}
+		said = "its first task is not done"
+		if done, err := d.subject.done(ctx, d, id); err == nil && done {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s does not start: %s\n%s", d.subject.name(), said, d.subject.process().Tail())
+}
+
+// awaitBack waits, after the fault was lifted, until a task is done and every surface is green, and a while longer than
+// they should take; it returns the time of the former, negative if there was none.
+func (d *bed) awaitBack(ctx context.Context, w *watch, injected time.Time) float64 {
+	const patience = 10 * time.Second
+	lifted := time.Now()
+	id, back := "", -1.0
+	for end := lifted.Add(backLimit + patience); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 100*time.Millisecond) {
+		if id == "" {
+			id, _ = d.enqueueSoon(ctx, d.fault.firstTask()) // Redis may need a moment
+			continue
+		}
+		if back < 0 {
+			if done, err := d.subject.done(ctx, d, id); err == nil && done {
+				back = time.Since(injected).Seconds()
+			}
+			continue
+		}
+		if ok, _ := w.allGreen(lifted); ok {
+			break
+		}
+	}
+	return back
+}
+
+func (d *bed) enqueueSoon(ctx context.Context, t task) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return d.subject.enqueue(ctx, d, t)
+}
+
+// firstTask is one that every system can do when nothing is broken.
+func (f *fault) firstTask() task { return task{name: "echo", payload: map[string]any{"n": 0}} }
