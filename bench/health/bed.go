@@ -30,6 +30,10 @@ type bed struct {
 	url     string          // of Redis, for the system
 	word    string          // the file that python/faults.py reads
 
+	env      []string        // further variables of our worker
+	log      *os.File        // the pipe that our worker logs into, if it does
+	database *programs.Proxy // before the database, if there is one
+
 	closing []func()
 	running sync.WaitGroup // what faults do meanwhile
 
@@ -45,7 +49,16 @@ func (b *bench) newBed(ctx context.Context, f *fault, s subject) (*bed, error) {
 		return d, fmt.Errorf("make the directory of a case: %w", err)
 	}
 	d.word = filepath.Join(d.dir, "switch")
-	d.redis, err = programs.StartRedis(ctx, d.dir, programs.RedisOptions{Name: redisName, Connections: 4, Wait: askTimeout})
+	listen := ""
+	if f.apart {
+		if d.net, err = newNamespace(ctx); err != nil {
+			return d, err
+		}
+		d.atEnd(d.net.remove)
+		d.host, listen = d.net.inside(), d.net.outside()
+	}
+	d.redis, err = programs.StartRedis(ctx, d.dir, programs.RedisOptions{
+		Args: []string{"--enable-protected-configs", "yes"}, Host: listen, Name: redisName, Connections: 4, Wait: askTimeout})
 	if err != nil {
 		return d, err
 	}
@@ -108,11 +121,16 @@ func (d *bed) runAll(ctx context.Context, tasks ...task) error {
 		if err != nil {
 			return err
 		}
-		d.mu.Lock()
-		d.must = append(d.must, id)
-		d.mu.Unlock()
+		d.mustDo(id)
 	}
 	return nil
+}
+
+// mustDo names tasks that have to be done if the system can work.
+func (d *bed) mustDo(ids ...string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.must = append(d.must, ids...)
 }
 
 // do runs commands of Redis.

@@ -43,7 +43,11 @@ func prepare(ctx context.Context, o options) (*bench, error) {
 	if b.dir, err = os.MkdirTemp("", "hb"); err != nil {
 		return nil, fmt.Errorf("make a directory: %w", err)
 	}
-	if b.program == "" {
+	if b.program != "" {
+		if b.program, err = filepath.Abs(b.program); err != nil {
+			return nil, fmt.Errorf("find the worker: %w", err)
+		}
+	} else {
 		b.program = filepath.Join(b.dir, "runqy-worker")
 		if err := programs.Build(ctx, b.root, b.program); err != nil {
 			b.close()
@@ -96,7 +100,7 @@ func (o options) judgeAll(ctx context.Context) error {
 
 // choose returns the faults that the options name.
 func (o options) choose() (chosen []fault) {
-	for _, f := range faults() {
+	for _, f := range faults(o.quick) {
 		if o.only.MatchString(f.name) && (f.quick || !o.quick) {
 			chosen = append(chosen, f)
 		}

@@ -56,7 +56,7 @@ func (f *fault) judgeAble(j *judged, spans []span, t times) {
 		if s.Verdict == green || s.From >= t.end || s.To < t.begin+f.settle.Seconds() {
 			continue
 		}
-		if f.blinks && s.To-s.From <= greenLimit.Seconds() {
+		if (f.blinks || s.Verdict == neither) && s.To-s.From <= greenLimit.Seconds() {
 			continue
 		}
 		j.FalseRed = true

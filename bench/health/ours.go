@@ -43,7 +43,7 @@ func (o *ours) start(ctx context.Context, d *bed) error {
 		"RUNQY_REDIS_URL="+d.url, "RUNQY_WORKER_ID="+workerID, "RUNQY_QUEUES="+queueName, "RUNQY_PYTHON_DIR="+d.scripts(),
 		"RUNQY_PYTHON_COMMAND="+d.python+" "+script, "RUNQY_HEALTH_LISTEN="+o.address, "RUNQY_HEALTH_SOCKET="+filepath.Join(d.dir, "s"),
 		"HEALTH_BENCH_SWITCH="+d.word)
-	o.env = append(o.env, d.fault.env...)
+	o.env = append(append(o.env, d.fault.env...), d.env...)
 	argv := []string{d.program, "run", "--log-format", "json"}
 	if d.net != nil {
 		argv = append(d.net.by(), argv...)

@@ -73,7 +73,10 @@ func (d *bed) observe(ctx context.Context, r *record) error {
 		}
 	}
 	pause(ctx, time.Until(injected.Add(f.after)))
-	p := d.startProbe(ctx, f.feed)
+	p := &probe{cancel: func() {}}
+	if !f.idle {
+		p = d.startProbe(ctx, f.feed)
+	}
 	defer p.stop()
 	pause(ctx, time.Until(injected.Add(f.after+f.length())))
 	can, told := p.outcome(ctx, d)

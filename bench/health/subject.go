@@ -41,6 +41,8 @@ const (
 	green  verdict = "green"
 	red    verdict = "red"
 	silent verdict = "silent" // no answer in time, or none that could be read
+	// neither is an answer that calls the worker neither healthy nor unhealthy: its process is being replaced as planned.
+	neither verdict = "neither"
 )
 
 // answer is what a surface said once.

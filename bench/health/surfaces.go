@@ -23,7 +23,7 @@ func (o *ours) surfaces(d *bed) []surface {
 	return []surface{
 		{"heartbeat", often, func(ctx context.Context) answer { return o.heartbeat(ctx, d) }},
 		{"/health", often, func(ctx context.Context) answer { return byCode(ctx, client, at("/health"), `{"status":"HEALTHY"}`) }},
-		{"/readyz", often, func(ctx context.Context) answer { return byCode(ctx, client, at("/readyz"), "") }},
+		{"/readyz", often, func(ctx context.Context) answer { return ready(ctx, client, at("/readyz")) }},
 		{"metric", 2 * often, func(ctx context.Context) answer { return byMetric(ctx, client, at("/metrics")) }},
 		{"Ping", often, func(ctx context.Context) answer { return byPing(ctx, client, at("/runqy.v1.WorkerService/Ping")) }},
 		{"banner", 2 * often, func(ctx context.Context) answer { return byBanner(ctx, client, at("/")) }},
@@ -94,6 +94,15 @@ func byCode(ctx context.Context, client *http.Client, url, body string) answer {
 	}
 }
 
+// ready is what /readyz says, which is about more than health: no task is taken while the process is replaced as planned.
+func ready(ctx context.Context, client *http.Client, url string) answer {
+	a := byCode(ctx, client, url, "")
+	if a.verdict == red && strings.Contains(a.detail, `"The worker is restarting."`) {
+		a.verdict = neither
+	}
+	return a
+}
+
 func byMetric(ctx context.Context, client *http.Client, url string) answer {
 	code, text, err := fetch(ctx, client, http.MethodGet, url, nil)
 	if err != nil {
@@ -142,9 +151,12 @@ func byBanner(ctx context.Context, client *http.Client, url string) answer {
 	if tone == nil {
 		return answer{silent, fmt.Sprintf("%d without a banner", code)}
 	}
-	said := ""
-	if h := headline.FindStringSubmatch(text); h != nil {
-		said = h[1]
+	a := isGreen(tone[1] == "good", tone[1])
+	if h := headline.FindStringSubmatch(text); h != nil && a.verdict == red {
+		a.detail += ": " + h[1]
+		if tone[1] == "quiet" && h[1] == "Restarting" {
+			a.verdict = neither
+		}
 	}
-	return isGreen(tone[1] == "good", tone[1]+": "+said)
+	return a
 }

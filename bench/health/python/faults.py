@@ -23,8 +23,8 @@ def switch():
 def echo(payload):
     """Does nothing, as long as a task can be done at all."""
     word = switch()
-    if word == "fail":
-        raise RuntimeError("asked to fail")
+    if word in ("fail", "check fails", "check hangs"):
+        raise RuntimeError(f"asked to fail: {word}")
     if word == "half" and int(time.monotonic() * 1000) % 2:
         raise RuntimeError("asked to fail now and then")
     return payload
@@ -101,13 +101,15 @@ def needs_descriptor(payload):
 
 
 def needs_database(payload):
-    """A task that cannot be done without the database."""
-    with socket.create_connection((payload["host"], payload["port"]), timeout=2):
-        return "connected"
+    """A task that cannot be done without the database: asks PostgreSQL whether it speaks TLS."""
+    host, port = os.environ["HEALTH_BENCH_DATABASE"].rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=2) as s:
+        s.sendall((8).to_bytes(4, "big") + (80877103).to_bytes(4, "big"))
+        return s.recv(1).decode()
 
 
 def needs_disk(payload):
-    with open(payload["file"], "w") as f:
+    with open(os.path.join(os.environ["HEALTH_BENCH_DISK"], payload["file"]), "w") as f:
         f.write("x" * (64 << 10))
     return "written"
 
