@@ -24,13 +24,15 @@ type bench struct {
 	program string // our worker
 	python  string
 	keep    bool
+	short   bool    // a case ends when it is decided
+	slack   float64 // what limits are multiplied by
 }
 
 // prepare builds the worker, unless there is one.
 func prepare(ctx context.Context, o options) (*bench, error) {
-	b := &bench{program: o.program, python: o.python, keep: o.keep}
+	b := &bench{root: o.root, program: o.program, python: o.python, keep: o.keep, short: o.quick, slack: o.slack}
 	var err error
-	if b.root, err = os.Getwd(); err != nil {
+	if b.root, err = filepath.Abs(o.root); err != nil {
 		return nil, fmt.Errorf("find the checkout: %w", err)
 	}
 	if _, err := os.Stat(b.scripts()); err != nil {
@@ -73,11 +75,11 @@ func (o options) judgeAll(ctx context.Context) error {
 		return err
 	}
 	defer b.close()
-	r := &results{Machine: programs.Describe(ctx, o.python, o.command), Date: time.Now().UTC(), Parallel: o.parallel}
 	chosen := o.choose()
 	if len(chosen) == 0 {
 		return errors.New("no case has that name")
 	}
+	r := &results{Machine: programs.Describe(ctx, o.python, o.command), Date: time.Now().UTC(), Parallel: o.parallel}
 	r.Faults = describe(chosen)
 	r.Records = b.doAll(ctx, chosen, o)
 	r.Took = time.Since(r.Date).Round(time.Second).String()
@@ -143,7 +145,8 @@ func (b *bench) doAll(ctx context.Context, chosen []fault, o options) []*record 
 		if ctx.Err() != nil {
 			return
 		}
-		if j.fault.root && os.Geteuid() != 0 {
+		if missing := j.fault.missing(); missing != "" {
+			fmt.Fprintf(os.Stderr, "%s is left out: %s\n", j.fault.name, missing)
 			return
 		}
 		r := b.do(ctx, j.fault, j.system())

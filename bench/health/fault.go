@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"time"
 )
@@ -29,13 +30,15 @@ const (
 type fault struct {
 	name  string // for -only
 	title string // for people
+	group string // the heading that it is under
 	truth truth
 
 	env      []string // of our worker: its configuration, and what python/tasks.py reads
 	python   string   // the program of our worker's tasks; empty: tasks.py
 	proxied  bool     // there is a proxy between the system and Redis
 	password bool     // the system is Redis' user "worker", the bench another one
-	root     bool     // it takes root
+	needs    []string // the programs that it takes; some take root as well
+	lasts    bool     // it is looked at for as long as watch says, even if the tasks are done earlier
 	apart    bool     // the system is on a host of its own
 	idle     bool     // nothing is to be done, so there is no probe
 	any      bool     // one task of many that is done is enough
@@ -78,10 +81,38 @@ func faults(quick bool) []fault {
 		long = 12
 	}
 	var all []fault
-	for _, some := range [][]fault{refusals(), outages(), databases(), processes(), checks(), workers(), innocents(long)} {
-		all = append(all, some...)
+	for _, group := range []struct {
+		title  string
+		faults []fault
+	}{
+		{"Redis refuses", refusals()},
+		{"Redis does not answer", outages()},
+		{"The database", databases()},
+		{"The Python process", processes()},
+		{"A check of the author's", checks()},
+		{"The worker", workers()},
+		{"Nothing is wrong", innocents(long)},
+		{"Redis, for a moment", passing()},
+	} {
+		for _, f := range group.faults {
+			f.group = group.title
+			all = append(all, f)
+		}
 	}
 	return all
+}
+
+// missing says what the machine lacks for the case; empty: nothing.
+func (f *fault) missing() string {
+	if len(f.needs) > 0 && os.Geteuid() != 0 {
+		return "it takes root"
+	}
+	for _, program := range f.needs {
+		if _, err := exec.LookPath(program); err != nil {
+			return "there is no " + program
+		}
+	}
+	return ""
 }
 
 func (f *fault) length() time.Duration {

@@ -128,7 +128,7 @@ func checks() []fault {
 		},
 		{
 			name: "check-flaps", title: "`@health` fails now and then", truth: able, blinks: true, env: append(env, "RUNQY_PYTHON_CHECK_FAILURES=10"),
-			inject: switches("check flaps"), watch: 20 * time.Second,
+			inject: switches("check flaps"), watch: 20 * time.Second, lasts: true,
 		},
 	}
 }

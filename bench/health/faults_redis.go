@@ -31,8 +31,10 @@ func refusals() []fault {
 		},
 		{
 			name: "redis-noperm", title: "NOPERM: its user may run no script and take from no list (ACL)", truth: unable, password: true, peers: everybody,
-			inject: commands(setUser("-@scripting", "-@blocking", "-lpop", "-rpop", "-lmove", "-rpoplpush")),
-			lift:   commands(setUser("+@all")),
+			inject: func(ctx context.Context, d *bed) error { // who waits for a task already would still get one
+				return errors.Join(d.do(ctx, setUser("-@scripting", "-@blocking", "-lpop", "-rpop", "-lmove", "-rpoplpush")), d.cutStrangers(ctx))
+			},
+			lift: commands(setUser("+@all")),
 		},
 		{
 			name: "redis-noperm-evalsha", title: "NOPERM: its user may not call scripts (`ACL SETUSER … -evalsha`)", truth: unable, password: true,

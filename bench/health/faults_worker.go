@@ -41,10 +41,10 @@ func workers() []fault {
 			name: "log-blocked", title: "Nobody reads the worker's log", truth: able, quick: true, command: logIntoPipe, inject: blockLog,
 		},
 		{
-			name: "disk-full", title: "The worker's disk is full", truth: able, root: true, command: onSmallDisk, inject: fillDisk,
+			name: "disk-full", title: "The worker's disk is full", truth: able, needs: []string{"mount"}, command: onSmallDisk, inject: fillDisk,
 		},
 		{
-			name: "disk-full-tasks", title: "The worker's disk is full, and every task needs it, with `max_consecutive_failures: 3`", truth: unable, root: true,
+			name: "disk-full-tasks", title: "The worker's disk is full, and every task needs it, with `max_consecutive_failures: 3`", truth: unable, needs: []string{"mount"},
 			env: []string{"RUNQY_PYTHON_MAX_CONSECUTIVE_FAILURES=3"}, command: onSmallDisk, inject: fillDisk,
 			probe: task{name: "needs_disk", payload: map[string]any{"file": "output"}}, feed: 250 * time.Millisecond,
 		},

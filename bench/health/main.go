@@ -62,11 +62,13 @@ type options struct {
 	page     string
 	report   string
 	keep     bool
+	root     string  // of the checkout
+	slack    float64 // what limits are multiplied by
 	command  string
 }
 
 func parseOptions(args []string) (options, error) {
-	o := options{command: "make health-bench"}
+	o := options{command: "make health-bench", root: ".", slack: 1}
 	f := flag.NewFlagSet("health", flag.ContinueOnError)
 	only := f.String("only", "", "the cases to do, a regular expression for their names; docs/health-benchmark.md stays as it is")
 	peers := f.String("peers", "celery|rq|asynq", "the other systems to judge, a regular expression; empty: none, and docs/health-benchmark.md stays as it is")

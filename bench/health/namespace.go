@@ -76,7 +76,7 @@ func (n *namespace) ip(ctx context.Context, args ...string) error {
 // halfOpen is a network that loses all packets between the worker and Redis; neither learns of it.
 func halfOpen() fault {
 	return fault{
-		name: "redis-half-open", title: "All packets to and from Redis are lost", truth: unable, root: true, apart: true, peers: everybody,
+		name: "redis-half-open", title: "All packets to and from Redis are lost", truth: unable, needs: []string{"ip", "iptables"}, apart: true, peers: everybody,
 		inject: func(ctx context.Context, d *bed) error { return d.net.loses(ctx, d.redis.Addr) },
 		lift:   func(ctx context.Context, d *bed) error { return d.net.allow(ctx, d.redis.Addr) },
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,6 +25,9 @@ func (d *bed) startProbe(ctx context.Context, feed time.Duration) *probe {
 	p.running.Go(func() {
 		for ctx.Err() == nil {
 			id, err := d.enqueueSoon(ctx, d.fault.probing())
+			if ctx.Err() != nil {
+				return // what was under way tells nothing
+			}
 			p.mu.Lock()
 			if p.refused = err; err == nil && (len(p.ids) == 0 || d.fault.any) {
 				p.ids = append(p.ids, id)
@@ -49,17 +53,19 @@ func (p *probe) stop() {
 
 // outcome reports whether the probe, and all that has to be done beside it, is done; and the same in words.
 func (p *probe) outcome(ctx context.Context, d *bed) (done bool, told string) {
-	p.stop()
 	if d.fault.idle {
 		return true, "there is nothing to do"
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	if len(p.ids) == 0 {
-		return false, fmt.Sprintf("Redis takes no task: %s", oneLine(fmt.Sprint(p.refused)))
+	p.mu.Lock()
+	ids, refused := slices.Clone(p.ids), p.refused
+	p.mu.Unlock()
+	if len(ids) == 0 {
+		return false, fmt.Sprintf("no task can be enqueued: %s", oneLine(fmt.Sprint(refused)))
 	}
 	d.mu.Lock()
-	ids := append(p.ids, d.must...)
+	ids = append(ids, d.must...)
 	d.mu.Unlock()
 	missing := 0
 	for _, id := range ids {

@@ -26,13 +26,14 @@ type results struct {
 type description struct {
 	Name  string   `json:"name"`
 	Title string   `json:"title"`
+	Group string   `json:"group"`
 	Truth truth    `json:"truth,omitempty"`
 	Peers []string `json:"peers,omitempty"`
 }
 
 func describe(all []fault) (out []description) {
 	for i := range all {
-		out = append(out, description{all[i].name, all[i].title, all[i].truth, all[i].peers})
+		out = append(out, description{all[i].name, all[i].title, all[i].group, all[i].truth, all[i].peers})
 	}
 	return out
 }

@@ -16,6 +16,7 @@ type record struct {
 	Judged  map[string]judged `json:"judged,omitempty"`
 	Back    float64           `json:"back"` // seconds from the end of the fault until a task was done; -1: none was; 0: it does not end
 	Stuck   bool              `json:"stuck,omitempty"`
+	Ended   bool              `json:"ended,omitempty"` // the process of the system, by itself
 	Error   string            `json:"error,omitempty"` // the case could not be done
 	Log     string            `json:"log,omitempty"`   // the end of the worker's, when something was wrong
 	Seconds float64           `json:"seconds"`
@@ -59,7 +60,7 @@ func (d *bed) observe(ctx context.Context, r *record) error {
 	if err := d.subject.start(ctx, d); err != nil {
 		return err
 	}
-	w := startWatch(ctx, d.subject.surfaces(d))
+	w := startWatch(ctx, d.subject.surfaces(d), time.Duration(d.slack*float64(askTimeout)))
 	defer w.stop()
 	if !f.never {
 		if err := d.awaitWorking(ctx, w); err != nil {
@@ -78,10 +79,11 @@ func (d *bed) observe(ctx context.Context, r *record) error {
 		p = d.startProbe(ctx, f.feed)
 	}
 	defer p.stop()
-	pause(ctx, time.Until(injected.Add(f.after+f.length())))
+	d.awaitEnd(ctx, w, p, injected.Add(f.after))
+	p.stop()
 	can, told := p.outcome(ctx, d)
-	t := times{begin: f.after.Seconds(), end: time.Since(injected).Seconds(), back: -1}
-	r.Probe = told
+	t := times{begin: f.after.Seconds(), end: time.Since(injected).Seconds(), back: -1, slack: d.slack}
+	r.Probe, r.Ended = told, d.subject.process().Failed() != nil
 	if f.lift != nil && ctx.Err() == nil {
 		if err := f.lift(ctx, d); err != nil {
 			return fmt.Errorf("end %s: %w", f.name, err)
@@ -93,6 +95,31 @@ func (d *bed) observe(ctx context.Context, r *record) error {
 		return err
 	}
 	return d.conclude(r, w, injected, can, t)
+}
+
+// awaitEnd waits until the fault, which began at a time, has been looked at for long enough.
+func (d *bed) awaitEnd(ctx context.Context, w *watch, p *probe, began time.Time) {
+	f := d.fault
+	enough := began.Add(max(watched, f.settle+2*time.Second))
+	if d.short {
+		enough = began.Add(f.settle + 5*time.Second)
+	}
+	end := began.Add(time.Duration(d.slack * float64(f.length())))
+	for ; time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 250*time.Millisecond) {
+		if now := time.Now(); f.lasts || now.Before(enough) {
+			continue
+		}
+		switch {
+		case f.truth == able:
+			if done, _ := p.outcome(ctx, d); done {
+				return
+			}
+		case f.truth == unable && d.short:
+			if w.noneGreen(3 * time.Second) {
+				return
+			}
+		}
+	}
 }
 
 // conclude judges every surface.
@@ -122,7 +149,7 @@ func (d *bed) conclude(r *record, w *watch, injected time.Time, can bool, t time
 // awaitWorking waits until every surface is green and a task has been done.
 func (d *bed) awaitWorking(ctx context.Context, w *watch) error {
 	var id, said string
-	end := time.Now().Add(startLimit)
+	end := time.Now().Add(time.Duration(d.slack * float64(startLimit)))
 	for ; time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 100*time.Millisecond) {
 		if err := d.subject.process().Failed(); err != nil {
 			return err
@@ -149,9 +176,10 @@ func (d *bed) awaitWorking(ctx context.Context, w *watch) error {
 // they should take; it returns the time of the former, negative if there was none.
 func (d *bed) awaitBack(ctx context.Context, w *watch, injected time.Time) float64 {
 	const patience = 10 * time.Second
+	limit := time.Duration(d.slack * float64(backLimit+patience))
 	lifted := time.Now()
 	id, back := "", -1.0
-	for end := lifted.Add(backLimit + patience); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 100*time.Millisecond) {
+	for end := lifted.Add(limit); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 100*time.Millisecond) {
 		if id == "" {
 			id, _ = d.enqueueSoon(ctx, d.fault.firstTask()) // Redis may need a moment
 			continue
@@ -169,8 +197,11 @@ func (d *bed) awaitBack(ctx context.Context, w *watch, injected time.Time) float
 	return back
 }
 
+// enqueueTimeout is how long it may take to enqueue a task: for some systems a Python process is started for it.
+const enqueueTimeout = 10 * time.Second
+
 func (d *bed) enqueueSoon(ctx context.Context, t task) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, enqueueTimeout)
 	defer cancel()
 	return d.subject.enqueue(ctx, d, t)
 }

@@ -18,7 +18,7 @@ import (
 // surfaces are all that tells of our worker's health: the names are the columns of the page.
 func (o *ours) surfaces(d *bed) []surface {
 	const often, seldom = 250 * time.Millisecond, time.Second
-	client := &http.Client{Timeout: askTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	at := func(path string) string { return "http://" + o.address + path }
 	return []surface{
 		{"heartbeat", often, func(ctx context.Context) answer { return o.heartbeat(ctx, d) }},
@@ -101,6 +101,12 @@ func ready(ctx context.Context, client *http.Client, url string) answer {
 		a.verdict = neither
 	}
 	return a
+}
+
+// readyReason is the reason in an answer of /readyz.
+func readyReason(body string) string {
+	_, reason, _ := strings.Cut(body, `"reason":"`)
+	return strings.TrimSuffix(reason, `"}`)
 }
 
 func byMetric(ctx context.Context, client *http.Client, url string) answer {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -31,13 +32,13 @@ type sample struct {
 	answer
 }
 
-// startWatch begins to ask.
-func startWatch(ctx context.Context, surfaces []surface) *watch {
+// startWatch begins to ask. An answer may take until the limit.
+func startWatch(ctx context.Context, surfaces []surface, limit time.Duration) *watch {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watch{began: time.Now(), cancel: cancel, said: map[string][]sample{}}
 	for _, s := range surfaces {
 		w.names = append(w.names, s.name)
-		w.running.Go(func() { w.follow(ctx, s) })
+		w.running.Go(func() { w.follow(ctx, s, limit) })
 	}
 	return w
 }
@@ -47,10 +48,10 @@ func (w *watch) stop() {
 	w.running.Wait()
 }
 
-func (w *watch) follow(ctx context.Context, s surface) {
+func (w *watch) follow(ctx context.Context, s surface, limit time.Duration) {
 	for ctx.Err() == nil {
 		asked := time.Now()
-		limited, cancel := context.WithTimeout(ctx, askTimeout)
+		limited, cancel := context.WithTimeout(ctx, limit)
 		said := s.ask(limited)
 		cancel()
 		if ctx.Err() != nil {
@@ -67,7 +68,24 @@ func (w *watch) follow(ctx context.Context, s surface) {
 	}
 }
 
-// all returns whether each surface's newest answer, given after a time, is green; and what a surface said that is not.
+// noneGreen reports whether no surface has been green for so long.
+func (w *watch) noneGreen(d time.Duration) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, name := range w.names {
+		for _, s := range slices.Backward(w.said[name]) {
+			if time.Since(s.at) > d {
+				break
+			}
+			if s.verdict == green {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// allGreen returns whether each surface's newest answer, given after a time, is green; and what a surface said that is not.
 func (w *watch) allGreen(since time.Time) (bool, string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

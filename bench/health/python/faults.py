@@ -134,4 +134,8 @@ def flood(payload):
     return "written"
 
 
-TASKS = {f.__name__: f for f in list(globals().values()) if callable(f) and getattr(f, "__module__", "") == __name__ and f is not switch}
+TASKS = {
+    f.__name__: f
+    for f in list(globals().values())
+    if callable(f) and getattr(f, "__module__", "") == __name__ and f is not switch
+}
