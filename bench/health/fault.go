@@ -68,11 +68,11 @@ type task struct {
 	limit   time.Duration // how long the task may run, for those who know such a limit; 0: the default
 }
 
-// The systems that faults apply to.
-var (
-	everybody = []string{"celery", "rq", "asynq"}
-	inPython  = []string{"celery", "rq"}
-)
+// everybody are the systems beside ours.
+func everybody() []string { return []string{"celery", "rq", "asynq"} }
+
+// inPython are those of them whose handlers are Python.
+func inPython() []string { return []string{"celery", "rq"} }
 
 // faults are all of them, in the order of the page. In the quick form what takes long takes 12 s instead of a minute.
 func faults(quick bool) []fault {

@@ -22,11 +22,11 @@ func innocents(long float64) []fault {
 	span := func(share float64) time.Duration { return time.Duration(share * long * float64(time.Second)) }
 	return []fault{
 		{
-			name: "innocent-gil", title: fmt.Sprintf("A handler computes in C for %.0f s and holds the GIL", long), truth: able, peers: inPython,
+			name: "innocent-gil", title: fmt.Sprintf("A handler computes in C for %.0f s and holds the GIL", long), truth: able, peers: inPython(),
 			inject: must("compute", seconds), watch: span(1.8) + 5*time.Second,
 		},
 		{
-			name: "innocent-asleep", title: fmt.Sprintf("A handler sleeps for %.0f s", long), truth: able, peers: everybody,
+			name: "innocent-asleep", title: fmt.Sprintf("A handler sleeps for %.0f s", long), truth: able, peers: everybody(),
 			inject: must("sleep", seconds), watch: span(1) + 8*time.Second,
 		},
 		{
@@ -40,10 +40,10 @@ func innocents(long float64) []fault {
 			},
 		},
 		{
-			name: "innocent-busy-machine", title: "Other programs want all processors", truth: able, alone: true, peers: everybody,
+			name: "innocent-busy-machine", title: "Other programs want all processors", truth: able, alone: true, peers: everybody(),
 			inject: burn, feed: time.Second, watch: 20 * time.Second, lasts: true,
 		},
-		{name: "innocent-empty", title: "Nothing is to be done", truth: able, idle: true, lift: nothing, quick: true, peers: everybody},
+		{name: "innocent-empty", title: "Nothing is to be done", truth: able, idle: true, lift: nothing, quick: true, peers: everybody()},
 		{
 			name: "innocent-paused", title: "The queue is paused, with 100 tasks in it", truth: able, idle: true, quick: true,
 			inject: pauseQueue, lift: func(_ context.Context, d *bed) error {
@@ -51,7 +51,7 @@ func innocents(long float64) []fault {
 			},
 		},
 		{
-			name: "innocent-long-load", title: "Python takes 17 s to load its model: unhealthy until then, healthy after it", truth: unable, never: true,
+			name: "innocent-long-load", title: "Python takes 17 s to load its model: unhealthy until then, healthy after it", truth: unable, never: true, lasts: true,
 			env: []string{"HEALTH_BENCH_LOAD=17"}, lift: nothing,
 		},
 		{
@@ -84,7 +84,7 @@ func passing() []fault {
 		},
 		{
 			name: "passing-cut", title: "All connections to Redis are cut once", truth: able, quick: true, inject: func(ctx context.Context, d *bed) error { return d.cutStrangers(ctx) },
-			peers: everybody,
+			peers: everybody(),
 		},
 		{
 			name: "passing-cuts", title: "All connections to Redis are cut every 2 s", truth: able, feed: time.Second, inject: func(ctx context.Context, d *bed) error {
@@ -96,14 +96,14 @@ func passing() []fault {
 				})
 				return nil
 			},
-			peers: everybody,
+			peers: everybody(),
 		},
 		{
-			name: "passing-restart", title: "Redis is restarted, empty", truth: able, settle: backLimit, watch: 20 * time.Second, peers: everybody,
+			name: "passing-restart", title: "Redis is restarted, empty", truth: able, settle: backLimit, watch: 20 * time.Second, peers: everybody(),
 			inject: func(ctx context.Context, d *bed) error { return d.redis.Restart(ctx) },
 		},
 		{
-			name: "passing-flushall", title: "`FLUSHALL`", truth: able, settle: backLimit, watch: 20 * time.Second, peers: everybody,
+			name: "passing-flushall", title: "`FLUSHALL`", truth: able, settle: backLimit, watch: 20 * time.Second, peers: everybody(),
 			inject: commands([]any{"FLUSHALL"}),
 		},
 		{

@@ -49,15 +49,15 @@ func processes() []fault {
 		{
 			name: "python-crash-loop", title: "Every task kills Python, with `on_crash: restart`", truth: unable,
 			env:    []string{"RUNQY_PYTHON_ON_CRASH=restart", "RUNQY_PYTHON_RESTART_MAX=3", "RUNQY_PYTHON_RESTART_INITIAL_DELAY=100ms"},
-			inject: runs("crash", nil), probe: task{name: "crash"}, feed: 200 * time.Millisecond, peers: inPython,
+			inject: runs("crash", nil), probe: task{name: "crash"}, feed: 200 * time.Millisecond, peers: inPython(),
 		},
 		{
 			name: "python-stopped", title: "Python is stopped (SIGSTOP)", truth: unable, quick: true, peers: []string{"celery"},
 			inject: signals(syscall.SIGSTOP), lift: signals(syscall.SIGCONT),
 		},
 		{
-			name: "python-deadlock-gil", title: "A handler is deadlocked and holds the GIL", truth: unable, peers: inPython,
-			inject: runs("deaf_gil", nil),
+			name: "python-deadlock-gil", title: "A handler is deadlocked and holds the GIL", truth: unable, peers: inPython(),
+			inject: runs("hold_gil", nil),
 		},
 		{
 			name: "python-deadlock", title: "A handler is deadlocked, without the GIL, until its time limit of 3 s", truth: asked,
@@ -78,7 +78,7 @@ func processes() []fault {
 		{
 			name: "python-out-of-memory", title: "Python gets no memory: every task fails", truth: unable,
 			env:   []string{"RUNQY_PYTHON_MAX_CONSECUTIVE_FAILURES=3"},
-			probe: task{name: "memory"}, feed: 250 * time.Millisecond, peers: inPython,
+			probe: task{name: "memory"}, feed: 250 * time.Millisecond, peers: inPython(),
 		},
 		{
 			name: "python-out-of-descriptors", title: "Python has no file descriptor left, which its `@health` asks for", truth: unable,
@@ -86,17 +86,17 @@ func processes() []fault {
 			inject: runs("descriptors", nil), probe: task{name: "needs_descriptor"}, peers: []string{"celery"},
 		},
 		{
-			name: "python-stdin-closed", title: "Python has closed its input", truth: unable, python: "deaf.py",
+			name: "python-stdin-closed", title: "Python has closed its input", truth: unable, python: "closes.py",
 			inject: signals(syscall.SIGUSR1),
 		},
 		{
-			name: "python-stdout-closed", title: "Python has closed its output", truth: unable, python: "deaf.py",
+			name: "python-stdout-closed", title: "Python has closed its output", truth: unable, python: "closes.py",
 			inject: signals(syscall.SIGUSR2),
 		},
 		{
 			name: "python-all-failing", title: "Every task fails, with `max_consecutive_failures: 3`", truth: unable, quick: true,
 			env:    []string{"RUNQY_PYTHON_MAX_CONSECUTIVE_FAILURES=3"},
-			inject: switches("fail"), feed: 250 * time.Millisecond, peers: everybody,
+			inject: switches("fail"), feed: 250 * time.Millisecond, peers: everybody(),
 		},
 		{
 			name: "python-never-ready", title: "Python does not get ready", truth: unable, never: true, env: []string{"HEALTH_BENCH_LOAD=3600"},

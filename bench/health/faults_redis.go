@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/bench/internal/programs"
 )
 
 // commands returns a step of a case: commands of Redis.
@@ -26,11 +28,11 @@ func setUser(rules ...any) []any { return append([]any{"ACL", "SETUSER", "worker
 func refusals() []fault {
 	return []fault{
 		{
-			name: "redis-readonly", title: "READONLY: Redis has become a replica (`REPLICAOF`)", truth: unable, quick: true, peers: everybody,
+			name: "redis-readonly", title: "READONLY: Redis has become a replica (`REPLICAOF`)", truth: unable, quick: true, peers: everybody(),
 			inject: commands([]any{"REPLICAOF", "127.0.0.1", "1"}), lift: commands([]any{"REPLICAOF", "NO", "ONE"}),
 		},
 		{
-			name: "redis-noperm", title: "NOPERM: its user may run no script and take from no list (ACL)", truth: unable, password: true, peers: everybody,
+			name: "redis-noperm", title: "NOPERM: its user may run no script and take from no list (ACL)", truth: unable, password: true, peers: everybody(),
 			inject: func(ctx context.Context, d *bed) error { // who waits for a task already would still get one
 				return errors.Join(d.do(ctx, setUser("-@scripting", "-@blocking", "-lpop", "-rpop", "-lmove", "-rpoplpush")), d.cutStrangers(ctx))
 			},
@@ -46,30 +48,30 @@ func refusals() []fault {
 			inject: commands(setUser("resetkeys", "~asynq:{*", "~asynq:[^r]*", "~runqy:*")), lift: commands(setUser("allkeys")),
 		},
 		{
-			name: "redis-oom", title: "OOM: Redis has no memory left (`maxmemory`)", truth: unable, quick: true, peers: everybody,
+			name: "redis-oom", title: "OOM: Redis has no memory left (`maxmemory`)", truth: unable, quick: true, peers: everybody(),
 			inject: commands(config("maxmemory", "1")), lift: commands(config("maxmemory", "0")),
 		},
 		{
-			name: "redis-misconf", title: "MISCONF: Redis cannot save", truth: unable, peers: everybody,
+			name: "redis-misconf", title: "MISCONF: Redis cannot save", truth: unable, peers: everybody(),
 			inject: cannotSave, lift: commands(config("stop-writes-on-bgsave-error", "no")),
 		},
 		{
-			name: "redis-noreplicas", title: "NOREPLICAS: too few replicas (`min-replicas-to-write`)", truth: unable, peers: everybody,
+			name: "redis-noreplicas", title: "NOREPLICAS: too few replicas (`min-replicas-to-write`)", truth: unable, peers: everybody(),
 			inject: commands(config("min-replicas-to-write", "1")), lift: commands(config("min-replicas-to-write", "0")),
 		},
 		{
-			name: "redis-busy", title: "BUSY: a script does not end", truth: unable, peers: everybody,
+			name: "redis-busy", title: "BUSY: a script does not end", truth: unable, peers: everybody(),
 			prepare: commands(config("busy-reply-threshold", "500")), inject: endlessScript, lift: killScript,
 		},
 		{
-			name: "redis-noauth", title: "NOAUTH: Redis wants a password from now on", truth: unable, peers: everybody,
+			name: "redis-noauth", title: "NOAUTH: Redis wants a password from now on", truth: unable, peers: everybody(),
 			inject: func(ctx context.Context, d *bed) error {
 				return errors.Join(d.do(ctx, config("requirepass", "new")), d.cutStrangers(ctx))
 			},
 			lift: commands(config("requirepass", "")),
 		},
 		{
-			name: "redis-wrongtype", title: "WRONGTYPE: somebody has written another value over the list of waiting tasks", truth: unable, peers: everybody,
+			name: "redis-wrongtype", title: "WRONGTYPE: somebody has written another value over the list of waiting tasks", truth: unable, peers: everybody(),
 			inject: func(ctx context.Context, d *bed) error { return d.do(ctx, []any{"SET", d.subject.pending(), "x"}) },
 			lift:   func(ctx context.Context, d *bed) error { return d.do(ctx, []any{"DEL", d.subject.pending()}) },
 		},
@@ -103,20 +105,16 @@ func cannotSave(ctx context.Context, d *bed) error {
 func endlessScript(ctx context.Context, d *bed) error {
 	d.evalBeside(ctx, "while true do end")
 	// It has to be under way: from then on nobody is answered as usual.
-	for ctx.Err() == nil {
+	return programs.Await(ctx, askTimeout, 10*time.Millisecond, func() (bool, error) {
 		limited, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
-		err := d.redis.Client.Ping(limited).Err()
-		cancel()
-		if err != nil {
-			return nil
-		}
-	}
-	return ctx.Err()
+		defer cancel()
+		return d.redis.Client.Ping(limited).Err() != nil, nil
+	})
 }
 
 // killScript ends it. While Redis is busy, a client cannot even say how it wants to be spoken to, so this is none.
-func killScript(_ context.Context, d *bed) error {
-	conn, err := net.DialTimeout("tcp", d.redis.Addr, askTimeout)
+func killScript(ctx context.Context, d *bed) error {
+	conn, err := d.dial(ctx)
 	if err != nil {
 		return fmt.Errorf("SCRIPT KILL: %w", err)
 	}
@@ -133,6 +131,12 @@ func killScript(_ context.Context, d *bed) error {
 	return nil
 }
 
+// dial opens a connection to Redis that no client manages.
+func (d *bed) dial(ctx context.Context) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: askTimeout}
+	return dialer.DialContext(ctx, "tcp", d.redis.Addr)
+}
+
 // evalBeside runs a script on a connection of its own and does not wait for it.
 func (d *bed) evalBeside(ctx context.Context, script string, args ...any) {
 	client := redis.NewClient(&redis.Options{Addr: d.redis.Addr, ClientName: redisName, ReadTimeout: time.Minute, MaxRetries: -1})
@@ -147,44 +151,44 @@ func (d *bed) evalBeside(ctx context.Context, script string, args ...any) {
 func outages() []fault {
 	all := []fault{
 		{
-			name: "redis-frozen", title: "Redis stands still (SIGSTOP)", truth: unable, quick: true, peers: everybody,
+			name: "redis-frozen", title: "Redis stands still (SIGSTOP)", truth: unable, quick: true, peers: everybody(),
 			inject: signalRedis(syscall.SIGSTOP), lift: signalRedis(syscall.SIGCONT),
 		},
 		{
-			name: "redis-pause-all", title: "`CLIENT PAUSE` for all commands", truth: unable, peers: everybody,
-			inject: commands([]any{"CLIENT", "PAUSE", watched.Milliseconds(), "ALL"}),
-			lift:   func(context.Context, *bed) error { return nil }, // nobody can end it early
+			name: "redis-pause-all", title: "`CLIENT PAUSE` for all commands", truth: unable, peers: everybody(),
+			lasts: true, inject: commands([]any{"CLIENT", "PAUSE", watched.Milliseconds(), "ALL"}),
+			lift: func(context.Context, *bed) error { return nil }, // nobody can end it early
 		},
 		{
-			name: "redis-pause-write", title: "`CLIENT PAUSE … WRITE`", truth: unable, quick: true, peers: everybody,
+			name: "redis-pause-write", title: "`CLIENT PAUSE … WRITE`", truth: unable, quick: true, peers: everybody(),
 			inject: commands([]any{"CLIENT", "PAUSE", time.Minute.Milliseconds(), "WRITE"}), lift: commands([]any{"CLIENT", "UNPAUSE"}),
 		},
 		{
-			name: "redis-blocked", title: "Redis is blocked by a script, and refuses nothing", truth: unable, peers: everybody,
-			prepare: commands(config("busy-reply-threshold", "600000")), inject: longScript,
+			name: "redis-blocked", title: "Redis is blocked by a script, and refuses nothing", truth: unable, peers: everybody(),
+			prepare: commands(config("busy-reply-threshold", "600000")), inject: longScript, lasts: true,
 			lift: func(context.Context, *bed) error { return nil }, // the script ends by then
 		},
 		{
-			name: "redis-killed", title: "Redis is killed, and comes back empty", truth: unable, peers: everybody,
+			name: "redis-killed", title: "Redis is killed, and comes back empty", truth: unable, peers: everybody(),
 			inject: func(_ context.Context, d *bed) error { d.redis.Kill(); return nil },
 			lift:   func(ctx context.Context, d *bed) error { return d.redis.Restart(ctx) },
 		},
 		{
-			name: "redis-refuses", title: "Redis cannot be reached: connections are refused", truth: unable, proxied: true, peers: everybody,
+			name: "redis-refuses", title: "Redis cannot be reached: connections are refused", truth: unable, proxied: true, peers: everybody(),
 			inject: func(_ context.Context, d *bed) error { d.proxy.Refuse(); return nil },
 			lift:   func(ctx context.Context, d *bed) error { return d.proxy.Resume(ctx) },
 		},
 		{
-			name: "redis-maxclients", title: "Redis has no connection left (`maxclients`)", truth: unable, peers: everybody,
+			name: "redis-maxclients", title: "Redis has no connection left (`maxclients`)", truth: unable, peers: everybody(),
 			inject: takeConnections, lift: commands(config("maxclients", "10000")),
 		},
 		{
-			name: "redis-slow", title: "Each answer of Redis takes 2 s", truth: asked, proxied: true, peers: everybody, after: 10 * time.Second,
+			name: "redis-slow", title: "Each answer of Redis takes 2 s", truth: asked, proxied: true, peers: everybody(), after: 10 * time.Second,
 			inject: func(_ context.Context, d *bed) error { d.proxy.SetDelay(time.Second); return nil },
 			lift:   func(_ context.Context, d *bed) error { d.proxy.SetDelay(0); return nil },
 		},
 		{
-			name: "redis-hangs", title: "Connections to Redis are taken, and nothing passes", truth: unable, proxied: true, peers: everybody,
+			name: "redis-hangs", title: "Connections to Redis are taken, and nothing passes", truth: unable, proxied: true, peers: everybody(),
 			inject: func(_ context.Context, d *bed) error { d.proxy.Freeze(); return nil },
 			lift:   func(_ context.Context, d *bed) error { d.proxy.Thaw(); return nil },
 		},
@@ -212,7 +216,7 @@ func longScript(ctx context.Context, d *bed) error {
 
 // takeConnections closes the system's connections to Redis, and takes every other.
 func takeConnections(ctx context.Context, d *bed) error {
-	filler, err := net.Dial("tcp", d.redis.Addr)
+	filler, err := d.dial(ctx)
 	if err != nil {
 		return fmt.Errorf("take a connection: %w", err)
 	}

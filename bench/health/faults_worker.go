@@ -19,14 +19,14 @@ import (
 func workers() []fault {
 	return []fault{
 		{
-			name: "worker-killed", title: "The worker is killed", truth: unable, quick: true, peers: everybody, inject: signalWorker(syscall.SIGKILL),
+			name: "worker-killed", title: "The worker is killed", truth: unable, quick: true, peers: everybody(), inject: signalWorker(syscall.SIGKILL),
 		},
 		{
-			name: "worker-stopped", title: "The worker is stopped (SIGSTOP)", truth: unable, peers: everybody,
+			name: "worker-stopped", title: "The worker is stopped (SIGSTOP)", truth: unable, peers: everybody(),
 			inject: signalWorker(syscall.SIGSTOP), lift: signalWorker(syscall.SIGCONT),
 		},
 		{
-			name: "worker-starved", title: "The worker gets 5 % of a processor", truth: asked, after: 2 * time.Second, inject: starve, peers: everybody,
+			name: "worker-starved", title: "The worker gets 5 % of a processor", truth: asked, after: 2 * time.Second, inject: starve, peers: everybody(),
 		},
 		{
 			name: "log-blocked-python-killed", title: "Nobody reads the worker's log, and Python is killed", truth: unable, quick: true,

@@ -25,7 +25,7 @@ func (f *fault) judge(spans []span, can bool, t times) judged {
 	for _, s := range spans { // the first answer after the last green one
 		switch {
 		case s.From >= t.end || s.To < t.begin:
-		case s.Verdict == green:
+		case s.Colour == green:
 			j.RedAfter = -1
 		case j.RedAfter < 0:
 			j.RedAfter = max(0, s.From-t.begin)
@@ -44,7 +44,7 @@ func (f *fault) judge(spans []span, can bool, t times) judged {
 
 func judgeUnable(j *judged, spans []span, t times) {
 	for _, s := range spans {
-		if at := min(s.To, t.end) - t.begin; s.Verdict == green && s.From < t.end && at > t.slack*greenLimit.Seconds() {
+		if at := min(s.To, t.end) - t.begin; s.Colour == green && s.From < t.end && at > t.slack*greenLimit.Seconds() {
 			j.FalseGreen = true
 			j.Why = fmt.Sprintf("green %.1f s after the fault began", at)
 		}
@@ -53,14 +53,14 @@ func judgeUnable(j *judged, spans []span, t times) {
 
 func (f *fault) judgeAble(j *judged, spans []span, t times) {
 	for _, s := range spans {
-		if s.Verdict == green || s.From >= t.end || s.To < t.begin+t.slack*f.settle.Seconds() {
+		if s.Colour == green || s.From >= t.end || s.To < t.begin+t.slack*f.settle.Seconds() {
 			continue
 		}
-		if (f.blinks || s.Verdict == neither) && s.To-s.From <= t.slack*greenLimit.Seconds() {
+		if (f.blinks || s.Colour == neither) && s.To-s.From <= t.slack*greenLimit.Seconds() {
 			continue
 		}
 		j.FalseRed = true
-		j.Why = fmt.Sprintf("%s from %.1f to %.1f s: %s", s.Verdict, s.From, s.To, s.Detail)
+		j.Why = fmt.Sprintf("%s from %.1f to %.1f s: %s", s.Colour, s.From, s.To, s.Detail)
 		return
 	}
 }
@@ -69,7 +69,7 @@ func (f *fault) judgeAble(j *judged, spans []span, t times) {
 func judgeBack(j *judged, spans []span, t times) {
 	j.Back = 0
 	for _, s := range spans {
-		if s.Verdict != green && s.To >= t.end {
+		if s.Colour != green && s.To >= t.end {
 			j.Back = s.To - t.end
 		}
 	}

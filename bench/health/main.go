@@ -72,7 +72,7 @@ func parseOptions(args []string) (options, error) {
 	f := flag.NewFlagSet("health", flag.ContinueOnError)
 	only := f.String("only", "", "the cases to do, a regular expression for their names; docs/health-benchmark.md stays as it is")
 	peers := f.String("peers", "celery|rq|asynq", "the other systems to judge, a regular expression; empty: none, and docs/health-benchmark.md stays as it is")
-	f.IntVar(&o.parallel, "parallel", 4, "how many cases run at once")
+	f.IntVar(&o.parallel, "parallel", 6, "how many cases run at once")
 	f.BoolVar(&o.quick, "quick", false, "only the cases that are part of make test")
 	f.StringVar(&o.program, "program", "", "the worker to judge; empty: it is built from this checkout")
 	f.StringVar(&o.python, "python", "/usr/bin/python3", "the interpreter of every system; for peers it must have celery, rq and redis")

@@ -61,9 +61,7 @@ func (n *namespace) filter(ctx context.Context, what, address string) error {
 		return fmt.Errorf("lose packets: %w", err)
 	}
 	rule := func(chain, side string) error {
-		args := append(n.by()[1:], "iptables", "-w", what, chain, "-p", "tcp", side, port, "-j", "DROP")
-		_, err := programs.Output(exec.CommandContext(ctx, "ip", args...))
-		return err
+		return n.ip(ctx, "netns", "exec", n.name(), "iptables", "-w", what, chain, "-p", "tcp", side, port, "-j", "DROP")
 	}
 	return errors.Join(rule("OUTPUT", "--dport"), rule("INPUT", "--sport"))
 }
@@ -76,7 +74,7 @@ func (n *namespace) ip(ctx context.Context, args ...string) error {
 // halfOpen is a network that loses all packets between the worker and Redis; neither learns of it.
 func halfOpen() fault {
 	return fault{
-		name: "redis-half-open", title: "All packets to and from Redis are lost", truth: unable, needs: []string{"ip", "iptables"}, apart: true, peers: everybody,
+		name: "redis-half-open", title: "All packets to and from Redis are lost", truth: unable, needs: []string{"ip", "iptables"}, apart: true, peers: everybody(),
 		inject: func(ctx context.Context, d *bed) error { return d.net.loses(ctx, d.redis.Addr) },
 		lift:   func(ctx context.Context, d *bed) error { return d.net.allow(ctx, d.redis.Addr) },
 	}

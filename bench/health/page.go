@@ -133,8 +133,8 @@ func (r *record) cell(surface string) string {
 }
 
 // says reports whether a surface ever gave such an answer.
-func (r *record) says(surface string, v verdict) bool {
-	return slices.ContainsFunc(r.Said[surface], func(s span) bool { return s.Verdict == v && s.To >= 0 })
+func (r *record) says(surface string, v colour) bool {
+	return slices.ContainsFunc(r.Said[surface], func(s span) bool { return s.Colour == v && s.To >= 0 })
 }
 
 func (r *record) backCell() string {
@@ -195,7 +195,7 @@ func reasonsText(r *results) string {
 		}
 		reason := ""
 		for _, s := range rec.Said["/readyz"] {
-			if s.Verdict == red && s.To >= 0 {
+			if s.Colour == red && s.To >= 0 {
 				reason = s.Detail
 			}
 		}

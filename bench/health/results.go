@@ -86,7 +86,7 @@ func (r *results) ourFaults() (n int) {
 
 // systems are those that were judged, ours first.
 func (r *results) systems() (names []string) {
-	for _, name := range append([]string{"worker"}, everybody...) {
+	for _, name := range append([]string{"worker"}, everybody()...) {
 		if slices.ContainsFunc(r.Records, func(rec *record) bool { return rec.System == name }) {
 			names = append(names, name)
 		}

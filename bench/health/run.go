@@ -100,7 +100,7 @@ func (d *bed) observe(ctx context.Context, r *record) error {
 // awaitEnd waits until the fault, which began at a time, has been looked at for long enough.
 func (d *bed) awaitEnd(ctx context.Context, w *watch, p *probe, began time.Time) {
 	f := d.fault
-	enough := began.Add(max(watched, f.settle+2*time.Second))
+	enough := began.Add(max(greenLimit+time.Second, f.settle+2*time.Second))
 	if d.short {
 		enough = began.Add(f.settle + 5*time.Second)
 	}
@@ -114,7 +114,7 @@ func (d *bed) awaitEnd(ctx context.Context, w *watch, p *probe, began time.Time)
 			if done, _ := p.outcome(ctx, d); done {
 				return
 			}
-		case f.truth == unable && d.short:
+		case f.truth == unable:
 			if w.noneGreen(3 * time.Second) {
 				return
 			}
@@ -175,11 +175,14 @@ func (d *bed) awaitWorking(ctx context.Context, w *watch) error {
 // awaitBack waits, after the fault was lifted, until a task is done and every surface is green, and a while longer than
 // they should take; it returns the time of the former, negative if there was none.
 func (d *bed) awaitBack(ctx context.Context, w *watch, injected time.Time) float64 {
-	const patience = 10 * time.Second
-	limit := time.Duration(d.slack * float64(backLimit+patience))
+	const more = 10 * time.Second
+	limit := time.Duration(d.slack * float64(backLimit+more))
 	lifted := time.Now()
 	id, back := "", -1.0
 	for end := lifted.Add(limit); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 100*time.Millisecond) {
+		if d.subject.process().Failed() != nil {
+			break // nobody starts it again
+		}
 		if id == "" {
 			id, _ = d.enqueueSoon(ctx, d.fault.firstTask()) // Redis may need a moment
 			continue

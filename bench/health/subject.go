@@ -34,21 +34,21 @@ type surface struct {
 	ask   func(ctx context.Context) answer
 }
 
-// verdict is what a surface says.
-type verdict string
+// colour is what a surface says.
+type colour string
 
 const (
-	green  verdict = "green"
-	red    verdict = "red"
-	silent verdict = "silent" // no answer in time, or none that could be read
+	green  colour = "green"
+	red    colour = "red"
+	silent colour = "silent" // no answer in time, or none that could be read
 	// neither is an answer that calls the worker neither healthy nor unhealthy: its process is being replaced as planned.
-	neither verdict = "neither"
+	neither colour = "neither"
 )
 
 // answer is what a surface said once.
 type answer struct {
-	verdict verdict
-	detail  string // the reason, in one line
+	colour colour
+	detail string // the reason, in one line
 }
 
 // askTimeout is how long an answer may take, as long as healthcheck's.

@@ -97,8 +97,8 @@ func byCode(ctx context.Context, client *http.Client, url, body string) answer {
 // ready is what /readyz says, which is about more than health: no task is taken while the process is replaced as planned.
 func ready(ctx context.Context, client *http.Client, url string) answer {
 	a := byCode(ctx, client, url, "")
-	if a.verdict == red && strings.Contains(a.detail, `"The worker is restarting."`) {
-		a.verdict = neither
+	if a.colour == red && strings.Contains(a.detail, `"The worker is restarting."`) {
+		a.colour = neither
 	}
 	return a
 }
@@ -158,10 +158,10 @@ func byBanner(ctx context.Context, client *http.Client, url string) answer {
 		return answer{silent, fmt.Sprintf("%d without a banner", code)}
 	}
 	a := isGreen(tone[1] == "good", tone[1])
-	if h := headline.FindStringSubmatch(text); h != nil && a.verdict == red {
+	if h := headline.FindStringSubmatch(text); h != nil && a.colour == red {
 		a.detail += ": " + h[1]
 		if tone[1] == "quiet" && h[1] == "Restarting" {
-			a.verdict = neither
+			a.colour = neither
 		}
 	}
 	return a

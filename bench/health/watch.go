@@ -10,10 +10,10 @@ import (
 // span is a time over which a surface said the same. Times are seconds since the fault was injected; before it they are
 // negative.
 type span struct {
-	Verdict verdict `json:"verdict"`
-	From    float64 `json:"from"` // when the first such answer was given
-	To      float64 `json:"to"`   // when the last one was
-	Detail  string  `json:"detail,omitempty"`
+	Colour colour  `json:"answer"`
+	From   float64 `json:"from"` // when the first such answer was given
+	To     float64 `json:"to"`   // when the last one was
+	Detail string  `json:"detail,omitempty"`
 }
 
 // watch asks the surfaces of a system until it is stopped.
@@ -58,7 +58,7 @@ func (w *watch) follow(ctx context.Context, s surface, limit time.Duration) {
 			return
 		}
 		at := asked
-		if said.verdict == green {
+		if said.colour == green {
 			at = time.Now()
 		}
 		w.mu.Lock()
@@ -77,7 +77,7 @@ func (w *watch) noneGreen(d time.Duration) bool {
 			if time.Since(s.at) > d {
 				break
 			}
-			if s.verdict == green {
+			if s.colour == green {
 				return false
 			}
 		}
@@ -94,8 +94,8 @@ func (w *watch) allGreen(since time.Time) (bool, string) {
 		if len(said) == 0 || said[len(said)-1].at.Before(since) {
 			return false, name + " has not answered"
 		}
-		if last := said[len(said)-1]; last.verdict != green {
-			return false, name + " is " + string(last.verdict) + ": " + last.detail
+		if last := said[len(said)-1]; last.colour != green {
+			return false, name + " is " + string(last.colour) + ": " + last.detail
 		}
 	}
 	return true, ""
@@ -108,11 +108,11 @@ func (w *watch) spans(name string, event time.Time) []span {
 	var out []span
 	for _, s := range w.said[name] {
 		at := s.at.Sub(event).Seconds()
-		if n := len(out); n > 0 && out[n-1].Verdict == s.verdict {
+		if n := len(out); n > 0 && out[n-1].Colour == s.colour {
 			out[n-1].To = at
 			continue
 		}
-		out = append(out, span{s.verdict, at, at, s.detail})
+		out = append(out, span{s.colour, at, at, s.detail})
 	}
 	return out
 }

@@ -62,15 +62,10 @@ def lock(payload):
     mutex.acquire()
 
 
-def gil(payload):
+def hold_gil(payload):
     """A deadlock of C code that holds the interpreter."""
-    ctypes.PyDLL(None).pause()
-
-
-def deaf_gil(payload):
-    """As gil, but signals do not end it either."""
     while True:
-        ctypes.PyDLL(None).sigsuspend(ctypes.create_string_buffer(b"\xff" * 128))
+        ctypes.PyDLL(None).pause()
 
 
 def memory(payload):
