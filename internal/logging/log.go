@@ -101,11 +101,10 @@ func (l *Log) put(line []byte, limit int) {
 		l.gap++
 	}
 	l.mu.Unlock()
-	if fits {
-		l.wake.Wake()
-	} else {
+	if !fits {
 		l.dropped.Add(1)
 	}
+	l.wake.Wake() // also for a line that does not fit into an empty queue: it leaves a gap that must be closed
 }
 
 // skip counts an ordinary line as dropped, and reports true, if it would be.

@@ -147,6 +147,26 @@ func TestWarningsAreBoundedToo(t *testing.T) {
 	})
 }
 
+// A line that no queue has room for is the only one that is lost.
+func TestALineThatIsTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		l := Start(&out, asJSON)
+		log := slog.New(l.Handler())
+		for _, level := range []slog.Level{slog.LevelInfo, slog.LevelError} {
+			log.Log(t.Context(), level, strings.Repeat("x", 2*maxQueued))
+			synctest.Wait()
+			log.Info("after it")
+			synctest.Wait()
+		}
+		l.Close(time.Second)
+		lines := readLines(t, out.String())
+		if len(lines) != 4 || lines[0].Lines != 1 || lines[1].Msg != "after it" || lines[2].Lines != 1 || lines[3].Msg != "after it" {
+			t.Errorf("the log is %+v, want twice a notice of one line, and the line after it", lines)
+		}
+	})
+}
+
 func TestCloseWaitsNoLongerThanItIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := newReader()
