@@ -41,9 +41,11 @@ if "--async" in sys.argv:
 
     @health
     async def check():
-        while said() == "hang":
+        text = said()
+        while text == "hang":
             await asyncio.sleep(0.01)
-        return says()
+            text = says()
+        return text
 
     @task
     async def echo(payload):
@@ -64,9 +66,11 @@ else:
 
     @health
     def check():
-        while said() == "hang":
+        text = said()
+        while text == "hang":
             time.sleep(0.01)
-        return says()
+            text = says()
+        return text
 
     @task
     def echo(payload):
