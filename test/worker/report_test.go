@@ -27,8 +27,8 @@ func TestAllPlacesReadOneReport(t *testing.T) {
 	port, others := surfacesOf(w, server.Client)
 	all := slices.Concat(port, others)
 	watching := watch(t, all)
-	says := func(healthy string) func(sighting) bool {
-		return func(s sighting) bool {
+	says := func(healthy string) func(observation) bool {
+		return func(s observation) bool {
 			return s.healthy == healthy || s.healthy == "" && (s.ready == healthy || s.live == "true")
 		}
 	}
@@ -70,7 +70,7 @@ func TestAllPlacesReadOneReport(t *testing.T) {
 	task := q.Enqueue("sleep", map[string]any{"seconds": 4})
 	q.AwaitHeartbeat(w.ID, "active_task="+task)
 	w.Signal(syscall.SIGTERM)
-	watching.await("draining", port, func(s sighting) bool {
+	watching.await("draining", port, func(s observation) bool {
 		quiet := s.surface == "/" && s.healthy == ""
 		return quiet || s.ready == "false" || s.status == "draining" || s.ready == "" && s.status == "" && s.surface != "/"
 	})
@@ -78,7 +78,7 @@ func TestAllPlacesReadOneReport(t *testing.T) {
 		t.Errorf("the worker ended with %d", code)
 	}
 	watching.stop()
-	checkSightings(t, watching)
+	checkObservations(t, watching)
 }
 
 // report names what answers that must agree have in common.
@@ -87,21 +87,21 @@ type report struct {
 	stale  bool
 }
 
-// checkSightings compares all answers of each report.
-func checkSightings(t *testing.T, w *watcher) {
+// checkObservations compares all answers of each report.
+func checkObservations(t *testing.T, w *watcher) {
 	t.Helper()
 	for _, err := range w.faults {
 		t.Error(err)
 	}
-	first := map[report]sighting{}
-	disagree := func(a, b sighting) { t.Errorf("of report %d, stale %v:\n%+v\n%+v", a.number, a.stale, a, b) }
+	first := map[report]observation{}
+	disagree := func(a, b observation) { t.Errorf("of report %d, stale %v:\n%+v\n%+v", a.number, a.stale, a, b) }
 	numbers := map[int64]bool{}
 	for _, s := range w.all() {
 		numbers[s.number] = true
 		key := report{s.number, s.stale}
 		known, found := first[key]
 		if !found {
-			known = sighting{surface: s.surface, number: s.number, stale: s.stale}
+			known = observation{surface: s.surface, number: s.number, stale: s.stale}
 		}
 		for _, pair := range [][2]*string{{&known.healthy, &s.healthy}, {&known.ready, &s.ready}, {&known.status, &s.status}} {
 			switch {
@@ -138,12 +138,12 @@ func checkSightings(t *testing.T, w *watcher) {
 }
 
 // checkOrder checks that no answer is of an older report than one that came before it was asked for.
-func checkOrder(t *testing.T, all []sighting) {
+func checkOrder(t *testing.T, all []observation) {
 	t.Helper()
 	ended := slices.Clone(all)
-	slices.SortFunc(ended, func(a, b sighting) int { return a.ended.Compare(b.ended) })
-	slices.SortFunc(all, func(a, b sighting) int { return a.began.Compare(b.began) })
-	var newest sighting
+	slices.SortFunc(ended, func(a, b observation) int { return a.ended.Compare(b.ended) })
+	slices.SortFunc(all, func(a, b observation) int { return a.began.Compare(b.began) })
+	var newest observation
 	for _, s := range all {
 		for len(ended) > 0 && ended[0].ended.Before(s.began) {
 			if ended[0].number > newest.number {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -23,8 +24,8 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-// sighting is what one place said of the worker's health.
-type sighting struct {
+// observation is what one place said of the worker's health.
+type observation struct {
 	surface      string
 	began, ended time.Time // of the question
 
@@ -42,7 +43,7 @@ type sighting struct {
 type surface struct {
 	name  string
 	every time.Duration
-	ask   func(context.Context, *sighting) error
+	ask   func(context.Context, *observation) error
 	past  bool // what it shows was made some time before it is asked
 }
 
@@ -51,9 +52,9 @@ type watcher struct {
 	t    *testing.T
 	stop func()
 
-	mu        sync.Mutex // guards the rest
-	sightings []sighting
-	faults    []error // answers that cannot be read
+	mu           sync.Mutex // guards the rest
+	observations []observation
+	faults       []error // answers that cannot be read
 }
 
 // watch asks until stop is called, or the test ends.
@@ -85,12 +86,12 @@ func watch(t *testing.T, surfaces []surface) *watcher {
 }
 
 // errNoAnswer says that a surface did not answer, as when the worker or Redis is gone.
-var errNoAnswer = fmt.Errorf("no answer")
+var errNoAnswer = errors.New("no answer")
 
 func (w *watcher) ask(ctx context.Context, s surface) {
 	asked, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	seen := sighting{surface: s.name, began: time.Now()}
+	seen := observation{surface: s.name, began: time.Now()}
 	err := s.ask(asked, &seen)
 	seen.ended = time.Now()
 	if s.past {
@@ -100,21 +101,21 @@ func (w *watcher) ask(ctx context.Context, s surface) {
 	defer w.mu.Unlock()
 	switch {
 	case err == nil:
-		w.sightings = append(w.sightings, seen)
-	case err != errNoAnswer && ctx.Err() == nil:
+		w.observations = append(w.observations, seen)
+	case !errors.Is(err, errNoAnswer) && ctx.Err() == nil:
 		w.faults = append(w.faults, fmt.Errorf("%s: %w", s.name, err))
 	}
 }
 
 // all returns a copy of what has been seen.
-func (w *watcher) all() []sighting {
+func (w *watcher) all() []observation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return append([]sighting(nil), w.sightings...)
+	return append([]observation(nil), w.observations...)
 }
 
 // await waits until every surface has been asked after the call and has said what accept wants of it.
-func (w *watcher) await(what string, surfaces []surface, accept func(sighting) bool) {
+func (w *watcher) await(what string, surfaces []surface, accept func(observation) bool) {
 	w.t.Helper()
 	from := len(w.all())
 	harness.Eventually(w.t, what, func() error {
@@ -137,7 +138,7 @@ func (w *watcher) await(what string, surfaces []surface, accept func(sighting) b
 var markPattern = regexp.MustCompile(`^(\d+); age=(\d+\.\d{3})(; stale)?$`)
 
 // mark reads the number of a report.
-func (s *sighting) mark(text string) error {
+func (s *observation) mark(text string) error {
 	m := markPattern.FindStringSubmatch(text)
 	if m == nil {
 		return fmt.Errorf("%q is not the mark of a report", text)
@@ -150,11 +151,11 @@ func (s *sighting) mark(text string) error {
 	return nil
 }
 
-// say puts the reasons into a sighting.
-func (s *sighting) say(first string) { s.reason, s.reported = first, true }
+// say puts the reasons into a observation.
+func (s *observation) say(first string) { s.reason, s.reported = first, true }
 
 // get asks a path of an HTTP server, with POST where there is a body to send, and reads the mark of the answer.
-func (s *sighting) get(ctx context.Context, client *http.Client, url, post string) (code int, body string, err error) {
+func (s *observation) get(ctx context.Context, client *http.Client, url, post string) (code int, body string, err error) {
 	method := http.MethodGet
 	if post != "" {
 		method = http.MethodPost
@@ -188,8 +189,8 @@ func surfacesOf(w *harness.Worker, client *redis.Client) (port, others []surface
 		return d.DialContext(ctx, "unix", filepath.Join(w.Dir, "s"))
 	}}}
 	base := "http://" + w.Addr()
-	code := func(client *http.Client, base, path, post string, read func(s *sighting, code int, body string) error) func(context.Context, *sighting) error {
-		return func(ctx context.Context, s *sighting) error {
+	code := func(client *http.Client, base, path, post string, read func(s *observation, code int, body string) error) func(context.Context, *observation) error {
+		return func(ctx context.Context, s *observation) error {
 			code, body, err := s.get(ctx, client, base+path, post)
 			if err != nil {
 				return err
@@ -198,9 +199,9 @@ func surfacesOf(w *harness.Worker, client *redis.Client) (port, others []surface
 		}
 	}
 	ok := func(code int) string { return strconv.FormatBool(code == http.StatusOK) }
-	health := func(s *sighting, code int, _ string) error { s.healthy = ok(code); return nil }
-	check := func(service string, field func(*sighting) *string) func(context.Context, *sighting) error {
-		return code(tcp, base, "/grpc.health.v1.Health/Check", `{"service":"`+service+`"}`, func(s *sighting, _ int, body string) error {
+	health := func(s *observation, code int, _ string) error { s.healthy = ok(code); return nil }
+	check := func(service string, field func(*observation) *string) func(context.Context, *observation) error {
+		return code(tcp, base, "/grpc.health.v1.Health/Check", `{"service":"`+service+`"}`, func(s *observation, _ int, body string) error {
 			*field(s) = strconv.FormatBool(strings.Contains(body, `STATUS_SERVING"`))
 			return nil
 		})
@@ -208,26 +209,26 @@ func surfacesOf(w *harness.Worker, client *redis.Client) (port, others []surface
 	port = []surface{
 		{"/health", often, code(tcp, base, "/health", "", health), false},
 		{"/health?verbose", often, code(tcp, base, "/health?verbose=1", "", readVerbose), false},
-		{"/readyz", often, code(tcp, base, "/readyz", "", func(s *sighting, code int, _ string) error { s.ready = ok(code); return nil }), false},
-		{"/livez", often, code(tcp, base, "/livez", "", func(s *sighting, code int, _ string) error { s.live = ok(code); return nil }), false},
+		{"/readyz", often, code(tcp, base, "/readyz", "", func(s *observation, code int, _ string) error { s.ready = ok(code); return nil }), false},
+		{"/livez", often, code(tcp, base, "/livez", "", func(s *observation, code int, _ string) error { s.live = ok(code); return nil }), false},
 		{"/metrics", often, code(tcp, base, "/metrics", "", readMetrics), false},
 		{"/", often, code(tcp, base, "/", "", readBanner), false},
 		{"Ping", often, code(tcp, base, "/runqy.v1.WorkerService/Ping", "{}", readPing), false},
-		{"Check", often, check("", func(s *sighting) *string { return &s.healthy }), false},
-		{"Check worker", often, check("runqy.v1.WorkerService", func(s *sighting) *string { return &s.ready }), false},
-		{"Check live", often, check("livez", func(s *sighting) *string { return &s.live }), false},
+		{"Check", often, check("", func(s *observation) *string { return &s.healthy }), false},
+		{"Check worker", often, check("runqy.v1.WorkerService", func(s *observation) *string { return &s.ready }), false},
+		{"Check live", often, check("livez", func(s *observation) *string { return &s.live }), false},
 		{"socket /health", often, code(socket, "http://worker", "/health?verbose=1", "", readVerbose), false},
-		{"socket /healthcheck", often, code(socket, "http://worker", "/healthcheck?probe=ready", "", func(s *sighting, code int, _ string) error {
+		{"socket /healthcheck", often, code(socket, "http://worker", "/healthcheck?probe=ready", "", func(s *observation, code int, _ string) error {
 			s.ready = ok(code)
 			return nil
 		}), false},
-		{"healthcheck", time.Second, func(ctx context.Context, s *sighting) error { return askCommand(ctx, w, s) }, false},
+		{"healthcheck", time.Second, func(ctx context.Context, s *observation) error { return askCommand(ctx, w, s) }, false},
 	}
-	others = []surface{{"heartbeat", often, func(ctx context.Context, s *sighting) error { return askHeartbeat(ctx, client, w.ID, s) }, true}}
+	others = []surface{{"heartbeat", often, func(ctx context.Context, s *observation) error { return askHeartbeat(ctx, client, w.ID, s) }, true}}
 	return port, others
 }
 
-func readVerbose(s *sighting, code int, body string) error {
+func readVerbose(s *observation, code int, body string) error {
 	var answer struct {
 		Reasons []string `json:"reasons"`
 		Status  string   `json:"worker_status"`
@@ -248,7 +249,7 @@ func readVerbose(s *sighting, code int, body string) error {
 	return nil
 }
 
-func readMetrics(s *sighting, _ int, body string) error {
+func readMetrics(s *observation, _ int, body string) error {
 	value := func(name string) float64 {
 		for _, line := range harness.LinesWith(body, name) {
 			if text, found := strings.CutPrefix(line, name+" "); found {
@@ -267,7 +268,7 @@ var bannerPattern = regexp.MustCompile(`<section id="health"[^>]* data-tone="(\w
 
 // readBanner reads the tone of the dashboard's banner: one that is good says healthy, one that is bad does not; a quiet
 // one, as of a worker that starts or drains, says neither.
-func readBanner(s *sighting, _ int, body string) error {
+func readBanner(s *observation, _ int, body string) error {
 	m := bannerPattern.FindStringSubmatch(body)
 	if m == nil || m[2] != strconv.FormatInt(s.number, 10) {
 		return fmt.Errorf("the banner %q is not of report %d", m, s.number)
@@ -281,7 +282,7 @@ func readBanner(s *sighting, _ int, body string) error {
 	return nil
 }
 
-func readPing(s *sighting, _ int, body string) error {
+func readPing(s *observation, _ int, body string) error {
 	var answer struct {
 		Healthy bool   `json:"healthy"`
 		Status  string `json:"status"`
@@ -297,7 +298,7 @@ func readPing(s *sighting, _ int, body string) error {
 	return nil
 }
 
-func askCommand(ctx context.Context, w *harness.Worker, s *sighting) error {
+func askCommand(ctx context.Context, w *harness.Worker, s *observation) error {
 	cmd := exec.CommandContext(ctx, harness.Program(), "healthcheck", "-c", w.Config)
 	cmd.Env = harness.Environ()
 	var out bytes.Buffer
@@ -321,7 +322,7 @@ func askCommand(ctx context.Context, w *harness.Worker, s *sighting) error {
 	return s.mark(answer.Report)
 }
 
-func askHeartbeat(ctx context.Context, client *redis.Client, id string, s *sighting) error {
+func askHeartbeat(ctx context.Context, client *redis.Client, id string, s *observation) error {
 	beat, err := client.HGetAll(ctx, "asynq:workers:"+id).Result()
 	if err != nil || len(beat) == 0 {
 		return errNoAnswer
