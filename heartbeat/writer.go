@@ -164,7 +164,6 @@ func (w *Writer) write(ctx context.Context, r writeRequest) (*holder, error) {
 	ctx, cancel := lastingLonger(ctx)
 	defer cancel()
 	now := time.Now()
-	w.receipts.ask()
 	beat := w.opts.Source()
 	beat.Identity = w.opts.Identity
 	beat.LastBeat = now
@@ -182,6 +181,7 @@ func (w *Writer) write(ctx context.Context, r writeRequest) (*holder, error) {
 
 // send writes the hash and, when asked to, the entry in the registry.
 func (w *Writer) send(ctx context.Context, r writeRequest) (*holder, error) {
+	w.receipts.ask()
 	writing, cancel := context.WithTimeout(ctx, w.opTimeout())
 	defer cancel()
 	other, err := w.store.write(writing, r)

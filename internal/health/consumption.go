@@ -26,6 +26,13 @@ type hinderedError struct{ Consumption }
 
 func (e *hinderedError) Error() string { return strings.Join(e.Reasons, " ") }
 
+// hindranceChanged reports whether two outcomes of a check name other hindrances.
+func hindranceChanged(before, after error) bool {
+	a, ok := errors.AsType[*hinderedError](before)
+	b, also := errors.AsType[*hinderedError](after)
+	return ok && also && a.Error() != b.Error()
+}
+
 func newConsumptionWatch(consumption func() Consumption, changed func() <-chan struct{}) *watch {
 	check := func(context.Context) error {
 		switch c := consumption(); {
@@ -44,6 +51,6 @@ func newConsumptionWatch(consumption func() Consumption, changed func() <-chan s
 
 // open reports whether a task may be taken, as far as the dependency decides that. The caller holds Dependencies.mu.
 func (w *watch) open() bool {
-	var hindered *hinderedError
-	return w.asked && (w.err == nil || errors.As(w.err, &hindered) && hindered.Probed)
+	hindered, ok := errors.AsType[*hinderedError](w.err)
+	return w.asked && (w.err == nil || ok && hindered.Probed)
 }

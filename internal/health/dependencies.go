@@ -170,18 +170,20 @@ func (d *Dependencies) watch(ctx context.Context, w *watch) {
 	}
 }
 
-// record keeps the outcome of a check, and announces it when it differs in kind from the one before.
+// record keeps the outcome of a check, and announces it when it differs from the one before. It is logged when it differs
+// in kind.
 func (d *Dependencies) record(w *watch, err error) {
 	d.mu.Lock()
 	first, was, wasOpen := !w.asked, w.err, w.open()
 	w.asked, w.err = true, err
-	changed := first || (was == nil) != (err == nil) || wasOpen != w.open()
+	differs := first || (was == nil) != (err == nil)
+	changed := differs || wasOpen != w.open() || hindranceChanged(was, err)
 	d.mu.Unlock()
-	if !changed {
-		return
+	if changed {
+		d.changed.Notify()
 	}
-	d.changed.Notify()
 	switch {
+	case !differs:
 	case err != nil:
 		d.logger.Warn("dependency unhealthy", "dependency", w.name, "error", err)
 	case !first:
@@ -189,6 +191,6 @@ func (d *Dependencies) record(w *watch, err error) {
 	}
 }
 
-// Changed returns a channel that is closed when Redis or the database next begins or ceases to answer. Take it before
-// calling Health, so that no change falls between the two.
+// Changed returns a channel that is closed when Redis or the database next begins or ceases to work, or something else
+// hinders the work with Redis. Take it before calling Health, so that no change falls between the two.
 func (d *Dependencies) Changed() <-chan struct{} { return d.changed.Next() }

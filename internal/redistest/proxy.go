@@ -48,6 +48,7 @@ type Proxy struct {
 	commands int                    // guarded by mu
 	cuts     int                    // guarded by mu
 	match    func(name string) bool // guarded by mu; nil: every command counts
+	delay    time.Duration          // guarded by mu; of each answer
 }
 
 type proxyConn struct {
@@ -85,6 +86,27 @@ func (p *Proxy) CutEveryMatching(n int, mode CutMode, match func(name string) bo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.every, p.mode, p.match, p.commands, p.cuts = n, mode, match, 0, 0
+}
+
+// Delay has each answer come so much later from now on.
+func (p *Proxy) Delay(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = d
+}
+
+// late waits for as long as an answer is to come late.
+func (p *Proxy) late() {
+	p.mu.Lock()
+	delay := p.delay
+	p.mu.Unlock()
+	if delay <= 0 {
+		return
+	}
+	select {
+	case <-time.After(delay):
+	case <-p.done:
+	}
 }
 
 // Cuts is how many connections CutEvery has broken since it was last set.
@@ -257,6 +279,9 @@ func (p *Proxy) forwardReplies(c *proxyConn) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := c.server.Read(buf)
+		if n > 0 {
+			p.late()
+		}
 		if !p.pass() {
 			return
 		}

@@ -203,3 +203,29 @@ func TestOutcomesThatAreRefused(t *testing.T) {
 	h.awaitGreen()
 	h.worker.Stop()
 }
+
+// Two seconds for each command are slow, and the tasks run.
+func TestSlowRedisIsNotUnhealthy(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := redistest.StartProxy(t, server.Addr)
+	q := harness.NewQueue(t, server.Client)
+	w := harness.StartWorker(t, proxy.URL, harness.Settings{"heartbeat.interval": "5s", "heartbeat.ttl": "15s"})
+	w.AwaitAnswer("/health", 200, harness.HealthyBody)
+	q.Result(q.Enqueue("echo", 1))
+	proxy.Delay(2 * time.Second)
+	task := ""
+	harness.Consistently(t, 20*time.Second, func() error {
+		if task == "" {
+			task = q.Enqueue("echo", 2)
+		}
+		if code, body := harness.Get(t, "http://"+w.Addr()+"/health?verbose=1"); code != 200 {
+			return harness.NotYet(w, "/health?verbose=1 answers %d %s, want 200", code, body)
+		}
+		return nil
+	})
+	q.Result(task)
+	q.AwaitHeartbeat(w.ID, "healthy=true")
+	proxy.Delay(0)
+	w.Stop()
+}
