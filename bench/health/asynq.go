@@ -64,7 +64,7 @@ func (a *plainAsynq) start(ctx context.Context, d *bed) error {
 
 func (a *plainAsynq) surfaces(d *bed) []surface {
 	inspector := asynq.NewInspectorFromRedisClient(d.redis.Client)
-	return []surface{{"Inspector.Servers", 500 * time.Millisecond, func(ctx context.Context) answer {
+	return []surface{{name: "Inspector.Servers", every: 500 * time.Millisecond, ask: func(ctx context.Context) answer {
 		servers, err := within(ctx, inspector.Servers)
 		if err != nil {
 			return noAnswer(err)

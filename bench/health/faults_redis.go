@@ -156,8 +156,8 @@ func outages() []fault {
 		},
 		{
 			name: "redis-pause-all", title: "`CLIENT PAUSE` for all commands", truth: unable, peers: everybody(),
-			lasts: true, inject: commands([]any{"CLIENT", "PAUSE", watched.Milliseconds(), "ALL"}),
-			lift: func(context.Context, *bed) error { return nil }, // nobody can end it early
+			lasts: true, inject: commands([]any{"CLIENT", "PAUSE", (watched + askTimeout).Milliseconds(), "ALL"}),
+			lift: redisAnswers, // nobody can end it early
 		},
 		{
 			name: "redis-pause-write", title: "`CLIENT PAUSE … WRITE`", truth: unable, quick: true, peers: everybody(),
@@ -166,7 +166,7 @@ func outages() []fault {
 		{
 			name: "redis-blocked", title: "Redis is blocked by a script, and refuses nothing", truth: unable, peers: everybody(),
 			prepare: commands(config("busy-reply-threshold", "600000")), inject: longScript, lasts: true,
-			lift: func(context.Context, *bed) error { return nil }, // the script ends by then
+			lift: redisAnswers, // the script ends by itself
 		},
 		{
 			name: "redis-killed", title: "Redis is killed, and comes back empty", truth: unable, peers: everybody(),
@@ -205,11 +205,16 @@ func signalRedis(s syscall.Signal) func(context.Context, *bed) error {
 	return func(_ context.Context, d *bed) error { return d.redis.Signal(s) }
 }
 
-// longScript blocks Redis until a little before the watch ends.
+// redisAnswers waits until it does.
+func redisAnswers(ctx context.Context, d *bed) error {
+	return programs.Await(ctx, 2*watched, 50*time.Millisecond, func() (bool, error) { return d.redis.Client.Ping(ctx).Err() == nil, nil })
+}
+
+// longScript blocks Redis until a little after the watch ends.
 func longScript(ctx context.Context, d *bed) error {
 	d.evalBeside(ctx, `local function now() local t = redis.call("TIME") return t[1] + t[2] / 1000000 end
 		local last = now() + ARGV[1]
-		while now() < last do end`, watched.Seconds())
+		while now() < last do end`, (watched + askTimeout).Seconds())
 	pause(ctx, 100*time.Millisecond)
 	return nil
 }

@@ -14,7 +14,8 @@ type judged struct {
 // times are those of a case, in seconds since the injection.
 type times struct {
 	begin float64 // of the fault
-	end   float64 // when it was lifted, or when the watch ended
+	end   float64 // of the time that is judged; the fault lasts until then
+	over  float64 // when the fault was over, if it was lifted
 	slack float64 // what limits are multiplied by
 	back  float64 // when a task was done after the end of the fault; negative: none was, or the fault was not lifted
 }
@@ -69,8 +70,8 @@ func (f *fault) judgeAble(j *judged, spans []span, t times) {
 func judgeBack(j *judged, spans []span, t times) {
 	j.Back = 0
 	for _, s := range spans {
-		if s.Colour != green && s.To >= t.end {
-			j.Back = s.To - t.end
+		if s.Colour != green && s.To >= t.over {
+			j.Back = s.To - t.over
 		}
 	}
 	if j.Back > t.slack*backLimit.Seconds() {

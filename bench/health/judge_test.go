@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -57,11 +58,11 @@ func TestJudge(t *testing.T) {
 			want: judged{RedAfter: -1, Back: -1, FalseRed: true, Why: "neither from 1.0 to 13.0 s: "},
 		},
 		"it is green after the end of the fault": {
-			fault: lifted, spans: []span{{red, 1, 17, ""}, {green, 17.5, 18, ""}}, times: times{end: 14, back: 15},
+			fault: lifted, spans: []span{{red, 1, 17, ""}, {green, 17.5, 18, ""}}, times: times{end: 14, over: 14, back: 15},
 			want: judged{RedAfter: 1, Back: 3},
 		},
 		"it stays red after the end of the fault": {
-			fault: lifted, spans: []span{{red, 1, 39, ""}}, times: times{end: 14, back: 15},
+			fault: lifted, spans: []span{{red, 1, 39, ""}}, times: times{end: 14, over: 14, back: 15},
 			want: judged{RedAfter: 1, Back: 25, FalseRed: true, Why: "not green 25.0 s after the fault was over"},
 		},
 	} {
@@ -106,6 +107,14 @@ func TestPage(t *testing.T) {
 			{Fault: "one", System: "celery", Truth: able, Judged: map[string]judged{"inspect ping": {FalseRed: true}}},
 			{Fault: "two", System: "worker", Error: "it could not be done"},
 		},
+	}
+	raw := filepath.Join(t.TempDir(), "raw.json")
+	if err := r.save(raw); err != nil {
+		t.Fatal(err)
+	}
+	r, err := loadResults(raw)
+	if err != nil {
+		t.Fatal(err)
 	}
 	page := string(pageOf(r))
 	for _, want := range []string{

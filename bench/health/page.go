@@ -41,7 +41,7 @@ func pageOf(r *results) []byte {
 		"opinion: a task is enqueued, and either it is done while the fault lasts or it is not.\n\n", m.Command)
 	p.WriteString("- A **false green** is an answer \"healthy\" more than 10 s after the fault began, from a worker that cannot work.\n" +
 		"- A **false red** is another answer from a worker that can work, or more than 15 s after the fault was over. No answer within 3 s counts as\n" +
-		"  not healthy.\n\n")
+		"  not healthy (10 s for Celery's command, which is a Python process of its own).\n\n")
 	fmt.Fprintf(&p, "%s: %d cores (%s), %s of memory, %s, load %.2f before the start; %d cases at once. Revision %s. The run took %s.\n",
 		r.Date.Format("2006-01-02"), m.Cores, m.CPU, m.Memory, m.Kernel, m.Load, r.Parallel, m.Revision, r.Took)
 	var versions []string

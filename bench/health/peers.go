@@ -77,8 +77,11 @@ func (c *celery) start(ctx context.Context, d *bed) error {
 	return c.launch(ctx, d, "celery", d.python, "-m", "celery", "-A", "celery_app", "worker", "-l", "warning", "-c", "1", "-n", "bench@here")
 }
 
+// pingLimit is how long the command may take, which is a Python process of its own.
+const pingLimit = 10 * time.Second
+
 func (c *celery) surfaces(d *bed) []surface {
-	return []surface{{"inspect ping", 2 * time.Second, func(ctx context.Context) answer {
+	return []surface{{name: "inspect ping", every: 2 * time.Second, limit: pingLimit, ask: func(ctx context.Context) answer {
 		cmd := exec.CommandContext(ctx, d.python, "-m", "celery", "-A", "celery_app", "inspect", "ping", "-d", "bench@here")
 		cmd.Dir, cmd.Env = d.scripts(), d.peerEnv(d.direct())
 		text, err := cmd.CombinedOutput()
@@ -127,7 +130,7 @@ func (r *rq) start(ctx context.Context, d *bed) error {
 }
 
 func (r *rq) surfaces(d *bed) []surface {
-	return []surface{{"heartbeat", 250 * time.Millisecond, func(ctx context.Context) answer {
+	return []surface{{name: "heartbeat", every: 250 * time.Millisecond, ask: func(ctx context.Context) answer {
 		n, err := d.redis.Client.Exists(ctx, "rq:worker:bench").Result()
 		if err != nil {
 			return noAnswer(err)

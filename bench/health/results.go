@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -38,8 +39,31 @@ func describe(all []fault) (out []description) {
 	return out
 }
 
+// encode has a line for each record: a raw file is kept, and compared.
+func (r *results) encode() ([]byte, error) {
+	records := r.Records
+	head := *r
+	head.Records = nil
+	text, err := json.Marshal(head)
+	if err != nil {
+		return nil, fmt.Errorf("encode what was run: %w", err)
+	}
+	text = append(bytes.TrimSuffix(text, []byte("null}")), '[')
+	for i, rec := range records {
+		line, err := json.Marshal(rec)
+		if err != nil {
+			return nil, fmt.Errorf("encode %s: %w", rec.Fault, err)
+		}
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = append(append(text, '\n'), line...)
+	}
+	return append(text, "\n]}"...), nil
+}
+
 func (r *results) save(path string) error {
-	text, err := json.MarshalIndent(r, "", " ")
+	text, err := r.encode()
 	if err != nil {
 		return fmt.Errorf("encode the results: %w", err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -35,6 +36,9 @@ func (r *record) wrong() bool {
 // startLimit is how long a system may take until it is healthy for the first time, and until it has done its first task.
 const startLimit = 60 * time.Second
 
+// maxLog is how much of a log is kept.
+const maxLog = 1000
+
 // do is one case with one system.
 func (b *bench) do(ctx context.Context, f *fault, s subject) *record {
 	began := time.Now()
@@ -49,6 +53,7 @@ func (b *bench) do(ctx context.Context, f *fault, s subject) *record {
 	}
 	if p := s.process(); p != nil && r.wrong() {
 		r.Log = p.Tail()
+		r.Log = strings.ToValidUTF8(r.Log[max(0, len(r.Log)-maxLog):], "")
 	}
 	r.Seconds = time.Since(began).Seconds()
 	return r
@@ -60,7 +65,7 @@ func (d *bed) observe(ctx context.Context, r *record) error {
 	if err := d.subject.start(ctx, d); err != nil {
 		return err
 	}
-	w := startWatch(ctx, d.subject.surfaces(d), time.Duration(d.slack*float64(askTimeout)))
+	w := startWatch(ctx, d.subject.surfaces(d), d.slack)
 	defer w.stop()
 	if !f.never {
 		if err := d.awaitWorking(ctx, w); err != nil {
@@ -80,14 +85,15 @@ func (d *bed) observe(ctx context.Context, r *record) error {
 	}
 	defer p.stop()
 	d.awaitEnd(ctx, w, p, injected.Add(f.after))
+	t := times{begin: f.after.Seconds(), end: time.Since(injected).Seconds(), back: -1, slack: d.slack}
 	p.stop()
 	can, told := p.outcome(ctx, d)
-	t := times{begin: f.after.Seconds(), end: time.Since(injected).Seconds(), back: -1, slack: d.slack}
 	r.Probe, r.Ended = told, d.subject.process().Failed() != nil
 	if f.lift != nil && ctx.Err() == nil {
 		if err := f.lift(ctx, d); err != nil {
 			return fmt.Errorf("end %s: %w", f.name, err)
 		}
+		t.over = time.Since(injected).Seconds()
 		t.back = d.awaitBack(ctx, w, injected)
 	}
 	w.stop()
@@ -137,7 +143,7 @@ func (d *bed) conclude(r *record, w *watch, injected time.Time, can bool, t time
 	if f.lift != nil {
 		r.Back = -1
 		if r.Stuck = t.back < 0; !r.Stuck {
-			r.Back = t.back - t.end
+			r.Back = t.back - t.over
 		}
 	}
 	if d.subject.name() == "worker" && f.truth != asked && f.truth != r.Truth {

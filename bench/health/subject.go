@@ -31,6 +31,7 @@ type subject interface {
 type surface struct {
 	name  string
 	every time.Duration
+	limit time.Duration // how long an answer may take; 0: askTimeout
 	ask   func(ctx context.Context) answer
 }
 

@@ -21,13 +21,13 @@ func (o *ours) surfaces(d *bed) []surface {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	at := func(path string) string { return "http://" + o.address + path }
 	return []surface{
-		{"heartbeat", often, func(ctx context.Context) answer { return o.heartbeat(ctx, d) }},
-		{"/health", often, func(ctx context.Context) answer { return byCode(ctx, client, at("/health"), `{"status":"HEALTHY"}`) }},
-		{"/readyz", often, func(ctx context.Context) answer { return ready(ctx, client, at("/readyz")) }},
-		{"metric", 2 * often, func(ctx context.Context) answer { return byMetric(ctx, client, at("/metrics")) }},
-		{"Ping", often, func(ctx context.Context) answer { return byPing(ctx, client, at("/runqy.v1.WorkerService/Ping")) }},
-		{"banner", 2 * often, func(ctx context.Context) answer { return byBanner(ctx, client, at("/")) }},
-		{"healthcheck", seldom, func(ctx context.Context) answer { return o.healthcheck(ctx, d) }},
+		{name: "heartbeat", every: often, ask: func(ctx context.Context) answer { return o.heartbeat(ctx, d) }},
+		{name: "/health", every: often, ask: func(ctx context.Context) answer { return byCode(ctx, client, at("/health"), `{"status":"HEALTHY"}`) }},
+		{name: "/readyz", every: often, ask: func(ctx context.Context) answer { return ready(ctx, client, at("/readyz")) }},
+		{name: "metric", every: 2 * often, ask: func(ctx context.Context) answer { return byMetric(ctx, client, at("/metrics")) }},
+		{name: "Ping", every: often, ask: func(ctx context.Context) answer { return byPing(ctx, client, at("/runqy.v1.WorkerService/Ping")) }},
+		{name: "banner", every: 2 * often, ask: func(ctx context.Context) answer { return byBanner(ctx, client, at("/")) }},
+		{name: "healthcheck", every: seldom, ask: func(ctx context.Context) answer { return o.healthcheck(ctx, d) }},
 	}
 }
 

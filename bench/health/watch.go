@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -32,13 +34,13 @@ type sample struct {
 	answer
 }
 
-// startWatch begins to ask. An answer may take until the limit.
-func startWatch(ctx context.Context, surfaces []surface, limit time.Duration) *watch {
+// startWatch begins to ask. Their limits are multiplied by slack.
+func startWatch(ctx context.Context, surfaces []surface, slack float64) *watch {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watch{began: time.Now(), cancel: cancel, said: map[string][]sample{}}
 	for _, s := range surfaces {
 		w.names = append(w.names, s.name)
-		w.running.Go(func() { w.follow(ctx, s, limit) })
+		w.running.Go(func() { w.follow(ctx, s, time.Duration(slack*float64(cmp.Or(s.limit, askTimeout)))) })
 	}
 	return w
 }
@@ -107,7 +109,7 @@ func (w *watch) spans(name string, event time.Time) []span {
 	defer w.mu.Unlock()
 	var out []span
 	for _, s := range w.said[name] {
-		at := s.at.Sub(event).Seconds()
+		at := math.Round(100*s.at.Sub(event).Seconds()) / 100
 		if n := len(out); n > 0 && out[n-1].Colour == s.colour {
 			out[n-1].To = at
 			continue
