@@ -35,7 +35,7 @@ func (l *loop) onBroken(b breakage) {
 		l.child.askBack(time.Now(), 0)
 	}
 	limit := l.opts.ReplaceTimeout
-	if n, _ := l.child.requests.running(); n == 0 {
+	if n := l.child.requests.running(); n == 0 {
 		limit = l.opts.StopTimeout // for the answers to what was asked back
 	}
 	l.awaitRequests(limit)

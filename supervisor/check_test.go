@@ -129,7 +129,7 @@ func TestBrokenTable(t *testing.T) {
 	if _, _, err := c.add(&Request{TaskID: "s4"}, c.now, nil); !errors.Is(err, errClosed) {
 		t.Errorf("a request after it: %v, want refused", err)
 	}
-	if n, _ := c.running(); n != 1 {
+	if n := c.running(); n != 1 {
 		t.Errorf("%d are running, want a2 alone", n)
 	}
 	if ids := c.askAllBack(); len(ids) != 3 {

@@ -1,7 +1,5 @@
 package supervisor
 
-import "time"
-
 // How a process becomes and stays without requests while it is asked whether it can do its work. All methods of this
 // file take the table's lock.
 
@@ -99,18 +97,9 @@ func (t *inFlightTable) askAllBack() []string {
 	return ids
 }
 
-// running returns how many requests have begun and may end by themselves, and since when the oldest of them runs.
-func (t *inFlightTable) running() (n int, oldest time.Time) {
+// running returns how many requests have begun and may end by themselves.
+func (t *inFlightTable) running() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, e := range t.entries {
-		if e.turn.IsZero() || e.overdue {
-			continue
-		}
-		n++
-		if oldest.IsZero() || e.began.Before(oldest) {
-			oldest = e.began
-		}
-	}
-	return n, oldest
+	return t.turns - t.overdue
 }

@@ -30,20 +30,19 @@ func TestRecyclingThatCannotHelpIsSuspended(t *testing.T) {
 
 func TestRecyclingHasABreaker(t *testing.T) {
 	r := testRecycling()
-	at := func(d time.Duration) time.Time { return epoch.Add(d) }
 	r.least = 50 << 20
 	for i, want := range []bool{true, true, false} {
-		if got := r.judge(101<<20, at(time.Duration(i)*time.Minute)); got != want {
+		if got := r.judge(101<<20, epoch.Add(time.Duration(i)*time.Minute)); got != want {
 			t.Errorf("replaced for the %d. time within the window: %v, want %v", i+1, got, want)
 		}
 	}
 	if !strings.Contains(r.suspended, "2 times within 10m0s") {
 		t.Errorf("suspended: %q", r.suspended)
 	}
-	if r.judge(101<<20, at(9*time.Minute)) {
+	if r.judge(101<<20, epoch.Add(9*time.Minute)) {
 		t.Error("replaced within the window")
 	}
-	if !r.judge(101<<20, at(10*time.Minute)) || r.suspended != "" {
+	if !r.judge(101<<20, epoch.Add(10*time.Minute)) || r.suspended != "" {
 		t.Errorf("not replaced after the window: %q", r.suspended)
 	}
 }

@@ -61,13 +61,13 @@ func (l *loop) awaitRequests(limit time.Duration) {
 		r.limit, r.until = limit, until
 		l.setTimer(limit, timeoutReplace)
 	}
-	r.waitsFor, _ = l.child.requests.running()
+	r.waitsFor = l.child.requests.running()
 	l.showReplacement()
 }
 
 // watchReplacement says what a replacement waits for now.
 func (l *loop) watchReplacement() {
-	if n, _ := l.child.requests.running(); n != l.replacement.waitsFor {
+	if n := l.child.requests.running(); n != l.replacement.waitsFor {
 		l.replacement.waitsFor = n
 		l.showReplacement()
 	}

@@ -157,7 +157,7 @@ run()
 		t.Errorf("a task after it: %s", got)
 	}
 	if pid := q.PythonPID(w.ID); pid == first {
-		t.Error("the deaf process stays")
+		t.Error("the process without a main thread stays")
 	}
 	q.AwaitHeartbeat(w.ID, "crashes=1")
 	if w.Log.Find("python process crashed") == nil || !strings.Contains(w.Log.String(), "SIGINT ended run()") {
