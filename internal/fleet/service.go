@@ -99,8 +99,16 @@ func (s *Service) States() map[string]int {
 }
 
 // Workers returns each worker as it was classified last, which may be as old as its Seen tells; nil while another
-// process is the leader, and until this one has classified all of them.
+// process is the leader.
 func (s *Service) Workers() []Worker {
+	if c := s.current.Load(); c != nil {
+		return c.Workers()
+	}
+	return nil
+}
+
+// AllWorkers is Workers once this process, as the leader, has classified every worker; before, it returns nil.
+func (s *Service) AllWorkers() []Worker {
 	if c := s.current.Load(); c != nil && c.Complete() {
 		return c.Workers()
 	}

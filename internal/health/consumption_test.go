@@ -45,7 +45,7 @@ func TestConsumptionDecidesForRedis(t *testing.T) {
 			if h.Broker != broker || h.Worker != worker || strings.Join(texts(h.Reasons), " ") != reasons || h.Healthy != (reasons == "") {
 				t.Errorf("%s: %+v, want broker %s, worker %s and the reasons %q", when, h, broker, worker, reasons)
 			}
-			if got := d.Open(process); got != open {
+			if got := h.Ready() || h.Probed; got != open {
 				t.Errorf("%s: tasks are taken: %v, want %v", when, got, open)
 			}
 		}
@@ -54,7 +54,7 @@ func TestConsumptionDecidesForRedis(t *testing.T) {
 		c.changed.Notify()
 		synctest.Wait() // without any time
 		want("it works", status.Healthy, status.Healthy, true, "")
-		if d.Open(OfProcess(status.Degraded, false, status.Reason{})) {
+		if h := d.Health(OfProcess(status.Degraded, false, status.Reason{})); h.Ready() || h.Probed {
 			t.Error("tasks are taken without a process")
 		}
 		for _, step := range []struct {

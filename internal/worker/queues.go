@@ -166,7 +166,7 @@ func (s *systemQueues) services(ctx context.Context, workers []fleet.Worker, dep
 // stranded returns by queue how many tasks wait for nobody, for the metrics of the leader; nil while this process is not
 // the leader.
 func (s *systemQueues) stranded(ctx context.Context, service *fleet.Service) (map[string]int64, error) {
-	workers := service.Workers()
+	workers := service.AllWorkers()
 	if workers == nil {
 		return nil, nil
 	}

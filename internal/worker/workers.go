@@ -60,7 +60,7 @@ func (l *workerList) run(ctx context.Context) error {
 // list returns every worker as the last round saw it. While the last round is old, it waits for the next one until ctx
 // is over.
 func (l *workerList) list(ctx context.Context) ([]fleet.Worker, error) {
-	if workers := l.service.Workers(); workers != nil {
+	if workers := l.service.AllWorkers(); workers != nil {
 		return workers, nil
 	}
 	for {
