@@ -150,11 +150,11 @@ func (p page) SystemState() headline {
 	case p.unreadable() > 0:
 		return headline{Bad, plural(p.unreadable(), "queue cannot be read", "queues cannot be read"), ""}
 	}
-	return p.calmState(none)
+	return p.quietState(none)
 }
 
-// calmState is SystemState while nothing is wrong.
-func (p page) calmState(none bool) headline {
+// quietState is SystemState while nothing is wrong.
+func (p page) quietState(none bool) headline {
 	f, s := p.Fleet, p.System
 	switch {
 	case s.Waits > 0:

@@ -117,10 +117,13 @@ func prometheusConfig(t *testing.T, targets []string, alertmanager string) strin
 // shortened shortens the durations of rules, and lowers the limits in testLimits.
 func shortened(t *testing.T, doc tree) tree {
 	t.Helper()
-	lookback := regexp.MustCompile(`\[(\w+)\]`)
+	lookback := regexp.MustCompile(`\[\w+\]|offset \w+`)
 	for _, group := range items(t, doc, "groups") {
 		for _, rule := range items(t, group, "rules") {
 			expr := lookback.ReplaceAllStringFunc(at[string](t, rule, "expr"), func(r string) string {
+				if by, found := strings.CutPrefix(r, "offset "); found {
+					return "offset " + scaled(t, by, rangeScale)
+				}
 				return "[" + scaled(t, strings.Trim(r, "[]"), rangeScale) + "]"
 			})
 			for _, limit := range testLimits {

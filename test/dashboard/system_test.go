@@ -68,7 +68,7 @@ func TestDashboardOfTheFleet(t *testing.T) {
 
 	harness.KillWorkers(t, worker)
 	b.shows("#fleet .deaths", worker.ID)
-	b.shows("#fleet .deaths", "process_gone")
+	b.shows("#fleet .deaths td[data-label=Queues]", harness.QueueName)
 	b.shows("#health .notices", "1 worker died within the last hour, "+worker.ID)
 	b.shows("#state", "No worker")
 	for _, p := range own.complaints() {
