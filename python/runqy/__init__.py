@@ -18,9 +18,12 @@ from ._log import LogHandler, log
 from ._registry import load, task
 from ._report import progress
 from ._runtime import run
+from ._stack import register as register_stack_signal
 from ._startup import report_failed_start
 from ._version import __version__
 
 __all__ = ["Context", "LogHandler", "Permanent", "Retry", "__version__", "load", "log", "progress", "run", "task"]
 
+# Before anything of the task file: its imports and its @load function may hang too.
+register_stack_signal()
 report_failed_start()

@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence
 
-from . import _channel, _startup, _wire
+from . import _channel, _stack, _startup, _wire
 from ._channel import Channel, Line, WorkerGone
 from ._errors import describe
 from ._outbox import HOLD_TIME, Outbox
@@ -265,6 +265,8 @@ class App:
             elif "ping" in message:
                 lag = self._loop.lag() if self._loop is not None and self._has_async else 0.0
                 self.outbox.send(_wire.pong(message["ping"], lag))
+            elif "stack" in message:
+                self.outbox.send(_wire.stack(message["stack"], self._stacks()))
             elif "cancel" in message or "withdraw" in message:
                 # The tasks before it in this block must be delivered first, or it would not find them.
                 self._deliver(sync_batch, async_batch)
@@ -274,8 +276,16 @@ class App:
                 else:
                     self._withdraw(message["withdraw"])
             else:
-                _warn(f"ignored an input line that is neither task, ping, cancel nor withdraw: {_excerpt(raw)}")
+                _warn(f"ignored an input line that is neither task, ping, stack, cancel nor withdraw: {_excerpt(raw)}")
         self._deliver(sync_batch, async_batch)
+
+    def _stacks(self) -> str:
+        tasks: Dict[Optional[int], Any] = {}
+        if self._running is not None:
+            tasks[threading.main_thread().ident] = self._running.task_id
+        if self._loop is None:
+            return _stack.of_threads(tasks)
+        return _stack.of_threads({**self._loop.running(), **tasks}) + self._loop.stacks()
 
     def _deliver(self, sync_batch: List[Request], async_batch: List[Request]) -> None:
         if sync_batch:
