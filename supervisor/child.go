@@ -29,6 +29,7 @@ type child struct {
 	in       *wire.Writer
 	tail     *outputTail
 	logs     *logQueue
+	stacks   *stackReader
 	ready    readyMessage
 }
 
@@ -41,7 +42,7 @@ type exit struct {
 
 // startChild starts the process. The mailbox must be read until eventEnded is in it.
 func startChild(o Options, guardian *proc.Guardian, m *mailbox, inFlight *atomic.Int64) (*child, error) {
-	process, err := proc.Start(proc.Command{Argv: o.Command, Dir: o.Dir, Env: o.Env}, guardian)
+	process, err := proc.Start(proc.Command{Argv: o.Command, Dir: o.Dir, Env: o.Env, StackSignal: o.StackSignal}, guardian)
 	if err != nil {
 		return nil, err
 	}
@@ -50,13 +51,14 @@ func startChild(o Options, guardian *proc.Guardian, m *mailbox, inFlight *atomic
 		process: process, maxMessage: o.MaxMessage, log: o.Logger, mailbox: m,
 		requests: newInFlightTable(o, inFlight, tail), in: wire.NewWriter(process.Stdin), tail: tail, logs: newLogQueue(),
 	}
+	c.stacks = newStackReader(process, c.in, &c.ready)
 	go c.run() // ends with eventEnded
 	return c, nil
 }
 
 // run reads and writes until the process is dead, and clears up after it.
 func (c *child) run() {
-	var writing, reading, logging sync.WaitGroup
+	var writing, reading, logging, looking sync.WaitGroup
 	writing.Go(func() {
 		if c.in.Run() != nil {
 			c.mailbox.post(event{kind: eventStdinClosed, child: c})
@@ -64,6 +66,12 @@ func (c *child) run() {
 	})
 	reading.Go(c.readStdout)
 	reading.Go(c.readStderr)
+	reading.Go(c.stacks.drain)
+	looking.Go(func() {
+		c.stacks.run(func() Stack { return c.stack(context.Background(), "") }, func(s Stack) {
+			c.mailbox.post(event{kind: eventStack, child: c, stack: s})
+		})
+	})
 	logging.Go(func() { c.logs.run(context.Background(), c.log) })
 
 	<-c.process.Dead()
@@ -72,7 +80,12 @@ func (c *child) run() {
 	deadline := time.Now().Add(pipeTimeout)
 	c.process.Stdout.SetReadDeadline(deadline) //nolint:errcheck // a pipe has deadlines
 	c.process.Stderr.SetReadDeadline(deadline) //nolint:errcheck // as said
+	if c.process.Stacks != nil {
+		c.process.Stacks.SetReadDeadline(deadline) //nolint:errcheck // as said
+	}
 	reading.Wait()
+	c.stacks.end()
+	looking.Wait()
 	c.in.Halt()
 	writing.Wait()
 	exit := c.exit()

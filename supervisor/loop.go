@@ -42,6 +42,11 @@ type loop struct {
 	stalled      string         // why child is stalled; empty: it is not
 	stalledSince time.Time
 
+	stack       *Stack        // the last that the loop has asked for; nil: none, of the present process or the last
+	afterStack  []func(Stack) // what the loop does when it has the stack that it waits for; empty: it waits for none
+	stackReason string        // why it has asked
+	failing     bool          // failWhere waits for one
+
 	waiting      []chan error  // callers of Restart
 	restartCause string        // start another process after the present end, for this cause; empty: do not
 	crashReason  status.Reason // of the last crash
@@ -66,6 +71,7 @@ type ending struct {
 	cause    string // of the crash or the replacement
 	evidence string // of the crash
 	byExit   bool   // a crash whose cause is the exit itself, unless the process had to be killed
+	stack    *Stack // where the process was before; nil: it was not asked
 }
 
 type endKind int
@@ -168,6 +174,8 @@ func (l *loop) handle(e event) {
 		l.onPipeClosed(CauseStdoutClosed, "it closed its stdout")
 	case eventStdinClosed:
 		l.onPipeClosed(CauseProtocol, "it closed its stdin")
+	case eventStack:
+		l.onStack(e.stack)
 	case eventDied:
 		l.onDied()
 	case eventEnded:
@@ -188,14 +196,15 @@ func (l *loop) onTimeout() {
 	case timeoutStart:
 		l.onStartError()
 	case timeoutReady:
-		l.fail(CauseStartup, "not ready within the startup timeout of "+l.opts.StartupTimeout.String())
+		l.failWhere(CauseStartup, "not ready within the startup timeout of "+l.opts.StartupTimeout.String(),
+			func() bool { return !l.ready })
 	case timeoutExit:
 		l.ending.byExit = false
 		l.child.process.Kill()
 	case timeoutReplace:
 		l.endForReplacement()
 	case timeoutTerminate:
-		l.terminate()
+		l.terminateWhere()
 	case timeoutKill:
 		l.child.process.Kill()
 	case timeoutBackoff:
@@ -207,7 +216,7 @@ func (l *loop) onTimeout() {
 // onEnded: the process is reaped and read to the end.
 func (l *loop) onEnded(x exit) {
 	c, e := l.child, l.ending
-	l.child = nil
+	l.child, l.afterStack, l.failing = nil, nil, false
 	l.gate.process.Store(nil)
 	l.stopTimer()
 	switch {
@@ -217,7 +226,7 @@ func (l *loop) onEnded(x exit) {
 		}
 		l.finish(because("stopped: " + x.text))
 	case e.kind == endReplace:
-		l.onReplaced(c, e.cause)
+		l.onReplaced(c, e)
 	default:
 		l.onCrashed(c, e, x)
 	}

@@ -60,6 +60,7 @@ const (
 	eventStdinClosed                   // by the process
 	eventDied                          // the process is dead, not reaped yet
 	eventEnded                         // reaped, pipes read to the end, goroutines gone; exit is set
+	eventStack                         // where the process is, as the loop has asked; stack is set
 	eventIdle                          // nothing is in flight that may still end by itself
 )
 
@@ -69,4 +70,5 @@ type event struct {
 	child   *child
 	message wire.Message
 	exit    exit
+	stack   Stack
 }

@@ -55,6 +55,10 @@ type Options struct {
 	BlockThreshold time.Duration // no answer, or a lag of the event loop, beyond this is a stall
 	StallTimeout   time.Duration // a stall this long is a crash; 0: never
 
+	// StackSignal is the signal that asks the process for the stacks of its threads when it does not answer otherwise; a
+	// number from 1 to 64, 0: none. It is sent only to a process in which the SDK has registered it.
+	StackSignal int
+
 	// Guardian is the argv of a program that calls RunGuardian; empty: none.
 	Guardian []string
 
@@ -63,6 +67,9 @@ type Options struct {
 	Logger *slog.Logger
 	Events Events
 }
+
+// maxSignal is the last real-time signal.
+const maxSignal = 64
 
 func (o Options) check() error {
 	var faults []error
@@ -86,6 +93,9 @@ func (o Options) check() error {
 	}
 	if o.MaxTasks < 0 || o.MaxMemory < 0 {
 		bad("MaxTasks is %d and MaxMemory is %d; both must be positive, or 0 for never", o.MaxTasks, o.MaxMemory)
+	}
+	if o.StackSignal < 0 || o.StackSignal > maxSignal {
+		bad("StackSignal is %d; it must be a signal's number, or 0 for none", o.StackSignal)
 	}
 	if o.MaxMessage < wire.MinLine {
 		bad("MaxMessage is %d bytes; it must be at least %d", o.MaxMessage, wire.MinLine)

@@ -31,6 +31,8 @@ func (c *child) receive(line []byte) {
 			c.warn("invalid reply", slog.String("task_id", shortened(m.TaskID)), slog.String("error", m.Error))
 		}
 		c.logOutput(line)
+	case wire.KindStack:
+		c.stacks.answered(m)
 	case wire.KindPong:
 		c.mailbox.post(event{kind: eventPong, child: c, message: m})
 	case wire.KindReady:

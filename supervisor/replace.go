@@ -79,19 +79,19 @@ func (l *loop) endForReplacement() {
 	l.ending = &ending{kind: endReplace, cause: l.replacement.cause}
 	if inFlight, _ := l.child.requests.close(nil); inFlight > 0 {
 		l.stopTimer()
-		l.child.process.Kill()
+		l.killWhere("its tasks have not ended before its replacement: " + l.ending.cause)
 		return
 	}
 	l.askToEnd()
 }
 
 // onReplaced: a process that was ended for its replacement is reaped.
-func (l *loop) onReplaced(c *child, cause string) {
-	now := time.Now()
+func (l *loop) onReplaced(c *child, ending *ending) {
+	cause, now := ending.cause, time.Now()
 	for _, e := range c.requests.takeAll() {
 		o := outcome{err: fmt.Errorf("%w: the Python process was replaced (%s)", ErrNotRun, cause)}
 		if e.overdue {
-			o = e.unanswered(&ReplacedError{Cause: cause}, now)
+			o = e.unanswered(&ReplacedError{Cause: cause, Stack: ending.where()}, now)
 		}
 		c.requests.end(e, o)
 	}

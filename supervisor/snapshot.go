@@ -31,6 +31,7 @@ type Snapshot struct {
 	Crashes  int           // since New
 	Restarts int           // since New
 	Stderr   []string      // the last lines of stderr and log of the present process, or the last; at most 20, 4 KiB
+	Stack    *Stack        // where the present process, or the last, was when it was found hanging; nil: it was not
 	InFlight int           // requests that the process was given and has not answered
 
 	// LoopTick is when the supervisor's event loop last ran. While Run runs that is at least every second.

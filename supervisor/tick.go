@@ -66,11 +66,12 @@ func (l *loop) checkStall(now time.Time) {
 	case was == "" && why != "":
 		l.stalledSince = now
 		l.beginStall(why)
+		l.takeStack("stalled: "+why, func(Stack) {})
 	case was != "" && why == "":
 		l.endStall()
 	}
 	if why != "" && l.opts.StallTimeout > 0 && now.Sub(l.stalledSince) >= l.opts.StallTimeout {
-		l.fail(CauseStalled, fmt.Sprintf("stalled for %v: %s", l.opts.StallTimeout, why))
+		l.failWhere(CauseStalled, fmt.Sprintf("stalled for %v: %s", l.opts.StallTimeout, why), func() bool { return l.stalled != "" })
 	}
 }
 

@@ -45,6 +45,7 @@ const (
 	KindPong                  // the answer to a ping: Pong, Lag, GC
 	KindProgress              // a task reports how far it is: Report
 	KindLog                   // a line for the log: Report
+	KindStack                 // the answer to a question for the stacks: Stack, Text
 	KindWithdrawn             // a task that has not begun is given back, as asked: TaskID
 )
 
@@ -62,6 +63,9 @@ type Message struct {
 	Lag  time.Duration // of the event loop
 	GC   []GC          // at most 8 generations
 
+	Stack int64  // the number of the question
+	Text  string // the stacks
+
 	Report Report
 }
 
@@ -69,11 +73,15 @@ type Message struct {
 const (
 	maxTypes    = 1000
 	maxFeatures = 100
-	maxTypeName = 1 << 10 // bytes
+	maxTypeName = 1 << 10   // bytes
+	maxStacks   = 256 << 10 // bytes
 )
 
 // FeatureWithdraw is announced by a process that gives back, when it is asked, what has not begun.
 const FeatureWithdraw = "withdraw"
+
+// FeatureStack is announced by a process that says where it is when it is asked.
+const FeatureStack = "stack"
 
 // Ready is the content of the ready message.
 type Ready struct {
@@ -97,6 +105,9 @@ type messageLine struct {
 	Seconds    *float64        `json:"seconds"`
 
 	Withdrawn *string `json:"withdrawn"`
+
+	Stack *int64          `json:"stack"`
+	Text  json.RawMessage `json:"text"`
 
 	Pong  *int64  `json:"pong"`
 	Lag   float64 `json:"lag"`
@@ -175,6 +186,8 @@ func decodeObject(text []byte) (m Message, valid bool) {
 		return Message{Kind: KindReply, TaskID: *w.TaskID, Reply: w.reply()}, true
 	case w.Withdrawn != nil:
 		return Message{Kind: KindWithdrawn, TaskID: *w.Withdrawn}, true
+	case w.Stack != nil:
+		return w.stack(), true
 	case w.Pong != nil:
 		m = Message{Kind: KindPong, Pong: *w.Pong, Lag: seconds(w.Lag)}
 		for _, g := range w.Stats.GC[:min(len(w.Stats.GC), 8)] {
@@ -195,6 +208,10 @@ func decodeObject(text []byte) (m Message, valid bool) {
 		}
 	}
 	return Message{Kind: KindOutput}, true
+}
+
+func (w *messageLine) stack() Message {
+	return Message{Kind: KindStack, Stack: *w.Stack, Text: cut(text(w.Text), maxStacks)}
 }
 
 func (w *messageLine) ready() Ready {
