@@ -75,7 +75,7 @@ func unixSeconds(t time.Time) float64 { return float64(t.UnixNano()) / float64(t
 type workerCollector struct {
 	src Sources
 
-	healthy, lag, active, concurrency, lastBeat, started, info *prometheus.Desc
+	healthy, lag, active, idle, concurrency, lastBeat, started, info *prometheus.Desc
 }
 
 func newWorkerCollector(src Sources) *workerCollector {
@@ -87,6 +87,8 @@ func newWorkerCollector(src Sources) *workerCollector {
 			"How late the event loop of the Python process turns, or its next answer to a ping is."),
 		active: desc("runqy_worker_active_tasks",
 			"Tasks that the Python process has been given and has not answered."),
+		idle: desc("runqy_worker_idle_tasks",
+			"Running tasks whose process has used no CPU time, and that reported no progress, for health.task_idle_warning."),
 		concurrency: desc("runqy_worker_concurrency",
 			"Most tasks that this worker gives to the Python process at once."),
 		lastBeat: desc("runqy_worker_last_heartbeat_timestamp_seconds",
@@ -102,7 +104,7 @@ func newWorkerCollector(src Sources) *workerCollector {
 // Describe implements prometheus.Collector.
 func (c *workerCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.healthy, c.lag, c.active, c.concurrency, c.lastBeat, c.started, c.info,
+		c.healthy, c.lag, c.active, c.idle, c.concurrency, c.lastBeat, c.started, c.info,
 	} {
 		ch <- d
 	}
@@ -114,6 +116,9 @@ func (c *workerCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(ch, c.healthy, oneIf(w.Healthy))
 	gauge(ch, c.lag, w.Lag.Seconds())
 	gauge(ch, c.active, float64(w.ActiveTasks))
+	if w.IdleTasks >= 0 {
+		gauge(ch, c.idle, float64(w.IdleTasks))
+	}
 	gauge(ch, c.concurrency, float64(w.Concurrency))
 	if !w.LastBeat.IsZero() {
 		gauge(ch, c.lastBeat, unixSeconds(w.LastBeat))

@@ -254,7 +254,7 @@ func TestUnreadableQueuesLeaveTheRest(t *testing.T) {
 	if got := gathered(t, reg, "runqy_queue_"); got != nil {
 		t.Errorf("queue series %v although no queue could be read", got)
 	}
-	if got, want := len(gathered(t, reg, "runqy_worker_")), 9; got != want {
+	if got, want := len(gathered(t, reg, "runqy_worker_")), 10; got != want {
 		t.Errorf("%d runqy_worker_ metrics while the queues cannot be read, want %d", got, want)
 	}
 

@@ -45,6 +45,7 @@ type Worker struct {
 	Healthy     bool
 	Lag         time.Duration // how late the Python process answers or its event loop turns
 	ActiveTasks int
+	IdleTasks   int // of these, how many use no CPU time and report no progress; negative: not known, the series is absent
 	Concurrency int
 	LastBeat    time.Time // last heartbeat that Redis took; zero: none yet, the series is absent
 }

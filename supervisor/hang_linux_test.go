@@ -85,9 +85,11 @@ func TestStackNamesTheLine(t *testing.T) {
 			var s Stack
 			for end := time.Now().Add(testTimeout); !strings.HasPrefix(s.Where, want); {
 				var err error
+				began := time.Now()
 				if s, err = r.Stack(t.Context(), task); err != nil {
 					t.Fatalf("ask for the stacks: %v", err)
 				}
+				t.Logf("%s: answered within %v", kind, time.Since(began).Round(time.Millisecond))
 				if time.Now().After(end) {
 					t.Fatalf("it is at %q, want %q…; its stacks:\n%s", s.Where, want, s.Text)
 				}
@@ -171,6 +173,25 @@ func TestHangIsReported(t *testing.T) {
 			t.Errorf("the log does not say that it was at %q when it did not end", want)
 		}
 	})
+}
+
+// A task that uses no CPU time and reports no progress is marked, with where it is, and goes on.
+func TestIdleTaskIsMarked(t *testing.T) {
+	t.Parallel()
+	o := sdkOptions(t, "hangs.py", "sleep")
+	o.IdleWarning = time.Second
+	r := startReady(t, o)
+	r.await("known", func(s Snapshot) bool { return s.Idle != nil && len(s.Idle) == 0 })
+	r.Submit(Request{TaskID: "t1", Type: "hang", Caller: &quietCaller{}})
+	s := r.await("marked", func(s Snapshot) bool { return !s.Idle["t1"].IsZero() })
+	want := markedLine(t, "hangs.py", "hangs: sleep")
+	eventually(t, "the log tells where it is", func() bool {
+		log := r.log.String()
+		return strings.Contains(log, `msg="task idle" component=supervisor task_id=t1`) && strings.Contains(log, `where="`+want)
+	})
+	if !s.Healthy || s.Status != StatusRunning {
+		t.Errorf("the process is %s and healthy %v, want that nothing follows", s.Status, s.Healthy)
+	}
 }
 
 // The signal kills no process that does not catch it, and none is sent that was not asked for: then the kernel tells.

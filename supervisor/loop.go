@@ -41,6 +41,8 @@ type loop struct {
 	stalls       *stallDetector // nil: child is not pinged
 	stalled      string         // why child is stalled; empty: it is not
 	stalledSince time.Time
+	idle         *idleWatch           // nil: tasks are not marked
+	idleTasks    map[string]time.Time // the marked ones, with since when; nil: not known
 
 	stack       *Stack        // the last that the loop has asked for; nil: none, of the present process or the last
 	afterStack  []func(Stack) // what the loop does when it has the stack that it waits for; empty: it waits for none
@@ -241,6 +243,7 @@ func (l *loop) onReady(r wire.Ready) {
 	l.stopTimer()
 	l.replacement = nil
 	l.lastMemoryCheck, l.lastAnswered = time.Now(), 0
+	l.idle = newIdleWatch(l.opts.IdleWarning)
 	if r.Protocol >= 2 {
 		l.stalls = newStallDetector(l.opts.BlockThreshold, r.Handlers == wire.Async, time.Now())
 	}

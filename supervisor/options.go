@@ -55,6 +55,10 @@ type Options struct {
 	BlockThreshold time.Duration // no answer, or a lag of the event loop, beyond this is a stall
 	StallTimeout   time.Duration // a stall this long is a crash; 0: never
 
+	// IdleWarning is how long a task may run without CPU time of its process and without progress before it is marked; 0:
+	// for ever.
+	IdleWarning time.Duration
+
 	// StackSignal is the signal that asks the process for the stacks of its threads when it does not answer otherwise; a
 	// number from 1 to 64, 0: none. It is sent only to a process in which the SDK has registered it.
 	StackSignal int
@@ -93,6 +97,9 @@ func (o Options) check() error {
 	}
 	if o.MaxTasks < 0 || o.MaxMemory < 0 {
 		bad("MaxTasks is %d and MaxMemory is %d; both must be positive, or 0 for never", o.MaxTasks, o.MaxMemory)
+	}
+	if o.IdleWarning < 0 {
+		bad("IdleWarning is %v; it must be positive, or 0 for never", o.IdleWarning)
 	}
 	if o.StackSignal < 0 || o.StackSignal > maxSignal {
 		bad("StackSignal is %d; it must be a signal's number, or 0 for none", o.StackSignal)

@@ -108,7 +108,7 @@ func (c *child) warn(message string, attrs ...slog.Attr) {
 
 // reportProgress tells the caller of a request how far its task has come.
 func (c *child) reportProgress(r wire.Report) {
-	if e := c.requests.find(r.TaskID); e != nil {
+	if e := c.requests.progress(r.TaskID, time.Now()); e != nil {
 		e.caller.Progress(r.Fraction, r.Message)
 	}
 }

@@ -32,7 +32,10 @@ type Snapshot struct {
 	Restarts int           // since New
 	Stderr   []string      // the last lines of stderr and log of the present process, or the last; at most 20, 4 KiB
 	Stack    *Stack        // where the present process, or the last, was when it was found hanging; nil: it was not
-	InFlight int           // requests that the process was given and has not answered
+	// Idle are the ids of the tasks that are marked, each with since when nothing is to be seen of it: neither CPU time of
+	// the process nor progress. nil: it is not known, or tasks are not marked.
+	Idle     map[string]time.Time
+	InFlight int // requests that the process was given and has not answered
 
 	// LoopTick is when the supervisor's event loop last ran. While Run runs that is at least every second.
 	LoopTick time.Time

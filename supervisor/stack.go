@@ -42,7 +42,12 @@ type Stack struct {
 	// Text has the stacks of all threads and asyncio tasks, the innermost call first: of these, those with a handler stand
 	// before the others. At the end is what the kernel says, which is all for a process without the SDK.
 	Text string
+
+	stacks stacks
 }
+
+// of is Where for one of the tasks.
+func (s Stack) of(taskID string) string { return s.stacks.where(taskID) }
 
 // Brief is the text up to limit bytes.
 func (s Stack) Brief(limit int) string { return cutLines(s.Text, limit) }
@@ -72,7 +77,7 @@ func (c *child) stack(ctx context.Context, taskID string) Stack {
 	running := c.requests.runningInOrder()
 	stacks := c.stacks.look(ctx, pid, running)
 	kernel, _ := proc.KernelState(pid)
-	return Stack{At: time.Now(), PID: pid, Where: stacks.where(taskID), Text: stacks.text(taskID) + kernel}
+	return Stack{At: time.Now(), PID: pid, Where: stacks.where(taskID), Text: stacks.text(taskID) + kernel, stacks: stacks}
 }
 
 // stackReader asks a process for its stacks, one look at a time. First it sends a message: the answer of a thread of the
@@ -153,9 +158,9 @@ func (r *stackReader) look(ctx context.Context, pid int, running string) stacks 
 	}
 	asks, now := r.ask()
 	if now {
-		patience := time.NewTimer(answerTimeout)
-		defer patience.Stop()
-		if text, ok := r.awaitAnswer(ctx, patience.C); ok {
+		timeout := time.NewTimer(answerTimeout)
+		defer timeout.Stop()
+		if text, ok := r.awaitAnswer(ctx, timeout.C); ok {
 			return parseStacks(text)
 		}
 	}

@@ -31,6 +31,7 @@ func (l *loop) start(cause string) {
 	l.stopTimer()
 	l.ready, l.dead, l.ending, l.stalls, l.stalled, l.restartCause = false, false, nil, nil, "", ""
 	l.lag, l.gc, l.startErr, l.stack = 0, nil, nil, nil
+	l.idle, l.idleTasks = nil, nil
 	if cause != "" {
 		l.restarts++
 		if f := l.opts.Events.Restarted; f != nil {

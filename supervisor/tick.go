@@ -14,6 +14,8 @@ const (
 	memoryInterval = 2 * time.Second
 	// withdrawAge is how long a request waits in the process before it is asked back, so that another worker may take it.
 	withdrawAge = time.Second
+	// maxGap between two ticks: after a longer one the worker may have been frozen, and the process with it.
+	maxGap = 10 * time.Second
 )
 
 // tick checks regularly what sends no event: the guardian, requests that wait or run for too long, stalls and memory.
@@ -34,11 +36,15 @@ func (l *loop) tick(now time.Time, period time.Duration) {
 			l.child.in.Put(wire.EncodePing(n))
 		}
 		if cpu, ok := proc.CPUTime(l.child.pid()); ok {
-			l.stalls.sample(now, cpu)
+			l.stalls.cpu.sample(now, cpu)
 		}
 		l.checkStall(now)
 	}
 	if l.ending == nil {
+		if l.idle != nil && gap > maxGap {
+			l.idle.cpu.forget()
+		}
+		l.checkIdle(now, func() (time.Duration, bool) { return proc.CPUTime(l.child.pid()) })
 		l.checkMemory(now)
 	}
 }

@@ -77,6 +77,7 @@ func newRootCmd(a *app) *cobra.Command {
 		fileNeedsFlag(newRunCmd(a)),
 		fileNeedsFlag(newDemoCmd(a)),
 		newRestartCmd(a),
+		newStackCmd(a),
 		fileNeedsFlag(newHealthcheckCmd(a)),
 		newGuardianCmd(),
 		newEnqueueCmd(a),

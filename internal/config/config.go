@@ -8,6 +8,7 @@ package config
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"strconv"
 	"time"
 )
 
@@ -59,6 +60,24 @@ type Python struct {
 	MaxMemory      int64         // recycle above so many resident bytes; 0: never
 	MaxMessage     int64         // bytes of one protocol line
 	StallTimeout   time.Duration // stalled this long is a crash; 0: never
+	StackSignal    string        // see StackSignalNumber
+}
+
+// The real-time signals that a process may use: the C libraries keep those below for themselves.
+const (
+	firstSignal = 35
+	lastSignal  = 64
+	// autoSignal is python.stack_signal: auto. Runtimes and tools that use real-time signals take those at either end.
+	autoSignal = 50
+)
+
+// StackSignalNumber is the signal that asks the process for its stacks; 0: none does.
+func (p Python) StackSignalNumber() int {
+	if p.StackSignal == "auto" {
+		return autoSignal
+	}
+	n, _ := strconv.Atoi(p.StackSignal) // it was checked
+	return n
 }
 
 // Restart bounds the restarts under on_crash: restart.
@@ -86,8 +105,9 @@ type Health struct {
 	Advertise               string // host:port; empty: derived from Listen
 	Socket                  string // see SocketPath
 	EventLoopBlockThreshold time.Duration
-	DatabaseURL             string // carries the password
-	WebConfig               string // a file of prometheus/exporter-toolkit
+	TaskIdleWarning         time.Duration // a running task without CPU time and progress for so long is marked; 0: never
+	DatabaseURL             string        // carries the password
+	WebConfig               string        // a file of prometheus/exporter-toolkit
 }
 
 // Fleet is the health checker of all workers.
@@ -130,10 +150,11 @@ func Default() *Config {
 			MaxTaskCrashes: 3,
 			MaxMessage:     64 << 20,
 			StallTimeout:   5 * time.Minute,
+			StackSignal:    "auto",
 		},
 		Heartbeat: Heartbeat{Interval: 5 * time.Second, TTL: 15 * time.Second},
 		Results:   Results{TTL: 24 * time.Hour, RedisCLIViews: true},
-		Health:    Health{Listen: defaultListen, EventLoopBlockThreshold: 5 * time.Second},
+		Health:    Health{Listen: defaultListen, EventLoopBlockThreshold: 5 * time.Second, TaskIdleWarning: 5 * time.Minute},
 		Fleet:     Fleet{Enabled: true, Interval: 5 * time.Second, PingTimeout: 3 * time.Second},
 	}
 }

@@ -64,8 +64,12 @@ func (w *Worker) metricSources() metrics.Sources {
 		QueueNames:  queue.ByPriority(w.cfg.Worker.Queues),
 		CrashCauses: supervisor.CrashCauses(), RestartCauses: supervisor.RestartCauses(),
 		Worker: func() metrics.Worker {
+			snap, idle := w.supervisor.Snapshot(), -1
+			if snap.Idle != nil {
+				idle = len(snap.Idle)
+			}
 			return metrics.Worker{
-				Healthy: w.monitor.health().Healthy, Lag: w.supervisor.Snapshot().Lag, ActiveTasks: w.consumer.ActiveCount(),
+				Healthy: w.monitor.health().Healthy, Lag: snap.Lag, ActiveTasks: w.consumer.ActiveCount(), IdleTasks: idle,
 				Concurrency: w.cfg.Worker.Concurrency, LastBeat: w.beat.LastBeat(),
 			}
 		},
