@@ -224,7 +224,7 @@ func TestRunningTasksCanBeAsked(t *testing.T) {
 	if n := strings.Count(page, `action="/actions/stack"`); n != len(v.Active.Tasks) {
 		t.Errorf("%d buttons show where a task is, want one for each of %d", n, len(v.Active.Tasks))
 	}
-	for _, text := range []string{"No CPU time and no progress for 6 min", "Where it hung", "File &lt;main.py&gt;"} {
+	for _, text := range []string{"No CPU time and no progress for 6 m", "Where it hung", "File &lt;main.py&gt;"} {
 		if !strings.Contains(page, text) {
 			t.Errorf("the page does not have %q", text)
 		}
