@@ -14,6 +14,7 @@ TEST_PROGRAMS := curl faketime gcc git ip python3 redis-server prometheus promto
 E2E_PROGRAMS  := gcc python3 redis-server prometheus prometheus-alertmanager chromium
 LINT_PROGRAMS := black git mypy promtool python3
 BENCH_PROGRAMS := celery git python3 redis-server rq
+HEALTH_PROGRAMS := $(BENCH_PROGRAMS) ip iptables mount
 
 GOLANGCI_LINT := .cache/golangci-lint
 # Of the version that tools/proto/go.mod pins; built on first use, half a minute, and kept by Go's cache.
@@ -27,6 +28,8 @@ TEST_TIMEOUT  ?= 10m
 # How many packages are tested at once: they wait for other processes half of the time.
 TEST_PACKAGES ?= $(shell expr 1 + $$(nproc))
 FUZZ_TIME     ?= 20s
+# Further flags of the health bench: -only 'redis-.*' for some cases, -peers '' for this worker alone.
+HEALTH_FLAGS   ?=
 # Workloads of the bench, a regular expression; empty: all. And the revision that is measured beside this one; empty: none.
 BENCH          ?=
 BENCH_BASELINE ?= fe82c54
@@ -103,6 +106,11 @@ bench: ## measure this worker beside other queue systems, in about an hour; writ
 bench-quick: ## the same with one round and few tasks, in 3 minutes, and prints it
 	scripts/install-tools $(BENCH_PROGRAMS)
 	$(GO) run ./bench -quick $(BENCH_FLAGS)
+
+.PHONY: health-bench
+health-bench: ## break what a worker needs and see what it says, beside other systems, in 15 minutes; writes docs/health-benchmark.md
+	scripts/install-tools $(HEALTH_PROGRAMS)
+	$(GO) run ./bench/health $(HEALTH_FLAGS)
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## run golangci-lint and check modules, formatting, alert rules and scripts

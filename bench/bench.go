@@ -6,12 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
-	"strconv"
-	"strings"
 
-	"github.com/prometheus/procfs"
+	"github.com/runqy/runqy-worker/bench/internal/programs"
 )
 
 // bench is what all measurements share.
@@ -25,7 +21,7 @@ type bench struct {
 	python   string
 	rates    map[string]float64 // tasks a second of the last measurement, by workload and system
 
-	revision, baselineRevision string
+	baselineRevision string
 }
 
 // prepare builds the programs.
@@ -45,10 +41,9 @@ func prepare(ctx context.Context, o options) (*bench, error) {
 		return nil, fmt.Errorf("make a folder: %w", err)
 	}
 	b.program = filepath.Join(b.dir, "runqy-worker")
-	if err := build(ctx, b.root, b.program); err != nil {
+	if err := programs.Build(ctx, b.root, b.program); err != nil {
 		return nil, err
 	}
-	b.revision, _ = output(exec.CommandContext(ctx, "git", "describe", "--always", "--dirty"))
 	if o.baseline != "" {
 		if err := b.buildBaseline(ctx); err != nil {
 			return nil, err
@@ -59,22 +54,11 @@ func prepare(ctx context.Context, o options) (*bench, error) {
 
 func (b *bench) close() { _ = os.RemoveAll(b.dir) }
 
-// build compiles the worker as a release is compiled.
-func build(ctx context.Context, dir, program string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "./cmd/runqy-worker")
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the worker in %s: %w\n%s", dir, err, text)
-	}
-	return nil
-}
-
 // buildBaseline compiles the worker of another revision in a worktree that is there for that alone, and keeps the
 // program in .cache for the next time.
 func (b *bench) buildBaseline(ctx context.Context) error {
 	var err error
-	if b.baselineRevision, err = output(exec.CommandContext(ctx, "git", "rev-parse", "--short", b.options.baseline+"^{commit}")); err != nil {
+	if b.baselineRevision, err = programs.Output(exec.CommandContext(ctx, "git", "rev-parse", "--short", b.options.baseline+"^{commit}")); err != nil {
 		return fmt.Errorf("find the revision of the baseline: %w", err)
 	}
 	kept := filepath.Join(b.root, ".cache", "bench", "baseline-"+b.baselineRevision)
@@ -86,13 +70,13 @@ func (b *bench) buildBaseline(ctx context.Context) error {
 		return fmt.Errorf("keep the baseline: %w", err)
 	}
 	tree := filepath.Join(b.dir, "baseline")
-	if _, err := output(exec.CommandContext(ctx, "git", "worktree", "add", "--detach", tree, b.baselineRevision)); err != nil {
+	if _, err := programs.Output(exec.CommandContext(ctx, "git", "worktree", "add", "--detach", tree, b.baselineRevision)); err != nil {
 		return fmt.Errorf("check the baseline out: %w", err)
 	}
 	defer func() {
-		_, _ = output(exec.CommandContext(context.WithoutCancel(ctx), "git", "worktree", "remove", "--force", tree))
+		_, _ = programs.Output(exec.CommandContext(context.WithoutCancel(ctx), "git", "worktree", "remove", "--force", tree))
 	}()
-	if err := build(ctx, tree, kept); err != nil {
+	if err := programs.Build(ctx, tree, kept); err != nil {
 		return err
 	}
 	b.baseline = kept
@@ -101,55 +85,12 @@ func (b *bench) buildBaseline(ctx context.Context) error {
 
 // machine says where the figures come from.
 type machine struct {
-	CPU      string            `json:"cpu"`
-	Cores    int               `json:"cores"`
-	Memory   string            `json:"memory"`
-	Kernel   string            `json:"kernel"`
-	Load     float64           `json:"load"` // of the minute before the start
-	Versions map[string]string `json:"versions"`
-	Revision string            `json:"revision"`
-	Baseline string            `json:"baseline"` // empty: none was measured
-	Command  string            `json:"command"`
+	programs.Machine
+
+	Baseline string `json:"baseline"` // empty: none was measured
 }
 
 // describe looks at the machine and the versions of all that is measured.
 func (b *bench) describe(ctx context.Context) machine {
-	m := machine{
-		Cores: runtime.NumCPU(), Revision: b.revision, Baseline: b.baselineRevision, Command: b.options.command,
-		Versions: map[string]string{"Go": strings.TrimPrefix(runtime.Version(), "go")},
-	}
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		_, rest, _ := strings.Cut(string(text), "model name")
-		name, _, _ := strings.Cut(rest, "\n")
-		m.CPU = strings.Trim(name, "\t :")
-	}
-	if fs, err := procfs.NewDefaultFS(); err == nil {
-		if memory, err := fs.Meminfo(); err == nil && memory.MemTotal != nil {
-			m.Memory = strconv.FormatUint(*memory.MemTotal>>20, 10) + " GiB"
-		}
-		if load, err := fs.LoadAvg(); err == nil {
-			m.Load = load.Load1
-		}
-	}
-	m.Kernel, _ = output(exec.CommandContext(ctx, "uname", "-sr"))
-	if text, err := output(exec.CommandContext(ctx, "redis-server", "--version")); err == nil {
-		_, rest, _ := strings.Cut(text, "v=")
-		m.Versions["Redis"], _, _ = strings.Cut(rest, " ")
-	}
-	const ask = "import platform,celery,rq,redis;print(platform.python_version(),celery.__version__,rq.VERSION,redis.__version__)"
-	if text, err := output(exec.CommandContext(ctx, b.python, "-c", ask)); err == nil {
-		for i, name := range []string{"Python", "Celery", "RQ", "redis-py"} {
-			if fields := strings.Fields(text); i < len(fields) {
-				m.Versions[name] = fields[i]
-			}
-		}
-	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, module := range info.Deps {
-			if module.Path == "github.com/hibiken/asynq" {
-				m.Versions["asynq"] = strings.TrimPrefix(module.Version, "v")
-			}
-		}
-	}
-	return m
+	return machine{Machine: programs.Describe(ctx, b.python, b.options.command), Baseline: b.baselineRevision}
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/runqy/runqy-worker/bench/internal/programs"
 )
 
 // child is the Python process with the tasks of the bench, spoken to directly.
@@ -28,7 +30,7 @@ func startChild(ctx context.Context, python, root string, env []string) (*child,
 	cmd.Dir = scripts
 	cmd.Env = append(slices.Clone(env), "PYTHONPATH="+filepath.Join(root, "python"))
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr = programs.DieWithParent()
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("pipe to Python: %w", err)

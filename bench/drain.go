@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/runqy/runqy-worker/bench/internal/programs"
 )
 
 // drainOptions is what stands in the queue and how it is emptied.
@@ -105,7 +107,7 @@ func (m *meter) start(ctx context.Context, workers int) error {
 
 func (m *meter) stop() {
 	for _, p := range m.workers {
-		p.stop(m.system.signal)
+		p.Stop(m.system.signal)
 	}
 }
 
@@ -136,7 +138,7 @@ type meter struct {
 	site    *site
 	system  *system
 	dialect dialect
-	workers []*process
+	workers []*programs.Process
 	tasks   int
 }
 
@@ -152,7 +154,7 @@ type reading struct {
 // await waits until so many tasks are done.
 func (m *meter) await(ctx context.Context, want int, limit time.Duration) error {
 	done := 0
-	err := await(ctx, limit, 2*time.Millisecond, func() (bool, error) {
+	err := programs.Await(ctx, limit, 2*time.Millisecond, func() (bool, error) {
 		var err error
 		if done, err = m.count(ctx); err != nil {
 			return false, err
@@ -161,14 +163,14 @@ func (m *meter) await(ctx context.Context, want int, limit time.Duration) error 
 			return true, nil
 		}
 		for _, p := range m.workers {
-			if err := p.failed(); err != nil {
+			if err := p.Failed(); err != nil {
 				return false, err
 			}
 		}
 		return false, nil
 	})
 	if err != nil {
-		return fmt.Errorf("%d of %d tasks are done: %w\n%s", done, m.tasks, err, m.workers[0].tail())
+		return fmt.Errorf("%d of %d tasks are done: %w\n%s", done, m.tasks, err, m.workers[0].Tail())
 	}
 	return nil
 }

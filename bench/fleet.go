@@ -18,6 +18,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/runqy/runqy-worker/bench/internal/programs"
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/rpc"
 	"github.com/runqy/runqy-worker/internal/status"
@@ -46,19 +47,19 @@ func (b *bench) checker(ctx context.Context, workers int, window time.Duration) 
 	if err := enrol(ctx, s, port, workers); err != nil {
 		return nil, err
 	}
-	listen, err := freePort()
+	listen, err := programs.FreePort()
 	if err != nil {
 		return nil, err
 	}
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(listen))
 	cmd := exec.CommandContext(ctx, b.program, "fleet", "--redis", s.url, "--listen", address)
-	cmd.Env = environ("RUNQY_HEALTH_SOCKET="+filepath.Join(b.dir, "s"+strconv.Itoa(listen)), "RUNQY_LOG_LEVEL=warn")
+	cmd.Env = programs.Environ("RUNQY_HEALTH_SOCKET="+filepath.Join(b.dir, "s"+strconv.Itoa(listen)), "RUNQY_LOG_LEVEL=warn")
 	began := time.Now()
-	p, err := startProcess(ctx, b.dir, "fleet", cmd)
+	p, err := programs.Start(ctx, b.dir, "fleet", cmd)
 	if err != nil {
 		return nil, err
 	}
-	defer p.stop(syscall.SIGTERM)
+	defer p.Stop(syscall.SIGTERM)
 	if err := awaitFree(ctx, p, address, workers); err != nil {
 		return nil, err
 	}
@@ -67,11 +68,11 @@ func (b *bench) checker(ctx context.Context, workers int, window time.Duration) 
 	if err != nil {
 		return nil, err
 	}
-	used := usageOf([]*process{p})
+	used := usageOf([]*programs.Process{p})
 	if err := timer.Sleep(ctx, window); err != nil {
 		return nil, err
 	}
-	now := usageOf([]*process{p})
+	now := usageOf([]*programs.Process{p})
 	after, err := s.info(ctx)
 	if err != nil {
 		return nil, err
@@ -122,7 +123,7 @@ func servePongs(in io.Reader, out io.Writer) error {
 func (b *bench) startPongs(ctx context.Context) (port string, stop func(), err error) {
 	cmd := exec.CommandContext(ctx, b.self, rolePongs)
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr = programs.DieWithParent()
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return "", nil, fmt.Errorf("pipe to the simulated workers: %w", err)
@@ -167,11 +168,11 @@ func enrol(ctx context.Context, s *site, port string, n int) error {
 }
 
 // awaitFree waits until the checker counts so many free workers.
-func awaitFree(ctx context.Context, p *process, address string, n int) error {
+func awaitFree(ctx context.Context, p *programs.Process, address string, n int) error {
 	want := fmt.Sprintf("runqy_fleet_workers{state=\"FREE\"} %v\n", float64(n))
-	err := await(ctx, time.Minute, 20*time.Millisecond, func() (bool, error) {
+	err := programs.Await(ctx, time.Minute, 20*time.Millisecond, func() (bool, error) {
 		text, _, err := scrape(ctx, address)
-		return err == nil && strings.Contains(text, want), p.failed()
+		return err == nil && strings.Contains(text, want), p.Failed()
 	})
 	if err != nil {
 		return fmt.Errorf("there are not %d free workers: %w", n, err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/procfs"
 
+	"github.com/runqy/runqy-worker/bench/internal/programs"
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/timer"
 )
@@ -131,9 +132,9 @@ func (b *bench) pushes(ctx context.Context, sys *system, workers, pushes int) (f
 }
 
 // awaitRegistered waits until so many workers of ours have started.
-func awaitRegistered(ctx context.Context, s *site, workers []*process) error {
-	err := await(ctx, 5*time.Minute, 50*time.Millisecond, func() (bool, error) {
-		return s.client.ZCard(ctx, heartbeat.RegistryKey).Val() >= int64(len(workers)), workers[0].failed()
+func awaitRegistered(ctx context.Context, s *site, workers []*programs.Process) error {
+	err := programs.Await(ctx, 5*time.Minute, 50*time.Millisecond, func() (bool, error) {
+		return s.client.ZCard(ctx, heartbeat.RegistryKey).Val() >= int64(len(workers)), workers[0].Failed()
 	})
 	if err != nil {
 		return fmt.Errorf("not all workers have started: %w", err)

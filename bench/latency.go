@@ -154,9 +154,9 @@ func (b *bench) firstResult(ctx context.Context, sys *system) (figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer p.stop(sys.signal)
+	defer p.Stop(sys.signal)
 	if err := w.await(ctx, 1); err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, p.tail())
+		return nil, fmt.Errorf("%w\n%s", err, p.Tail())
 	}
 	return figures{startTime: w.waits(map[string]time.Time{id: began})[0]}, nil
 }

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/runqy/runqy-worker/bench/internal/programs"
 )
 
 // window is how many tasks the bare pipe has under way, as a worker with that concurrency does.
@@ -19,14 +21,14 @@ const window = 100
 // barePipe writes tasks to the SDK and reads its answers, with no queue and no Redis: the limit of what a worker can do.
 // It writes as many lines as answers have come, in one write.
 func (b *bench) barePipe(ctx context.Context, async bool, taskType, payload string, tasks int) (figures, error) {
-	c, err := startChild(ctx, b.python, b.root, environ("BENCH_HANDLERS="+handlersName(async)))
+	c, err := startChild(ctx, b.python, b.root, programs.Environ("BENCH_HANDLERS="+handlersName(async)))
 	if err != nil {
 		return nil, err
 	}
 	tree := func() time.Duration {
 		var sum time.Duration
-		for _, m := range descendants(c.cmd.Process.Pid) {
-			sum += m.cpu
+		for _, m := range programs.Descendants(c.cmd.Process.Pid) {
+			sum += m.CPU
 		}
 		return sum
 	}
@@ -96,7 +98,7 @@ func pump(c *child, python func() time.Duration, taskType, payload string, tasks
 
 // bareLoop calls a handler in a loop of Python's, with nothing around it.
 func (b *bench) bareLoop(ctx context.Context, taskType, payload string, tasks int) (figures, error) {
-	text, err := output(exec.CommandContext(ctx, b.python, filepath.Join(b.scripts(), "loop.py"), taskType, payload, strconv.Itoa(tasks)))
+	text, err := programs.Output(exec.CommandContext(ctx, b.python, filepath.Join(b.scripts(), "loop.py"), taskType, payload, strconv.Itoa(tasks)))
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/bench/internal/programs"
 )
 
 // queueName is the first queue of a measurement; further ones have a number after it.
@@ -114,8 +116,8 @@ type celeryTasks struct {
 func (d *celeryTasks) prepare(ctx context.Context, s *site, taskType, payload string) error {
 	cmd := exec.CommandContext(ctx, d.python, filepath.Join(d.dir, "celery_app.py"), taskType)
 	cmd.Stdin = strings.NewReader(payload)
-	cmd.Env = environ("BENCH_REDIS=redis://" + s.addr + "/0")
-	text, err := output(cmd)
+	cmd.Env = programs.Environ("BENCH_REDIS=redis://" + s.addr + "/0")
+	text, err := programs.Output(cmd)
 	if err != nil {
 		return fmt.Errorf("make a message of Celery's: %w", err)
 	}
@@ -153,8 +155,8 @@ type rqTasks struct {
 func (d *rqTasks) prepare(ctx context.Context, s *site, taskType, payload string) error {
 	cmd := exec.CommandContext(ctx, d.python, filepath.Join(d.dir, "rq_job.py"), taskType)
 	cmd.Stdin = strings.NewReader(payload)
-	cmd.Env = environ("BENCH_REDIS=redis://" + s.addr + "/0")
-	text, err := output(cmd)
+	cmd.Env = programs.Environ("BENCH_REDIS=redis://" + s.addr + "/0")
+	text, err := programs.Output(cmd)
 	if err != nil {
 		return fmt.Errorf("make a job of RQ's: %w", err)
 	}

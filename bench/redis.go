@@ -3,17 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
-	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/bench/internal/programs"
 )
 
 // site is the redis-server of one measurement.
@@ -46,38 +43,23 @@ func (o *ownCommands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 	}
 }
 
-// startRedis runs a redis-server without persistence on a free port, behind a proxy if there is to be a delay.
+// startRedis runs a redis-server, behind a proxy if there is to be a delay.
 func (b *bench) startRedis(ctx context.Context, delay time.Duration) (*site, error) {
-	port, err := freePort()
+	server, err := programs.StartRedis(ctx, b.dir, programs.RedisOptions{})
 	if err != nil {
 		return nil, err
 	}
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	cmd := exec.CommandContext(ctx, "redis-server", "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--save", "",
-		"--appendonly", "no", "--dir", b.dir)
-	server, err := startProcess(ctx, b.dir, "redis", cmd)
-	if err != nil {
-		return nil, err
-	}
-	s := &site{addr: addr, url: "redis://" + addr + "/0"}
-	s.client = redis.NewClient(&redis.Options{Addr: addr, ReadTimeout: time.Minute, ContextTimeoutEnabled: true})
-	s.own = &ownCommands{}
+	s := &site{addr: server.Addr, url: "redis://" + server.Addr + "/0", client: server.Client, own: &ownCommands{}}
 	s.client.AddHook(s.own)
-	s.close = append(s.close, func() { _ = s.client.Close() }, func() { server.stop(syscall.SIGKILL) })
-	if err := await(ctx, 10*time.Second, time.Millisecond, func() (bool, error) {
-		return s.client.Ping(ctx).Err() == nil, server.failed()
-	}); err != nil {
-		s.stop()
-		return nil, fmt.Errorf("redis-server does not answer: %w", err)
-	}
+	s.close = append(s.close, server.Close)
 	if delay > 0 {
-		proxy, err := startProxy(ctx, addr, delay/2)
+		proxy, err := programs.StartProxy(ctx, server.Addr, delay/2)
 		if err != nil {
 			s.stop()
 			return nil, err
 		}
-		s.url = "redis://" + proxy.addr() + "/0"
-		s.close = append(s.close, proxy.stop)
+		s.url = "redis://" + proxy.Addr + "/0"
+		s.close = append(s.close, proxy.Stop)
 	}
 	return s, nil
 }
@@ -171,48 +153,4 @@ func number(text string) float64 {
 		return 0
 	}
 	return n
-}
-
-// freePort finds a loopback TCP port that nobody listens on, below those that the kernel gives to connections: hundreds
-// of workers with their connections would soon take one of these before it is listened on.
-func freePort() (int, error) {
-	const lowest, number, tries = 20_000, 12_000, 100
-	var err error
-	for range tries {
-		port := lowest + rand.N(number)
-		var l net.Listener
-		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
-			return port, l.Close()
-		}
-	}
-	return 0, fmt.Errorf("find a free port: %w", err)
-}
-
-// await asks again and again until the answer is yes, an error, or the time is over.
-func await(ctx context.Context, limit, pause time.Duration, done func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	tick := time.NewTicker(pause)
-	defer tick.Stop()
-	for {
-		if ok, err := done(); ok || err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("not within %s: %w", limit, ctx.Err())
-		case <-tick.C:
-		}
-	}
-}
-
-// environ is this process' environment without what would configure a worker, and with more.
-func environ(more ...string) []string {
-	var env []string
-	for _, e := range os.Environ() {
-		if !strings.HasPrefix(e, "RUNQY_") && !strings.HasPrefix(e, "ENVIRONMENT=") && !strings.HasPrefix(e, "NOTIFY_SOCKET=") {
-			env = append(env, e)
-		}
-	}
-	return append(env, more...)
 }

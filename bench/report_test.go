@@ -10,13 +10,20 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/runqy/runqy-worker/bench/internal/programs"
 )
 
 // sample has two rounds of one workload; another failed and a third was not chosen.
 func sample() *results {
 	r := &results{
 		Date: time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC), Rounds: 2, Took: "1m0s",
-		Machine: machine{CPU: "a processor", Cores: 2, Memory: "8 GiB", Versions: map[string]string{"Redis": "7.0.15"}, Baseline: "abc", Command: "make bench"},
+		Machine: machine{
+			Machine: programs.Machine{
+				CPU: "a processor", Cores: 2, Memory: "8 GiB", Versions: map[string]string{"Redis": "7.0.15"}, Command: "make bench",
+			},
+			Baseline: "abc",
+		},
 		Workloads: []description{
 			{Name: "noop", Title: "Nothing", About: "Tasks.", Systems: []string{"worker c100", "baseline c100", "asynq + pipe c100", "RQ <Worker>"}},
 			{Name: "delay", Title: "Far", About: "A proxy.", Systems: []string{"worker c100 1 ms"}},

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/runqy/runqy-worker/bench/internal/programs"
 )
 
 // system is one that takes tasks from Redis and runs them.
@@ -17,7 +19,7 @@ type system struct {
 	name    string
 	queues  int // 0: one
 	tasks   func(queues int) dialect
-	start   func(ctx context.Context, s *site) (*process, error)
+	start   func(ctx context.Context, s *site) (*programs.Process, error)
 	signal  os.Signal // stops it
 	metrics string    // the address of /metrics while it runs, if it has one
 }
@@ -42,20 +44,20 @@ func (b *bench) worker(program, name string, o workerOptions) *system {
 	}
 	sys := &system{name: fmt.Sprintf("%s c%d%s", name, o.concurrency, suffix), queues: o.queues, signal: syscall.SIGTERM}
 	sys.tasks = func(queues int) dialect { return newAsynqTasks(queues) }
-	sys.start = func(ctx context.Context, s *site) (*process, error) {
-		port, err := freePort()
+	sys.start = func(ctx context.Context, s *site) (*programs.Process, error) {
+		port, err := programs.FreePort()
 		if err != nil {
 			return nil, err
 		}
 		sys.metrics = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		cmd := exec.CommandContext(ctx, program, "run", "--redis", s.url)
-		cmd.Env = environ("RUNQY_QUEUES="+strings.Join(newAsynqTasks(sys.queueCount()).queues, ","),
+		cmd.Env = programs.Environ("RUNQY_QUEUES="+strings.Join(newAsynqTasks(sys.queueCount()).queues, ","),
 			"RUNQY_CONCURRENCY="+strconv.Itoa(o.concurrency), "RUNQY_PYTHON_DIR="+b.scripts(),
 			"RUNQY_PYTHON_COMMAND="+b.python+" tasks.py", "RUNQY_HEALTH_LISTEN="+sys.metrics,
 			"RUNQY_HEALTH_SOCKET="+filepath.Join(b.dir, "s"+strconv.Itoa(port)), "RUNQY_LOG_LEVEL=warn",
 			"BENCH_HANDLERS="+handlersName(o.async))
 		cmd.Env = append(cmd.Env, o.settings...)
-		return startProcess(ctx, b.dir, "worker", cmd)
+		return programs.Start(ctx, b.dir, "worker", cmd)
 	}
 	return sys
 }
@@ -87,10 +89,10 @@ func (b *bench) plainAsynq(concurrency int, async bool) *system {
 	return &system{
 		name: name, signal: syscall.SIGKILL, // its shutdown takes seconds
 		tasks: func(queues int) dialect { return newAsynqTasks(queues) },
-		start: func(ctx context.Context, s *site) (*process, error) {
+		start: func(ctx context.Context, s *site) (*programs.Process, error) {
 			cmd := exec.CommandContext(ctx, b.self, roleAsynq, s.url, strconv.Itoa(concurrency), b.python, b.root)
-			cmd.Env = environ("BENCH_HANDLERS=" + handlersName(async))
-			return startProcess(ctx, b.dir, "asynq", cmd)
+			cmd.Env = programs.Environ("BENCH_HANDLERS=" + handlersName(async))
+			return programs.Start(ctx, b.dir, "asynq", cmd)
 		},
 	}
 }
@@ -100,7 +102,7 @@ func (b *bench) celery(name string, options ...string) *system {
 	return &system{
 		name: "Celery " + name, signal: syscall.SIGKILL,
 		tasks: func(int) dialect { return &celeryTasks{python: b.python, dir: b.scripts()} },
-		start: func(ctx context.Context, s *site) (*process, error) {
+		start: func(ctx context.Context, s *site) (*programs.Process, error) {
 			args := append([]string{"-m", "celery", "-A", "celery_app", "worker", "-l", "warning"}, options...)
 			return b.startPython(ctx, s, "celery", args...)
 		},
@@ -112,17 +114,17 @@ func (b *bench) rq(class string) *system {
 	return &system{
 		name: "RQ " + class, signal: syscall.SIGKILL,
 		tasks: func(int) dialect { return &rqTasks{python: b.python, dir: b.scripts()} },
-		start: func(ctx context.Context, s *site) (*process, error) {
+		start: func(ctx context.Context, s *site) (*programs.Process, error) {
 			return b.startPython(ctx, s, "rq", "-m", "rq.cli", "worker", "--quiet", "--url", s.url, "--worker-class", "rq.worker."+class)
 		},
 	}
 }
 
-func (b *bench) startPython(ctx context.Context, s *site, name string, args ...string) (*process, error) {
+func (b *bench) startPython(ctx context.Context, s *site, name string, args ...string) (*programs.Process, error) {
 	cmd := exec.CommandContext(ctx, b.python, args...)
 	cmd.Dir = b.scripts()
-	cmd.Env = environ("BENCH_REDIS="+s.url, "PYTHONPATH="+b.scripts())
-	return startProcess(ctx, b.dir, name, cmd)
+	cmd.Env = programs.Environ("BENCH_REDIS="+s.url, "PYTHONPATH="+b.scripts())
+	return programs.Start(ctx, b.dir, name, cmd)
 }
 
 // scripts is the folder of the Python side.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/runqy/runqy-worker/bench/internal/programs"
 )
 
 // Series of task ids that tell what a task is for.
@@ -136,7 +138,7 @@ func warm(ctx context.Context, s *site, d dialect, n int) error {
 type running struct {
 	site      *site
 	dialect   dialect
-	processes []*process
+	processes []*programs.Process
 	system    *system
 }
 
@@ -160,7 +162,7 @@ func (b *bench) launch(ctx context.Context, sys *system, processes, warmUp int) 
 		r.processes = append(r.processes, p)
 	}
 	if err := warm(ctx, s, r.dialect, warmUp); err != nil {
-		err = fmt.Errorf("%w\n%s", err, r.processes[0].tail())
+		err = fmt.Errorf("%w\n%s", err, r.processes[0].Tail())
 		r.stop()
 		return nil, err
 	}
@@ -171,7 +173,7 @@ func (b *bench) launch(ctx context.Context, sys *system, processes, warmUp int) 
 func (r *running) stop() {
 	var stopping sync.WaitGroup
 	for _, p := range r.processes {
-		stopping.Go(func() { p.stop(r.system.signal) })
+		stopping.Go(func() { p.Stop(r.system.signal) })
 	}
 	stopping.Wait()
 	r.site.stop()

@@ -43,6 +43,7 @@ type Client struct {
 	recording *asynq.Client // over a recorder: it encodes tasks and sends none
 	inspector *asynq.Inspector
 
+	store       *fleet.Store
 	registry    fleet.CheckerOptions // how the workers are asked
 	checker     *fleet.Checker       // of Workers; it remembers the last heartbeat of each worker
 	round       chan struct{}        // capacity 1; holds an element while Workers uses the checker
@@ -83,13 +84,14 @@ func NewFromRedis(client redis.UniversalClient, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tell this process from others: %w", err)
 	}
-	clocked := newRedisClock(client)
+	clocked, store := newRedisClock(client), fleet.NewStore(client)
 	c := &Client{
 		redis:       client,
 		asynq:       asynq.NewClientFromRedisClient(clocked),
 		recording:   asynq.NewClientFromRedisClient(recorder{clocked}),
 		inspector:   asynq.NewInspectorFromRedisClient(client),
-		registry:    fleet.CheckerOptions{Registry: fleet.NewStore(client), PingTimeout: opts.PingTimeout, Self: self},
+		store:       store,
+		registry:    fleet.CheckerOptions{Registry: store, PingTimeout: opts.PingTimeout, Self: self},
 		round:       make(chan struct{}, 1),
 		closePinger: func() {},
 	}

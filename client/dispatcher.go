@@ -76,7 +76,7 @@ type fleetWorkers struct{ checker *fleet.Checker }
 
 func (f fleetWorkers) Round(ctx context.Context) ([]Worker, error) {
 	workers, err := f.checker.Round(ctx)
-	return newWorkers(workers), err
+	return newWorkers(workers, nil), err
 }
 
 func (f fleetWorkers) Inspect(ctx context.Context, id string) (Worker, bool, error) {

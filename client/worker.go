@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/runqy/runqy-worker/internal/fleet"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // State says whether a worker would take a task now.
@@ -56,7 +58,7 @@ type Worker struct {
 	Reason string // why it is not Free, for people; empty for a free worker
 
 	Alive   bool // it has a heartbeat in Redis
-	Healthy bool // it reports that it works: its Python process, Redis and the database
+	Healthy bool // it is not Dead, and reports that it works: its Python process, Redis and the database
 	Status  Status
 	// HealthReason is why it is not healthy, in one line, as its last heartbeat tells: a worker that has become
 	// unhealthy within the last 100 ms has none yet, and a healthy one has none.
@@ -89,7 +91,20 @@ type Worker struct {
 	TTL      time.Duration // what was left of the heartbeat's life when it was read
 	Expiry   time.Time     // when the heartbeat expires or has expired, on Redis' clock, to the second
 
+	// Died is the end of the last process with this ID that was found dead within the last hour and has left the
+	// registry; nil: none. A worker that is Dead itself and has it is such a process.
+	Died *Death
+
 	Err error // what of its heartbeat could not be read; nil: nothing
+}
+
+// Death tells of a process of a worker that was found dead.
+type Death struct {
+	At     time.Time     // on Redis' clock
+	Age    time.Duration // since then
+	Cause  Cause
+	Reason string // for people
+	Tasks  int    // that were taken back from it: they run elsewhere or, lost too often, are archived
 }
 
 // TakesTasks reports whether a task that is assigned to the worker will be run by it, now or when a slot is free: it is
@@ -106,7 +121,7 @@ func newWorker(w fleet.Worker) Worker {
 	b := w.Beat
 	return Worker{
 		ID: w.ID, State: State(w.State), Cause: Cause(w.Cause), Reason: w.Reason,
-		Alive: w.Alive, Healthy: b.Healthy, Status: Status(b.Status), HealthReason: b.Reason.Summary, Stderr: b.Reason.Stderr,
+		Alive: w.Alive, Healthy: b.Healthy && w.State != status.Dead, Status: Status(b.Status), HealthReason: b.Reason.Summary, Stderr: b.Reason.Stderr,
 		Queues: b.Queues, Concurrency: b.Concurrency, ActiveTask: b.ActiveTask, ActiveTasks: b.ActiveTasks,
 		Processed: b.Processed, Failed: b.Failed, Restarts: b.Restarts, Crashes: b.Crashes,
 		Host: b.Host, Address: b.Address, PID: b.PID, PythonPID: b.PythonPID, Version: b.Version, Environment: b.Environment,
@@ -116,16 +131,34 @@ func newWorker(w fleet.Worker) Worker {
 	}
 }
 
-func newWorkers(list []fleet.Worker) []Worker {
-	workers := make([]Worker, len(list))
+// newWorkers returns the workers of the registry and those that died within the last hour and are not in it any more,
+// by ID.
+func newWorkers(list []fleet.Worker, deaths []fleet.Death) []Worker {
+	workers := make([]Worker, len(list), len(list)+len(deaths))
+	at := make(map[string]int, cap(workers))
 	for i, w := range list {
 		workers[i] = newWorker(w)
+		at[w.ID] = i
 	}
+	for _, d := range deaths { // the latest first
+		i, known := at[d.ID]
+		if !known {
+			i, at[d.ID] = len(workers), len(workers)
+			workers = append(workers, Worker{
+				ID: d.ID, State: Dead, Cause: Cause(d.Cause), Reason: d.Reason, Queues: d.Queues, Host: d.Host, Address: d.Address,
+			})
+		}
+		if workers[i].Died == nil {
+			workers[i].Died = &Death{At: d.At, Age: d.Age, Cause: Cause(d.Cause), Reason: d.Reason, Tasks: d.Tasks}
+		}
+	}
+	slices.SortFunc(workers, func(a, b Worker) int { return strings.Compare(a.ID, b.ID) })
 	return workers
 }
 
-// Workers reads the registry, asks every registered worker at the same time and returns them by ID. A dead worker stays
-// in the list until the fleet's checker has recovered its tasks; where there is no checker, for about an hour. It takes
+// Workers reads the registry, asks every registered worker at the same time and returns them by ID, and with them those
+// that died within the last hour: a dead worker leaves the registry when the fleet's checker has recovered its tasks, and
+// then has [Worker.Died]. Where there is no checker, it stays in the registry for about an hour. It takes
 // little longer than [Options].PingTimeout; calls at the same time wait for one another. An error says that Redis could
 // not be read, or that ctx ended; a worker that does not answer is no error.
 func (c *Client) Workers(ctx context.Context) ([]Worker, error) {
@@ -139,5 +172,9 @@ func (c *Client) Workers(ctx context.Context) ([]Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newWorkers(workers), nil
+	deaths, err := c.store.Deaths(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list who died: %w", err)
+	}
+	return newWorkers(workers, deaths), nil
 }

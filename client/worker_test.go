@@ -49,7 +49,7 @@ func TestWordsAreTheFleetsWords(t *testing.T) {
 // Every field of a Worker comes from the checker's result.
 func TestNewWorkerFillsEveryField(t *testing.T) {
 	now := time.Now()
-	w := fleet.Worker{State: status.Dead, Cause: fleet.CauseRefused, Reason: "connection refused"}
+	w := fleet.Worker{State: status.Busy, Cause: fleet.CauseRefused, Reason: "connection refused"}
 	w.Worker = heartbeat.Worker{ID: "w", Alive: true, TTL: 1, Age: 1, Expiry: now, Err: errors.New("field pid")}
 	w.Beat = heartbeat.Beat{
 		Started: now, Healthy: true, Queues: []string{"q"}, ActiveTask: "t", Status: status.Running,
@@ -58,7 +58,7 @@ func TestNewWorkerFillsEveryField(t *testing.T) {
 		EventLoopLag: 1, PythonPID: 1, Version: "v", Environment: "e", Address: "h:1", Interval: 1,
 	}
 	w.Beat.Host, w.Beat.PID = "h", 1
-	got := newWorker(w)
+	got := newWorkers([]fleet.Worker{w}, []fleet.Death{{ID: "w"}})[0]
 	v := reflect.ValueOf(got)
 	for i := range v.NumField() {
 		if v.Field(i).IsZero() {
@@ -68,6 +68,26 @@ func TestNewWorkerFillsEveryField(t *testing.T) {
 	got.Err = nil
 	if data, err := json.Marshal(got); err != nil || strings.Contains(string(data), "secret") {
 		t.Errorf("as JSON: %s, %v, want it without what the process wrote", data, err)
+	}
+}
+
+// Whoever died within the last hour is listed, in the place of its ID, and a successor beside it says so.
+func TestNewWorkersListsWhoDied(t *testing.T) {
+	dead := fleet.Worker{State: status.Dead}
+	dead.Worker = heartbeat.Worker{ID: "c", Alive: true, Beat: heartbeat.Beat{Healthy: true}}
+	back := fleet.Worker{State: status.Free}
+	back.Worker = heartbeat.Worker{ID: "b", Alive: true, Beat: heartbeat.Beat{Healthy: true}}
+	got := newWorkers([]fleet.Worker{back, dead}, []fleet.Death{
+		{ID: "a", Cause: "refused", Reason: "no", Queues: []string{"q"}, Tasks: 3, Age: time.Minute}, {ID: "b", Tasks: 1}, {ID: "a", Tasks: 9, Age: time.Hour},
+	})
+	if len(got) != 3 || got[0].ID != "a" || got[0].State != Dead || got[0].Alive || got[0].Died.Tasks != 3 || got[0].Cause != CauseRefused {
+		t.Fatalf("workers %+v, want a, which died last with three tasks, b and c", got)
+	}
+	if got[1].State != Free || !got[1].Healthy || got[1].Died == nil || got[2].Died != nil {
+		t.Errorf("workers %+v, want b free, after a death, and c", got[1:])
+	}
+	if got[2].Healthy {
+		t.Error("a worker that is DEAD is healthy")
 	}
 }
 

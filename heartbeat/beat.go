@@ -26,7 +26,8 @@ type Beat struct {
 	ActiveTask   string        // active_task: id of the longest-running task, or empty
 	Status       status.Status // status
 	State        status.State  // state: FREE or BUSY
-	Reason       status.Reason // reason: why it is not healthy; in the hash its whole text, or empty
+	Reason       status.Reason // reason: why it is not healthy, or what a replacement of its process waits for; in the hash its whole text, or empty
+	Report       status.Mark   // report: which report of the health this is made from, as "12; age=0.503"
 	LastBeat     time.Time     // last_beat: set by the Writer, on the worker's clock
 	ActiveTasks  []string      // active_tasks: JSON list of task ids
 	Concurrency  int           // concurrency
@@ -70,6 +71,7 @@ func (b Beat) fields() []string {
 		"status", string(b.Status),
 		"state", string(b.State),
 		"reason", b.Reason.Text(),
+		"report", b.Report.String(),
 		"last_beat", formatTime(b.LastBeat, timeLayout),
 		"active_tasks", string(tasksJSON),
 		"concurrency", strconv.Itoa(b.Concurrency),

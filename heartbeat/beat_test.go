@@ -31,10 +31,12 @@ func hashOf(b Beat) map[string]string {
 }
 
 func TestFieldsAreTheOnesThatUsersRead(t *testing.T) {
-	got := hashOf(sampleBeat())
+	marked := sampleBeat()
+	marked.Report = status.Mark{Number: 12, Age: 503 * time.Millisecond}
+	got := hashOf(marked)
 	want := map[string]string{
 		"started": "2025-03-04T04:06:07Z", "healthy": "true", "queue": "critical,default", "active_task": "t1",
-		"status": "running", "state": "BUSY", "reason": "", "last_beat": "2025-03-04T05:06:08.123Z",
+		"status": "running", "state": "BUSY", "reason": "", "report": "12; age=0.503", "last_beat": "2025-03-04T05:06:08.123Z",
 		"active_tasks": `["t1","t\"2"]`, "concurrency": "4", "processed": "12", "failed": "3", "restarts": "1",
 		"crashes": "2", "event_loop_lag_seconds": "1.500", "host": "host", "pid": "77", "python_pid": "4242",
 		"version": "1.0.0", "environment": "development", "address": "host:8001", "nonce": "abcd", "boot_id": "b",

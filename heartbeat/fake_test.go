@@ -99,10 +99,17 @@ func (s fakeStore) write(_ context.Context, r writeRequest) (*holder, error) {
 	}
 	s.expires = time.Now().Add(r.ttl)
 	s.writes = append(s.writes, time.Now())
-	if r.register {
-		s.entries++
-	}
 	return nil, nil
+}
+
+func (s fakeStore) register(context.Context, time.Duration) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return errDown
+	}
+	s.entries++
+	return nil
 }
 
 func (s fakeStore) read(context.Context) (map[string]string, time.Duration, error) {

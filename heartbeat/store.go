@@ -27,7 +27,7 @@ type writeRequest struct {
 	ttl      time.Duration
 	replace  string // nonce of a dead predecessor whose hash may be replaced
 	strict   bool   // leave a hash without any nonce alone too
-	register bool   // put the worker into the registry as well
+	register bool   // the worker is put into the registry as well
 }
 
 // store is what the Writer needs of Redis: the hash of one worker under the nonce of one process.
@@ -35,6 +35,8 @@ type store interface {
 	// write returns the other process that has the key, in which case nothing was written; nil when the key is the
 	// caller's.
 	write(ctx context.Context, r writeRequest) (*holder, error)
+	// register puts the worker into the registry.
+	register(ctx context.Context, ttl time.Duration) error
 	read(ctx context.Context) (hash map[string]string, ttl time.Duration, err error)
 	remove(ctx context.Context) error
 }
@@ -84,16 +86,17 @@ func (s *redisStore) write(ctx context.Context, r writeRequest) (*holder, error)
 		other.pid, _ = reply[3].(string)
 		return other, nil
 	}
-	if !r.register {
-		return nil, nil
-	}
-	// A command of its own: on a cluster the registry lives in another slot.
-	err = s.registryAddLua.Run(ctx, s.client, []string{RegistryKey}, s.id,
-		int64(math.Ceil(r.ttl.Seconds())), int64(keepLapsed.Seconds())).Err()
-	if err != nil {
-		return nil, fmt.Errorf("write %s: %w", RegistryKey, err)
-	}
 	return nil, nil
+}
+
+// register is a command of its own: on a cluster the registry lives in another slot.
+func (s *redisStore) register(ctx context.Context, ttl time.Duration) error {
+	err := s.registryAddLua.Run(ctx, s.client, []string{RegistryKey}, s.id,
+		int64(math.Ceil(ttl.Seconds())), int64(keepLapsed.Seconds())).Err()
+	if err != nil {
+		return fmt.Errorf("write %s: %w", RegistryKey, err)
+	}
+	return nil
 }
 
 // read returns a nil hash when there is none, and a negative ttl when the key has none.

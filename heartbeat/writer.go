@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -24,9 +23,10 @@ const (
 	soonDelay = 100 * time.Millisecond
 	minGap    = 50 * time.Millisecond
 
-	// A single exchange with Redis gets between minOp and maxOp.
-	minOp = 500 * time.Millisecond
-	maxOp = 3 * time.Second
+	// One command gets between minOp and maxOp, and one that is under way at the end stopOp more.
+	minOp  = 500 * time.Millisecond
+	maxOp  = 5 * time.Second
+	stopOp = 2 * time.Second
 
 	maxRetryDelay = time.Second
 
@@ -56,12 +56,11 @@ type Writer struct {
 	now     wakeup.Signal // of WriteNow
 	soon    wakeup.Signal // of WriteSoon
 
-	mu   sync.Mutex // guards last
-	last time.Time
+	receipts receipts
 }
 
 // NewWriter returns a Writer that has not written anything yet. The client should have ContextTimeoutEnabled: only then
-// is an exchange with a server that never answers cut short (3 s at most) rather than left to the client's own timeouts
+// is a command that a server never answers cut short (after 5 s at most) rather than left to the client's own timeouts
 // and retries.
 func NewWriter(client redis.UniversalClient, opts Options) *Writer {
 	return newWriter(newRedisStore(client, opts.ID, opts.Identity.Nonce), opts)
@@ -89,13 +88,6 @@ func (w *Writer) WriteNow() { w.now.Wake() }
 // calls costs ten writes a second at most.
 func (w *Writer) WriteSoon() { w.soon.Wake() }
 
-// LastBeat returns when the heartbeat was last written with success, on this machine's clock; zero when it never was.
-func (w *Writer) LastBeat() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.last
-}
-
 // Run writes the heartbeat until ctx ends; then it deletes the key, if that is still its own, and returns nil or why
 // that failed, within about five seconds even when Redis is frozen. While Redis cannot be written to it goes on trying,
 // at least once a second, and logs when that begins and ends. It returns an error wrapping [ErrTakenOver] as soon as it
@@ -114,11 +106,14 @@ func (w *Writer) Run(ctx context.Context) error {
 			// While Redis is down the retry is near enough, and will write everything.
 			if !failing && at.Before(due) {
 				due = at
+				w.receipts.expect(due)
 				timer.Reset(time.Until(due))
 			}
 		}
 	)
 	defer timer.Stop()
+	w.receipts.expect(due)
+	defer w.receipts.expect(time.Time{})
 	for {
 		select {
 		case <-ctx.Done():
@@ -158,6 +153,7 @@ func (w *Writer) Run(ctx context.Context) error {
 			}
 			due = beatAt
 		}
+		w.receipts.expect(due)
 		timer.Reset(time.Until(due))
 	}
 }
@@ -165,9 +161,10 @@ func (w *Writer) Run(ctx context.Context) error {
 // write writes one heartbeat, or returns the other process that has the key. The caller fills in what is special about
 // it. It is not given up when ctx ends: Redis might carry it out later, after the deletion that follows.
 func (w *Writer) write(ctx context.Context, r writeRequest) (*holder, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.opTimeout())
+	ctx, cancel := lastingLonger(ctx)
 	defer cancel()
 	now := time.Now()
+	w.receipts.ask()
 	beat := w.opts.Source()
 	beat.Identity = w.opts.Identity
 	beat.LastBeat = now
@@ -176,16 +173,38 @@ func (w *Writer) write(ctx context.Context, r writeRequest) (*holder, error) {
 		beat.Started = w.started
 	}
 	r.fields, r.ttl = beat.fields(), w.opts.TTL
-	other, err := w.store.write(ctx, r)
-	if err == nil && other == nil {
-		w.mu.Lock()
-		w.last = now
-		w.mu.Unlock()
+	other, err := w.send(ctx, r)
+	if other == nil {
+		w.receipts.answer(now, err)
 	}
 	return other, err
 }
 
-// opTimeout is how long one exchange with Redis may take.
+// send writes the hash and, when asked to, the entry in the registry.
+func (w *Writer) send(ctx context.Context, r writeRequest) (*holder, error) {
+	writing, cancel := context.WithTimeout(ctx, w.opTimeout())
+	defer cancel()
+	other, err := w.store.write(writing, r)
+	if err != nil || other != nil || !r.register {
+		return other, err
+	}
+	w.receipts.ask()
+	registering, cancel := context.WithTimeout(ctx, w.opTimeout())
+	defer cancel()
+	return nil, w.store.register(registering, r.ttl)
+}
+
+// lastingLonger returns a context that ends stopOp after ctx does.
+func lastingLonger(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(stopOp, cancel) })
+	return longer, func() {
+		stop()
+		cancel()
+	}
+}
+
+// opTimeout is how long one command may take.
 func (w *Writer) opTimeout() time.Duration {
 	return min(max(w.opts.Interval, minOp), maxOp)
 }

@@ -47,7 +47,18 @@ func collectorsFor(src Sources) []prometheus.Collector {
 			},
 		}))
 	}
-	return cs
+	return append(cs, logCollectors(src.LogLinesDropped)...)
+}
+
+// logCollectors are the series of the process' log; none without dropped.
+func logCollectors(dropped func() int64) []prometheus.Collector {
+	if dropped == nil {
+		return nil
+	}
+	return []prometheus.Collector{prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "runqy_log_lines_dropped_total",
+		Help: "Lines of the log that were lost, because whatever reads standard error was too slow or gone.",
+	}, func() float64 { return float64(dropped()) })}
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -75,7 +86,7 @@ func unixSeconds(t time.Time) float64 { return float64(t.UnixNano()) / float64(t
 type workerCollector struct {
 	src Sources
 
-	healthy, lag, active, idle, concurrency, lastBeat, started, info *prometheus.Desc
+	healthy, reports, reportAge, lag, active, idle, concurrency, recycling, lastBeat, started, info *prometheus.Desc
 }
 
 func newWorkerCollector(src Sources) *workerCollector {
@@ -83,6 +94,10 @@ func newWorkerCollector(src Sources) *workerCollector {
 		src: src,
 		healthy: desc("runqy_worker_healthy",
 			"1 when the Python process, Redis and the configured database all answer; else 0, and no new task is taken."),
+		reports: desc("runqy_worker_health_reports_total",
+			"Reports of the worker's health so far: the number of the one that runqy_worker_healthy is read from. There is a new one when something has changed."),
+		reportAge: desc("runqy_worker_health_report_age_seconds",
+			"How long ago that report was found to be still true; above 3 nothing is known of the present, and runqy_worker_healthy is 0."),
 		lag: desc("runqy_worker_event_loop_lag_seconds",
 			"How late the event loop of the Python process turns, or its next answer to a ping is."),
 		active: desc("runqy_worker_active_tasks",
@@ -91,6 +106,8 @@ func newWorkerCollector(src Sources) *workerCollector {
 			"Running tasks whose process has used no CPU time, and that reported no progress, for health.task_idle_warning."),
 		concurrency: desc("runqy_worker_concurrency",
 			"Most tasks that this worker gives to the Python process at once."),
+		recycling: desc("runqy_worker_recycling_suspended",
+			"1 when the Python process is larger than python.max_memory and is not replaced, since that would not help or has happened too often; else 0."),
 		lastBeat: desc("runqy_worker_last_heartbeat_timestamp_seconds",
 			"When Redis last took this worker's heartbeat, in seconds since the epoch; absent before the first."),
 		started: desc("runqy_worker_start_time_seconds",
@@ -104,7 +121,7 @@ func newWorkerCollector(src Sources) *workerCollector {
 // Describe implements prometheus.Collector.
 func (c *workerCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.healthy, c.lag, c.active, c.idle, c.concurrency, c.lastBeat, c.started, c.info,
+		c.healthy, c.reports, c.reportAge, c.lag, c.active, c.idle, c.concurrency, c.recycling, c.lastBeat, c.started, c.info,
 	} {
 		ch <- d
 	}
@@ -114,12 +131,17 @@ func (c *workerCollector) Describe(ch chan<- *prometheus.Desc) {
 func (c *workerCollector) Collect(ch chan<- prometheus.Metric) {
 	w := c.src.Worker()
 	gauge(ch, c.healthy, oneIf(w.Healthy))
+	if w.Report.Number > 0 {
+		counter(ch, c.reports, float64(w.Report.Number))
+		gauge(ch, c.reportAge, w.Report.Age.Seconds())
+	}
 	gauge(ch, c.lag, w.Lag.Seconds())
 	gauge(ch, c.active, float64(w.ActiveTasks))
 	if w.IdleTasks >= 0 {
 		gauge(ch, c.idle, float64(w.IdleTasks))
 	}
 	gauge(ch, c.concurrency, float64(w.Concurrency))
+	gauge(ch, c.recycling, oneIf(w.RecyclingSuspended))
 	if !w.LastBeat.IsZero() {
 		gauge(ch, c.lastBeat, unixSeconds(w.LastBeat))
 	}
@@ -191,7 +213,7 @@ func (c *queueCollector) Collect(ch chan<- prometheus.Metric) {
 			n     int64
 		}{
 			{"pending", q.Pending}, {"active", q.Active}, {"scheduled", q.Scheduled},
-			{"retry", q.Retry}, {"archived", q.Archived}, {"completed", q.Completed},
+			{"retry", q.Retry}, {"archived", q.Archived}, {"completed", q.Completed}, {"aggregating", q.Aggregating},
 		} {
 			gauge(ch, c.tasks, float64(s.n), name, s.state)
 		}

@@ -15,6 +15,10 @@ type FleetSources struct {
 	// States counts the registered workers by state, with every state there is. Nil while this process does not check
 	// them: the series are then absent, because old figures would be taken for current ones. Required.
 	States func() map[string]int
+	// Stranded tells by queue how many tasks wait for nobody; required. Nil while this process does not check the
+	// workers, or does not know it: the series are then absent. It must return soon after ctx ends, which is after two
+	// seconds.
+	Stranded func(ctx context.Context) (map[string]int64, error)
 	// DeadReasons and RecoveredReasons are the label values that may come: their series exist from the start.
 	DeadReasons, RecoveredReasons []string
 	// QueueNames are queues that are known from the start; see QueuesSeen.
@@ -31,8 +35,8 @@ type FleetSet struct {
 
 // NewFleet registers the metrics of the health checker with reg. On error reg is left as it was.
 func NewFleet(reg prometheus.Registerer, src FleetSources) (*FleetSet, error) {
-	if src.States == nil {
-		return nil, errors.New("FleetSources.States is missing; give the function that counts the workers")
+	if src.States == nil || src.Stranded == nil {
+		return nil, errors.New("FleetSources.States or Stranded is missing; give the functions that count workers and tasks")
 	}
 	s := &FleetSet{
 		dead: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -49,7 +53,7 @@ func NewFleet(reg prometheus.Registerer, src FleetSources) (*FleetSet, error) {
 		s.dead.WithLabelValues(reason)
 	}
 	s.QueuesSeen(src.QueueNames)
-	if err := registerAll(reg, []prometheus.Collector{s.dead, s.recovered, newFleetCollector(src.States)}); err != nil {
+	if err := registerAll(reg, []prometheus.Collector{s.dead, s.recovered, newFleetCollector(src)}); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -73,17 +77,20 @@ func (s *FleetSet) Recovered(queue, reason string, n int) {
 }
 
 type fleetCollector struct {
-	states          func() map[string]int
-	checker, worker *prometheus.Desc
+	src                       FleetSources
+	checker, worker, unserved *prometheus.Desc
 }
 
-func newFleetCollector(states func() map[string]int) *fleetCollector {
+func newFleetCollector(src FleetSources) *fleetCollector {
 	return &fleetCollector{
-		states: states,
+		src: src,
 		checker: desc("runqy_fleet_checker",
 			"1 while this process is the health checker of the fleet, else 0; the sum over all processes should be 1."),
 		worker: desc("runqy_fleet_workers",
 			"Registered workers by what the health checker found; absent from processes that are not the checker.", "state"),
+		unserved: desc("runqy_queue_unserved_tasks",
+			"Tasks, pending or due, of a queue that no healthy worker serves, and tasks that wait to be aggregated; 0 when there are none; "+
+				"absent from processes that are not the checker.", "queue"),
 	}
 }
 
@@ -91,28 +98,38 @@ func newFleetCollector(states func() map[string]int) *fleetCollector {
 func (c *fleetCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.checker
 	ch <- c.worker
+	ch <- c.unserved
 }
 
 // Collect implements prometheus.Collector.
 func (c *fleetCollector) Collect(ch chan<- prometheus.Metric) {
-	states := c.states()
+	states := c.src.States()
 	gauge(ch, c.checker, oneIf(states != nil))
 	for state, n := range states {
 		gauge(ch, c.worker, float64(n), label(state))
 	}
+	// Collect is given no context, so this one begins here.
+	ctx, cancel := context.WithTimeout(context.Background(), queueReadTimeout)
+	defer cancel()
+	stranded, err := c.src.Stranded(ctx)
+	if err != nil {
+		return // what is not known has no sample
+	}
+	for queue, n := range stranded {
+		gauge(ch, c.unserved, float64(n), label(queue))
+	}
 }
 
-// NewQueues registers the series of the queues and of the Go runtime alone, for a process that runs no tasks and so has
-// no [Set]. read is as in [Sources.Queues].
-func NewQueues(reg prometheus.Registerer, read func(context.Context) (map[string]status.Depth, error)) error {
+// NewQueues registers the series of the queues, the log and the Go runtime alone, for a process that runs no tasks and so
+// has no [Set]. read is as in [Sources.Queues], dropped as [Sources.LogLinesDropped].
+func NewQueues(reg prometheus.Registerer, read func(context.Context) (map[string]status.Depth, error), dropped func() int64) error {
 	if read == nil {
 		return errors.New("no function that reads the queues given")
 	}
-	err := registerAll(reg, []prometheus.Collector{
+	return registerAll(reg, append(logCollectors(dropped),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
 		newQueueCollector(read),
-	})
-	return err
+	))
 }

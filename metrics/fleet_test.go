@@ -2,6 +2,7 @@ package metrics_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -34,6 +35,10 @@ runqy_fleet_dead_total{reason="timeout"} 0
 runqy_fleet_workers{state="BUSY"} 1
 runqy_fleet_workers{state="DEAD"} 0
 runqy_fleet_workers{state="FREE"} 2
+# HELP runqy_queue_unserved_tasks Tasks, pending or due, of a queue that no healthy worker serves, and tasks that wait to be aggregated; 0 when there are none; absent from processes that are not the checker.
+# TYPE runqy_queue_unserved_tasks gauge
+runqy_queue_unserved_tasks{queue="inference_default"} 0
+runqy_queue_unserved_tasks{queue="inference_defualt"} 3
 # HELP runqy_tasks_recovered_total Tasks that this process took back from workers that are gone: returned to the queue or, lost too often, archived.
 # TYPE runqy_tasks_recovered_total counter
 runqy_tasks_recovered_total{queue="b�",reason="dead"} 0
@@ -51,10 +56,11 @@ func TestNoFleetSeriesWithoutLeading(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	src := fleetSources()
 	src.States = func() map[string]int { return nil }
+	src.Stranded = func(context.Context) (map[string]int64, error) { return nil, nil }
 	if _, err := metrics.NewFleet(reg, src); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := testutil.GatherAndCount(reg, "runqy_fleet_workers"); n != 0 || err != nil {
+	if n, err := testutil.GatherAndCount(reg, "runqy_fleet_workers", "runqy_queue_unserved_tasks"); n != 0 || err != nil {
 		t.Errorf("%d series of runqy_fleet_workers and error %v, want none of either", n, err)
 	}
 	want := "# HELP runqy_fleet_checker 1 while this process is the health checker of the fleet, else 0; the sum over all processes should be 1.\n" +
@@ -64,11 +70,27 @@ func TestNoFleetSeriesWithoutLeading(t *testing.T) {
 	}
 }
 
+// A Redis that does not answer makes the tasks unknown, and takes nothing else from the scrape.
+func TestUnservedTasksThatAreNotKnownAreAbsent(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	src := fleetSources()
+	src.Stranded = func(context.Context) (map[string]int64, error) { return nil, errors.New("connection refused") }
+	if _, err := metrics.NewFleet(reg, src); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := testutil.GatherAndCount(reg, "runqy_queue_unserved_tasks"); n != 0 || err != nil {
+		t.Errorf("%d series and error %v, want none of either", n, err)
+	}
+	if n, err := testutil.GatherAndCount(reg, "runqy_fleet_workers"); n != 3 || err != nil {
+		t.Errorf("%d series of runqy_fleet_workers and error %v, want the three states", n, err)
+	}
+}
+
 func TestFleetWantsItsSources(t *testing.T) {
 	if _, err := metrics.NewFleet(prometheus.NewRegistry(), metrics.FleetSources{}); err == nil {
 		t.Error("no error without States")
 	}
-	if err := metrics.NewQueues(prometheus.NewRegistry(), nil); err == nil {
+	if err := metrics.NewQueues(prometheus.NewRegistry(), nil, nil); err == nil {
 		t.Error("no error without a reader")
 	}
 	reg := prometheus.NewRegistry()
@@ -86,7 +108,7 @@ func TestQueuesAlone(t *testing.T) {
 	read := func(context.Context) (map[string]status.Depth, error) {
 		return map[string]status.Depth{"q": {Pending: 4}}, nil
 	}
-	if err := metrics.NewQueues(reg, read); err != nil {
+	if err := metrics.NewQueues(reg, read, nil); err != nil {
 		t.Fatal(err)
 	}
 	want := "# HELP runqy_queue_pending_tasks Tasks that wait in the queue; the same on every worker, so take the maximum across workers and never the sum.\n" +

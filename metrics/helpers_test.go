@@ -50,7 +50,8 @@ func fullSources() metrics.Sources {
 				},
 			}
 		},
-		ChildPID: os.Getpid,
+		ChildPID:        os.Getpid,
+		LogLinesDropped: func() int64 { return 7 },
 	}
 }
 
@@ -71,7 +72,10 @@ func newSet(t testing.TB, src metrics.Sources) (*metrics.Set, *prometheus.Regist
 // fleetSources are those of the process that checks the fleet.
 func fleetSources() metrics.FleetSources {
 	return metrics.FleetSources{
-		States:      func() map[string]int { return map[string]int{"FREE": 2, "BUSY": 1, "DEAD": 0} },
+		States: func() map[string]int { return map[string]int{"FREE": 2, "BUSY": 1, "DEAD": 0} },
+		Stranded: func(context.Context) (map[string]int64, error) {
+			return map[string]int64{"inference_default": 0, "inference_defualt": 3}, nil
+		},
 		DeadReasons: []string{"refused", "timeout"}, RecoveredReasons: []string{"dead", "lapsed"},
 		QueueNames: []string{"inference_default"},
 	}

@@ -90,7 +90,7 @@ func newSet() *Set {
 			"Time that a task waited before its handler began: since it was enqueued or, where it was to run later, since it was due.",
 			waitBuckets, "queue"),
 		crashes: counter("runqy_worker_crashes_total",
-			"Exits of the Python process that nobody asked for, by cause.", "cause"),
+			"Exits of the Python process that nobody asked for, and replacements of one that cannot do its work, by cause.", "cause"),
 		restarts: counter("runqy_worker_restarts_total",
 			"Starts of the Python process after the first one, by cause.", "cause"),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{

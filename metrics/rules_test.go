@@ -18,13 +18,15 @@ func promisedAlerts() []string {
 		"RunqyWorkerUnhealthy", "RunqyWorkerDown", "RunqyAllWorkersDown", "RunqyHeartbeatStale",
 		"RunqyQueueBacklog", "RunqyQueueLatencyHigh", "RunqyNoProgress", "RunqyTaskFailures",
 		"RunqyTasksSlow", "RunqyEventLoopBlocked", "RunqyWorkerCrashLooping", "RunqyFleetUnchecked",
-		"RunqyTaskWaitHigh", "RunqyTasksLost",
+		"RunqyTaskWaitHigh", "RunqyTasksLost", "RunqyWorkerRecycling", "RunqyWorkerDied", "RunqyQueueUnserved",
 	}
 }
 
 const (
-	runbook    = "../docs/runbook.md"
-	runbookURL = "https://github.com/runqy/runqy-worker/blob/main/docs/runbook.md#"
+	runbook = "../docs/runbook.md"
+	// runbookURL lets an external label of Prometheus name another page.
+	runbookURL = "{{ with $externalLabels.runqy_runbook }}{{ . }}{{ else }}" +
+		"https://github.com/runqy/runqy-worker/blob/main/docs/runbook.md{{ end }}#"
 )
 
 type rule struct {
@@ -233,7 +235,7 @@ func TestDocsNameNoOtherMetric(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, name := range metricName.FindAllString(string(b), -1) {
-			if !known(names, name) && !recorded[name] && name != "python_pid" && name != "python_version" {
+			if !known(names, name) && !recorded[name] && name != "python_pid" && name != "python_version" && name != "runqy_runbook" {
 				t.Errorf("%s names %s, which is not exported", path, name)
 			}
 		}

@@ -30,6 +30,8 @@ type Sources struct {
 	Python func() Python
 	// ChildPID is the Python process; 0 while there is none. Nil func: no runqy_child_ series.
 	ChildPID func() int
+	// LogLinesDropped counts the lines that the log has lost. Nil func: no such series.
+	LogLinesDropped func() int64
 }
 
 // Info identifies the worker.
@@ -43,11 +45,15 @@ type Info struct {
 // Worker is the worker's state at one moment.
 type Worker struct {
 	Healthy     bool
+	Report      status.Mark   // of the report that Healthy is read from
 	Lag         time.Duration // how late the Python process answers or its event loop turns
 	ActiveTasks int
 	IdleTasks   int // of these, how many use no CPU time and report no progress; negative: not known, the series is absent
 	Concurrency int
-	LastBeat    time.Time // last heartbeat that Redis took; zero: none yet, the series is absent
+	// RecyclingSuspended: the Python process is larger than python.max_memory, and is not replaced, since that would not
+	// help or has happened too often.
+	RecyclingSuspended bool
+	LastBeat           time.Time // last heartbeat that Redis took; zero: none yet, the series is absent
 }
 
 // Python describes an interpreter and its garbage collector.

@@ -151,6 +151,8 @@ const (
 	serverHost    = protowire.Number(1)
 	serverPID     = protowire.Number(2)
 	serverID      = protowire.Number(3)
+	serverQueues  = protowire.Number(5)
+	serverStatus  = protowire.Number(7)
 	serverWorkers = protowire.Number(9) // how many tasks run
 	workerTaskID  = protowire.Number(4)
 	workerType    = protowire.Number(5)
@@ -160,7 +162,8 @@ const (
 	workerEnds    = protowire.Number(9)
 )
 
-// serverState adds the tasks that run to what asynq's server writes of itself: it started none of them.
+// serverState adds the tasks that run to what asynq's server writes of itself: it started none of them. It also marks the
+// server as a worker's.
 func (b *broker) serverState(args []any) []any {
 	if len(args) != 2 {
 		return args // it is cleared
@@ -188,7 +191,8 @@ func (b *broker) serverState(args []any) []any {
 	}
 	// In protobuf the last one of a field wins.
 	info = protowire.AppendTag(append([]byte(nil), info...), serverWorkers, protowire.VarintType)
-	out[1] = protowire.AppendVarint(info, uint64(running))
+	info = protowire.AppendVarint(info, uint64(running))
+	out[1] = protowire.AppendVarint(protowire.AppendTag(info, serverOwn, protowire.VarintType), 1)
 	return out
 }
 

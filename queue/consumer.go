@@ -22,7 +22,7 @@ import (
 type Clients struct {
 	Client   redis.UniversalClient // for all that may be sent twice
 	NoRetry  redis.UniversalClient // opened with [NoRetry]: for what may not
-	Blocking redis.UniversalClient // opened with [NoRetry], at least one connection per queue
+	Blocking redis.UniversalClient // opened with [Blocking], at least one connection per queue
 }
 
 // NoRetry prepares the options of a client that sends no command twice by itself. A cluster client would, under the
@@ -37,6 +37,8 @@ type Options struct {
 	StrictPriority  bool           // a queue is served only while all of greater weight are empty
 	Concurrency     int            // tasks with the handler at once, at least 1
 	ShutdownTimeout time.Duration  // how long tasks in flight may take once Run's context is over
+	SettleTimeout   time.Duration  // how much longer than that Redis may take for the last outcomes; 0: quitAfter
+	ConsumeTimeout  time.Duration  // how long tasks may wait beside a free slot before that is a hindrance; 0: without end
 	MaxTaskCrashes  int            // a task that crashed the process this often is archived, one suspected so often runs alone; 0: never
 	ResultTTL       time.Duration  // of results and of the readable hashes
 	Views           bool           // keep the views for redis-cli
@@ -108,6 +110,8 @@ const (
 	// quitAfter bounds what is left to do when no task is with the handler any more: sending the outcomes, and the end of
 	// asynq's server. A Redis that answers nothing is not waited for.
 	quitAfter = 5 * time.Second
+	// quitAtLeast is what it gets however little is left of the two timeouts.
+	quitAtLeast = 500 * time.Millisecond
 )
 
 // Consumer takes tasks from the queues and has them run. It is used once.
@@ -153,7 +157,7 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 	}
 	c.loop = &loop{
 		opts: opts, handler: handler, gate: gate, log: c.log, observer: opts.Observer, inbox: newInbox(), table: table,
-		lists: c.lists, audit: c.auditor.request, accepted: make(map[string]*attempt),
+		lists: c.lists, audit: c.auditor.request, receipts: newReceipts(names, opts.ConsumeTimeout), accepted: make(map[string]*attempt),
 		idle: make(chan struct{}), flushed: make(chan struct{}),
 	}
 	for _, name := range names {
@@ -174,13 +178,12 @@ func (c *Consumer) newQueue(name string, scripts scripts) *queueState {
 		cycles: cycles{
 			client: c.clients.NoRetry, scripts: scripts, queue: name, worker: c.opts.WorkerID, nonce: c.opts.Nonce,
 			resultTTL: c.opts.ResultTTL, views: c.opts.Views, cluster: c.opts.Cluster,
+			checksums: newDumpChecksums(),
 		},
 		queue: q, inbox: c.loop.inbox, loop: c.loop, log: c.log, requests: make(chan cycleRequest, 1),
 		archive: c.archiveUnreadable,
 	}
-	q.watcher = newWatcher(name, c.opts.WorkerID, c.clients.Blocking, func() {
-		c.loop.inbox.put(event{kind: eventClaim, queue: q})
-	})
+	q.watcher = newWatcher(name, c.opts.WorkerID, c.clients.Blocking, q.cycler)
 	return q
 }
 
@@ -241,6 +244,7 @@ func (c *Consumer) Run(ctx context.Context, abort func()) error {
 	if err := server.Start(asynq.NotFoundHandler()); err != nil {
 		return fmt.Errorf("start asynq's server: %w", err)
 	}
+	c.loop.receipts.begin(time.Now())
 	var running sync.WaitGroup
 	for _, q := range c.loop.queues {
 		running.Go(func() { q.cycler.run(background) })
@@ -253,19 +257,21 @@ func (c *Consumer) Run(ctx context.Context, abort func()) error {
 		running.Go(func() { c.lists.run(background) })
 	}
 	<-ctx.Done()
+	told := time.Now()
 	closeErr := c.clients.Blocking.Close()
 	c.loop.inbox.put(event{kind: eventDrain})
 	c.drain(abort)
 	// What is left is tidying up, by one part after the other. A Redis that answers none of their commands is not
 	// waited for: on a closed client they fail at once.
-	overdue := time.AfterFunc(quitAfter, func() {
+	limit := c.opts.quitLimit(time.Since(told))
+	overdue := time.AfterFunc(limit, func() {
 		_ = c.clients.Client.Close()
 		_ = c.clients.NoRetry.Close()
 	})
 	defer overdue.Stop()
 	select {
 	case <-c.loop.flushed:
-	case <-time.After(quitAfter):
+	case <-time.After(limit):
 		c.log.Warn("drain incomplete", "reason", "redis does not take the outcomes")
 	}
 	stop()
@@ -278,6 +284,14 @@ func (c *Consumer) Run(ctx context.Context, abort func()) error {
 		return fmt.Errorf("close the blocking connections: %w", closeErr)
 	}
 	return nil
+}
+
+// quitLimit is how long Redis may take for the last outcomes when the tasks have ended so long after the stop.
+func (o Options) quitLimit(since time.Duration) time.Duration {
+	if o.SettleTimeout <= 0 {
+		return quitAfter
+	}
+	return max(min(quitAfter, o.ShutdownTimeout+o.SettleTimeout-since), quitAtLeast)
 }
 
 // leave closes this worker's own lists and removes the records of its cycles: its blocked connection can claim nothing
@@ -325,6 +339,14 @@ func (c *Consumer) Cancel(taskID string) {
 func (c *Consumer) Free() bool {
 	return !c.loop.alone.Load() && c.loop.handler.Room().Idle && c.loop.gate.Open()
 }
+
+// Consumption says when Redis last answered what, and what hinders the work now. It never waits for Redis and is safe to call
+// at any time.
+func (c *Consumer) Consumption() Consumption { return c.loop.receipts.judge(time.Now()) }
+
+// ConsumptionChanged returns a channel that is closed when something next works that did not, or that had not been asked.
+// What ceases to work is seen by asking for the Consumption again and again. Take it before calling Consumption.
+func (c *Consumer) ConsumptionChanged() <-chan struct{} { return c.loop.receipts.changed.Next() }
 
 // ActiveTask is a task that is with the handler.
 type ActiveTask struct {

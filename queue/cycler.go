@@ -62,6 +62,7 @@ func (c *cycler) carryOut(ctx context.Context, r cycleRequest) cycleResult {
 		if ctx.Err() != nil || errors.Is(err, errStale) {
 			return cycleResult{err: err}
 		}
+		c.loop.receipts.refuse(c.queue.name, begun, err)
 		if try == 1 {
 			c.log.Warn("dequeue failed", "queue", c.queue.name, "error", err)
 		}

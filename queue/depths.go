@@ -18,6 +18,9 @@ var depthLua string
 // oldestLooks is at how many ids of a list the search for its oldest task looks.
 const oldestLooks = 10
 
+// groupLooks is of how many groups of a queue the tasks are counted.
+const groupLooks = 100
+
 // Depths reads the depths of some queues at a cost that does not depend on how deep they are (asynq's Inspector walks
 // whole queues). What it read is kept for a moment, so that any number of probes and scrapes costs Redis the same. It is safe for concurrent use.
 type Depths struct {
@@ -99,8 +102,9 @@ func (d *Depths) send(
 	for _, q := range queues {
 		keys := []string{
 			pendingKey(q), activeKey(q), scheduledKey(q), retryKey(q), archivedKey(q), completedKey(q), pausedKey(q), directsKey(q),
+			groupsKey(q),
 		}
-		cmds[q] = eval(ctx, pipe, keys, taskKeyPrefix(q), directKey(q, ""), oldestLooks)
+		cmds[q] = eval(ctx, pipe, keys, taskKeyPrefix(q), directKey(q, ""), oldestLooks, groupKeyPrefix(q), groupLooks)
 	}
 	_, _ = pipe.Exec(ctx) // each command's own error says more
 	return cmds
@@ -112,11 +116,11 @@ func depthOf(cmd *redis.Cmd) (status.Depth, error) {
 	if err != nil {
 		return status.Depth{}, err
 	}
-	if len(n) != 8 {
+	if len(n) != 11 {
 		return status.Depth{}, unexpectedReply("depth", n)
 	}
 	return status.Depth{
 		Pending: n[0], Active: n[1], Scheduled: n[2], Retry: n[3], Archived: n[4], Completed: n[5], Paused: n[6] > 0,
-		Latency: time.Duration(n[7]) * time.Microsecond,
+		Latency: time.Duration(n[7]) * time.Microsecond, Due: n[8], Groups: n[9], Aggregating: n[10],
 	}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/runqy/runqy-worker/internal/redisclient"
@@ -163,6 +164,33 @@ func TestDepthsOnACluster(t *testing.T) {
 	for _, name := range names {
 		if all[name] != (status.Depth{}) {
 			t.Errorf("queue %s, which nobody has used, reads %+v", name, all[name])
+		}
+	}
+}
+
+// What is due and what is in groups is told too: both wait for a server that moves them on.
+func TestDepthsOfWhatIsDueAndOfGroups(t *testing.T) {
+	server := redistest.Start(t)
+	client := asynq.NewClientFromRedisClient(server.Client)
+	embedded := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+	defer embedded.Close()
+	for i, group := range []string{"a", "a", "b"} {
+		if _, err := client.Enqueue(asynq.NewTask("t", nil), asynq.Queue(testQueue), asynq.Group(group), asynq.TaskID(strconv.Itoa(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]*redis.Client{"redis": server.Client, "embedded": embedded} {
+		if name == "embedded" {
+			c.SAdd(t.Context(), key("groups"), "a", "b")
+			c.ZAdd(t.Context(), key("g:a"), redis.Z{Member: "0"}, redis.Z{Member: "1"})
+			c.ZAdd(t.Context(), key("g:b"), redis.Z{Member: "2"})
+		}
+		now := float64(time.Now().Unix())
+		c.ZAdd(t.Context(), key("scheduled"), redis.Z{Member: "x", Score: now - 60}, redis.Z{Member: "y", Score: now + 3600})
+		c.ZAdd(t.Context(), key("retry"), redis.Z{Member: "z", Score: now - 60})
+		want := status.Depth{Scheduled: 2, Retry: 1, Due: 2, Groups: 2, Aggregating: 3}
+		if d := readDepth(t, c); d != want {
+			t.Errorf("on %s the depth is %+v, want %+v", name, d, want)
 		}
 	}
 }

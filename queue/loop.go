@@ -2,9 +2,12 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -13,8 +16,8 @@ const (
 	// asked each time.
 	emptyFor  = 10 * time.Millisecond
 	emptyMost = 100 * time.Millisecond
-	// lookEvery is how often the queues are asked although no claim came: a task may have been assigned to this worker
-	// while the announcement was lost.
+	// lookEvery is how often each queue is asked at least, whatever the state of the gate and the slots: a task may have
+	// been assigned to this worker while the announcement was lost, and Redis may refuse what is next to be sent.
 	lookEvery  = 2 * time.Second
 	pausedPoll = time.Second // how often a paused queue is asked whether it still is
 	// mostTakes bounds what one cycle takes: Redis does nothing else meanwhile.
@@ -42,6 +45,7 @@ type loop struct {
 	table    *attemptTable
 	lists    *listViews // nil: none
 	audit    func()     // something may be stamped ours that nobody holds
+	receipts *receipts
 
 	queues      []*queueState       // by falling priority
 	accepted    map[string]*attempt // that have not ended, by task id: at most one of each
@@ -57,6 +61,8 @@ type loop struct {
 	strict      int           // under strict priority: the queues before this one have just had nothing
 	timer       *time.Timer
 	draining    bool
+	sampled     time.Time // when it was last looked whether tasks wait beside a free slot
+	trying      bool      // they do for too long: one is taken at a time
 
 	alone   atomic.Bool   // a task runs alone, or waits to
 	idle    chan struct{} // closed when draining and nothing is with the handler
@@ -72,6 +78,9 @@ type queueState struct {
 	watcher *watcher
 
 	number       uint64    // of the last cycle
+	waiting      uint64    // number of the cycle that waits for a claim; 0: none
+	waitingAsked int       // how many tasks that one may take
+	recall       bool      // whether that one has run is not known: the next cycle asks for what it took
 	busy         bool      // a cycle is under way
 	askedAt      time.Time // when that was begun
 	asked        int       // how many tasks it may take
@@ -86,6 +95,7 @@ type queueState struct {
 	empty        bool            // it had nothing when it was last asked
 	emptyAt      time.Time
 	failing      bool       // what was last asked for could not be taken
+	more         bool       // it had further tasks after its last cycle
 	paused       time.Time  // until when it is not asked; zero: it is not paused
 	unseen       []*attempt // have begun, and have no readable hash yet, the first to begin first
 	moved        []*attempt // have made progress that is not written
@@ -129,6 +139,8 @@ func (l *loop) handle(e *event, now time.Time) {
 		l.ended(e.attempt, e.result, e.took, e.err, now)
 	case eventCycled:
 		l.cycled(e.queue, e.cycle, now)
+	case eventWaited:
+		l.waited(e.queue, e.cycle, now)
 	case eventClaim:
 		e.queue.due, e.queue.empty = true, false
 		l.strict = 0
@@ -151,15 +163,17 @@ func (l *loop) look(now time.Time) {
 	}
 }
 
-// lookAgain has every queue asked whether it has tasks. What is waited for is not taken from at once: between the question
-// to one queue and that to the next both may get tasks, and the one of lower priority would be taken first.
+// lookAgain has every queue asked again for tasks, but for what is waited for: that is only asked whether it has any
+// (probeAt). Between the question to one queue and that to the next both may get tasks, and the one of lower priority would
+// be taken first.
 func (l *loop) lookAgain(now time.Time) {
+	first := l.looked.IsZero()
 	l.looked = now
 	for _, q := range l.queues {
-		switch {
-		case q.empty && q.watcher.armed.Load():
-			q.due = true
-		case q.askable(now):
+		if first && l.gate.Open() { // else it is probed at once: the gate may wait for what that shows
+			q.askedAt = now
+		}
+		if q.askable(now) && !(q.empty && (q.waiting != 0 || q.watcher.armed.Load())) {
 			q.empty, l.strict = false, 0
 		}
 	}
@@ -167,6 +181,7 @@ func (l *loop) lookAgain(now time.Time) {
 
 // advance does all that can be done now, and sets the timer for what cannot.
 func (l *loop) advance(now time.Time) {
+	l.receipts.turn(now)
 	for a := l.deadlines.due(now); a != nil; a = l.deadlines.due(now) {
 		l.cancel(a, context.DeadlineExceeded)
 	}
@@ -181,10 +196,11 @@ func (l *loop) advance(now time.Time) {
 	}
 	l.runSuspect(now)
 	l.submitHeld(now)
-	want := l.want(now)
+	l.sample(now)
+	want := l.trial(l.want(now))
 	l.allot(want, now)
 	for _, q := range l.queues {
-		if !q.busy && (q.take > 0 || q.due && !l.awaitsTurn(q, want) || len(q.ended) > 0 || l.viewsDue(q, now)) {
+		if !q.busy && (q.take > 0 || q.due && !l.awaitsTurn(q, want) || len(q.ended) > 0 || l.viewsDue(q, now) || l.probeDue(q, now)) {
 			l.startCycle(q, now)
 		}
 	}
@@ -195,14 +211,62 @@ func (l *loop) advance(now time.Time) {
 
 // startCycle has a queue's outcomes applied and its tasks taken.
 func (l *loop) startCycle(q *queueState, now time.Time) {
-	r := cycleRequest{take: min(q.take, mostTakes)}
-	r.items, q.sent, q.ended = q.nextItems()
-	r.views = l.takeViews(q, now)
-	q.number++
+	var r cycleRequest
+	if q.recall {
+		q.recall = false
+	} else {
+		r.take = min(q.take, mostTakes)
+		if q.failing {
+			r.take = min(r.take, 1) // whether it is possible again is seen by one
+		}
+		r.items, q.sent, q.ended = q.nextItems()
+		r.views = l.takeViews(q, now)
+		q.number++
+	}
 	r.number = q.number
 	q.busy, q.asked, q.askedAt, q.due, q.take = true, r.take, now, false, 0
-	l.table.ask(q.name, r.number)
+	l.table.ask(q.name, q.outstanding())
+	l.receipts.ask(q.name, now)
 	q.cycler.requests <- r // it has room: none is under way
+}
+
+// startWaiting has a cycle run as soon as a task has been claimed.
+func (l *loop) startWaiting(q *queueState, take int, now time.Time) {
+	q.number++
+	q.waiting, q.waitingAsked, q.askedAt = q.number, min(take, mostTakes), now
+	l.table.ask(q.name, q.outstanding())
+	q.watcher.armWith(cycleRequest{number: q.number, take: q.waitingAsked})
+}
+
+// waited takes what a cycle behind a claim has brought.
+func (l *loop) waited(q *queueState, c cycleResult, now time.Time) {
+	number, asked := q.waiting, q.waitingAsked
+	q.waiting, q.waitingAsked = 0, 0
+	var refusal redis.Error
+	switch {
+	case c.err == nil:
+		l.tookTasks(q, asked, &c, now)
+		return
+	case errors.Is(c.err, errStale), errors.As(c.err, &refusal): // it did not run
+		q.due, q.empty = true, false
+	case number == q.number:
+		q.due, q.recall = true, true
+	default:
+		q.due = true
+		l.audit()
+	}
+	l.table.ask(q.name, q.outstanding())
+}
+
+// outstanding is the lowest number of a cycle that has not been answered; 0: there is none.
+func (q *queueState) outstanding() uint64 {
+	switch {
+	case q.waiting != 0:
+		return q.waiting
+	case q.busy:
+		return q.number
+	}
+	return 0
 }
 
 // cycled takes what a cycle has brought.
@@ -212,18 +276,26 @@ func (l *loop) cycled(q *queueState, c cycleResult, now time.Time) {
 	if c.err != nil {
 		q.ended = append(q.sent, q.ended...)
 		q.sent = nil
+		l.receipts.drop(q.name)
 		l.audit()
 		return
 	}
 	l.roundTrip += (c.took - l.roundTrip) / 8
 	l.settled(q, &c.reply, now)
+	l.tookTasks(q, asked, &c, now)
+}
+
+// tookTasks takes what a cycle has brought that might take so many tasks.
+func (l *loop) tookTasks(q *queueState, asked int, c *cycleResult, now time.Time) {
 	for _, a := range c.taken {
 		l.order++
 		a.order = l.order
 	}
-	l.table.add(q.name, c.taken)
+	l.table.add(q.name, c.taken, q.outstanding())
 	twins := l.accept(c.taken, now)
 	got := len(c.reply.taken) + len(c.reply.lost)
+	q.more = c.reply.more && !c.reply.paused
+	l.receipts.answer(q.name, asked, got, c.reply.failure, now)
 	q.empty = asked > 0 && got < asked || asked == 0 && q.empty && !c.reply.more
 	if q.empty {
 		q.emptyAt = now
@@ -236,6 +308,7 @@ func (l *loop) cycled(q *queueState, c cycleResult, now time.Time) {
 		q.paused, q.empty = now.Add(pausedPoll), false
 	}
 	l.passStrictly(q, asked, got, &c.reply)
+	l.trying = l.trying && got == 0
 	if n := len(c.reply.lost); n > 0 {
 		l.observer.lost(q.name, n)
 		l.log.Warn("tasks lost", "queue", q.name, "tasks", n, "task_id", c.reply.lost[0])
@@ -283,9 +356,10 @@ func (l *loop) closeWhenDone() {
 	}
 	if !isDone(l.idle) {
 		close(l.idle)
+		l.receipts.end()
 	}
 	for _, q := range l.queues {
-		if q.busy || q.due || len(q.ended)+len(q.refused) > 0 {
+		if q.busy || q.waiting != 0 || q.due || len(q.ended)+len(q.refused) > 0 {
 			return
 		}
 	}
@@ -310,6 +384,7 @@ func (l *loop) setTimer(now time.Time) {
 		earlier(l.suspect.until)
 	}
 	for _, q := range l.queues {
+		earlier(l.probeAt(q))
 		earlier(q.paused)
 		if len(q.refused) > 0 {
 			earlier(q.refusedUntil)

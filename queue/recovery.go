@@ -87,7 +87,9 @@ type Recoverer struct {
 type RecovererOptions struct {
 	MaxRecoveries int           // a task that has lost its worker this often is archived; 0: never
 	ViewTTL       time.Duration // of the readable hash of a task that is archived; 0: there are none
-	Logger        *slog.Logger  // required
+	// Taken is told whose task was taken back, of each that an owner's stamp names. It may be nil, and must not block.
+	Taken  func(workerID, nonce string)
+	Logger *slog.Logger // required
 }
 
 // Recovered counts what a recovery did.
@@ -174,6 +176,9 @@ func (r *Recoverer) recover(ctx context.Context, queue, reason string, choose fu
 			done.Archived++
 		default:
 			continue
+		}
+		if r.opts.Taken != nil && t.worker != "" {
+			r.opts.Taken(t.worker, t.nonce)
 		}
 		r.opts.Logger.Warn("task recovered", "queue", queue, "task_id", t.id, "reason", reason, "worker_id", t.worker,
 			"outcome", outcome, "recoveries", recoveries)

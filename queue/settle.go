@@ -34,6 +34,8 @@ type endedAttempt struct {
 	item    item
 	failure error // what is logged and shown of it; nil: none
 	stuck   bool  // Redis has refused it, for a reason that passes
+
+	stuckSince time.Time // when it first did
 }
 
 // ended takes the handler's answer.
@@ -231,6 +233,7 @@ func (l *loop) settled(q *queueState, reply *cycleReply, now time.Time) {
 		return
 	}
 	gone := make([]*attempt, 0, len(q.sent))
+	wasStuck, refusal := q.stuck > 0, ""
 	for i, e := range q.sent {
 		status := refused
 		if i < len(reply.statuses) {
@@ -243,6 +246,10 @@ func (l *loop) settled(q *queueState, reply *cycleReply, now time.Time) {
 			q.stuck++
 			q.refused = append(q.refused, e)
 			q.refusedUntil = now.Add(refusedFor)
+			refusal = reply.refusals[i]
+			if e.stuckSince.IsZero() {
+				e.stuckSince = now
+			}
 			continue
 		}
 		gone = append(gone, e.attempt)
@@ -263,6 +270,21 @@ func (l *loop) settled(q *queueState, reply *cycleReply, now time.Time) {
 	}
 	l.table.remove(gone)
 	q.sent = nil
+	if refusal != "" || wasStuck && q.stuck == 0 {
+		l.receipts.outcomes(q.name, q.stuckSince(), now, refusal)
+	}
+}
+
+// stuckSince is when the outcome was first refused that has been refused for the longest; zero: none is.
+func (q *queueState) stuckSince() (since time.Time) {
+	for _, list := range [][]*endedAttempt{q.refused, q.ended} {
+		for _, e := range list {
+			if e.stuck && (since.IsZero() || e.stuckSince.Before(since)) {
+				since = e.stuckSince
+			}
+		}
+	}
+	return since
 }
 
 // resendRefused has outcomes sent again that Redis has refused for a reason that passes.

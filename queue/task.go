@@ -58,7 +58,7 @@ type Attempt interface {
 	Ended(result json.RawMessage, took time.Duration, err error)
 }
 
-// Gate reports whether new tasks may be taken. Closed, nothing is asked of Redis. Changed returns a channel that is
+// Gate reports whether new tasks may be taken. Closed, nothing is taken or waited for. Changed returns a channel that is
 // closed at the next change; it has to be taken before Open is asked.
 type Gate interface {
 	Open() bool

@@ -19,19 +19,24 @@ type breaker struct {
 // crash records a crash. It returns the delay before the next start, or false when more than Max crashes lie within the
 // window. chance is in [0,1): 0 takes nothing away from the delay.
 func (b *breaker) crash(now time.Time, chance float64) (time.Duration, bool) {
+	b.crashes = append(b.recent(now), now)
+	if len(b.crashes) > b.policy.Max {
+		return 0, false
+	}
+	delay := backoff.Policy{First: b.policy.InitialDelay, Max: b.policy.MaxDelay, Jitter: restartJitter}
+	return delay.DelayAt(len(b.crashes), chance), true
+}
+
+// recent forgets the crashes before the window, and returns the others.
+func (b *breaker) recent(now time.Time) []time.Time {
 	kept := b.crashes[:0]
 	for _, t := range b.crashes {
 		if now.Sub(t) < b.policy.Window {
 			kept = append(kept, t)
 		}
 	}
-	kept = append(kept, now)
 	b.crashes = kept
-	if len(b.crashes) > b.policy.Max {
-		return 0, false
-	}
-	delay := backoff.Policy{First: b.policy.InitialDelay, Max: b.policy.MaxDelay, Jitter: restartJitter}
-	return delay.DelayAt(len(b.crashes), chance), true
+	return kept
 }
 
 // reset forgets all crashes: an operator has looked at them.

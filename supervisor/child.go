@@ -22,13 +22,13 @@ const pipeTimeout = time.Second
 type child struct {
 	process    *proc.Process
 	maxMessage int64
-	log        *slog.Logger
+	log        *slog.Logger // for what the process writes
+	own        *slog.Logger // for what is said of it
 	mailbox    *mailbox
 
 	requests *inFlightTable
 	in       *wire.Writer
 	tail     *outputTail
-	logs     *logQueue
 	stacks   *stackReader
 	ready    readyMessage
 }
@@ -48,17 +48,18 @@ func startChild(o Options, guardian *proc.Guardian, m *mailbox, inFlight *atomic
 	}
 	tail := &outputTail{}
 	c := &child{
-		process: process, maxMessage: o.MaxMessage, log: o.Logger, mailbox: m,
-		requests: newInFlightTable(o, inFlight, tail), in: wire.NewWriter(process.Stdin), tail: tail, logs: newLogQueue(),
+		process: process, maxMessage: o.MaxMessage, log: o.Logger, own: ownLogger(o.Logger), mailbox: m,
+		requests: newInFlightTable(o, inFlight, tail), in: wire.NewWriter(process.Stdin), tail: tail,
 	}
 	c.stacks = newStackReader(process, c.in, &c.ready)
+	c.requests.onBreakage = func(b breakage) { m.post(event{kind: eventBroken, child: c, breakage: b}) }
 	go c.run() // ends with eventEnded
 	return c, nil
 }
 
 // run reads and writes until the process is dead, and clears up after it.
 func (c *child) run() {
-	var writing, reading, logging, looking sync.WaitGroup
+	var writing, reading, looking sync.WaitGroup
 	writing.Go(func() {
 		if c.in.Run() != nil {
 			c.mailbox.post(event{kind: eventStdinClosed, child: c})
@@ -72,11 +73,11 @@ func (c *child) run() {
 			c.mailbox.post(event{kind: eventStack, child: c, stack: s})
 		})
 	})
-	logging.Go(func() { c.logs.run(context.Background(), c.log) })
 
 	<-c.process.Dead()
 	c.mailbox.post(event{kind: eventDied, child: c})
 	<-c.process.Reaped()
+	c.mailbox.post(event{kind: eventReaped, child: c, exit: c.exit()})
 	deadline := time.Now().Add(pipeTimeout)
 	c.process.Stdout.SetReadDeadline(deadline) //nolint:errcheck // a pipe has deadlines
 	c.process.Stderr.SetReadDeadline(deadline) //nolint:errcheck // as said
@@ -90,8 +91,6 @@ func (c *child) run() {
 	writing.Wait()
 	exit := c.exit()
 	c.process.Close()
-	c.logs.close()
-	logging.Wait()
 	c.mailbox.post(event{kind: eventEnded, child: c, exit: exit})
 }
 
@@ -154,8 +153,9 @@ func (c *child) closeRequests() (inFlight, mayEnd int) {
 	return c.requests.close(func() { c.mailbox.post(event{kind: eventIdle, child: c}) })
 }
 
-// evidence adds the last lines of stderr to what is known of a crash. While requests are in flight, lines that were
-// written before the oldest of them began are of other requests, and would lead a reader astray.
+// evidence adds the last lines of stderr to what is known of a crash, of a process that never was ready those of stdout
+// too. While requests are in flight, lines that were written before the oldest of them began are of other requests, and
+// would lead a reader astray.
 func (c *child) evidence(text string) status.Reason {
 	before, running := c.requests.linesBeforeRunning()
 	evidence := status.NewReason(text, c.tail.since(before))
@@ -163,6 +163,8 @@ func (c *child) evidence(text string) status.Reason {
 	case len(evidence.Stderr) > 0:
 	case running && c.tail.count() > 0:
 		evidence.Summary += "; it wrote nothing to stderr since the task began"
+	case c.ready.Load() == nil:
+		evidence.Summary += "; it wrote nothing to stdout and stderr"
 	default:
 		evidence.Summary += "; it wrote nothing to stderr"
 	}
@@ -176,8 +178,9 @@ func (c *child) readStderr() {
 		if err != nil {
 			return
 		}
-		c.tail.add(line.Data)
-		c.logs.put(logLine{level: slog.LevelInfo, msg: string(line.Data), origin: originStderr})
+		text := lastShown(line.Data)
+		c.tail.add(text)
+		c.logText(originStderr, text)
 	}
 }
 

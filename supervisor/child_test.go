@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/runqy/runqy-worker/internal/status"
+	"github.com/runqy/runqy-worker/supervisor/internal/wire"
 )
 
 // The evidence is one line, and what the process wrote stands apart, whichever way it wrote it.
@@ -26,6 +27,7 @@ func TestEvidence(t *testing.T) {
 	} {
 		tail := &outputTail{}
 		child := &child{requests: newTable(Options{Concurrency: 1}, tail), tail: tail}
+		child.ready.Store(&wire.Ready{})
 		if c.before != "" {
 			tail.add([]byte(c.before))
 		}

@@ -14,63 +14,109 @@ import (
 func (l *loop) fail(cause, evidence string) {
 	l.ending = &ending{kind: endCrash, cause: cause, evidence: evidence}
 	l.stopTimer()
-	l.showCrash(status.NewReason(evidence, nil))
+	l.showCrash(cause, evidence)
 	l.child.process.Kill()
 }
 
-// onPipeClosed: a process that closes its end of a pipe usually exits, and then its exit is the cause; it has
-// exitTimeout for that.
+// onPipeClosed: a process that closes its end of a pipe usually does so by exiting, and then the exit is what is shown.
+// So for pipeGrace nothing is, but no request is given to it any more.
 func (l *loop) onPipeClosed(cause, evidence string) {
 	if l.ending != nil {
 		return
 	}
-	l.ending = &ending{kind: endCrash, cause: cause, evidence: evidence, byExit: true}
-	l.showCrash(because(evidence))
+	l.ending = &ending{kind: endCrash, cause: cause, evidence: evidence, byExit: true, held: true}
+	l.gate.shut("the Python process does not take tasks: " + evidence)
+	l.setTimer(pipeGrace, timeoutPipe)
+}
+
+// onPipeGrace: the process has closed a pipe and lives. That stays in the evidence, whatever follows; the process has
+// exitTimeout to exit by itself.
+func (l *loop) onPipeGrace() {
+	l.ending.held, l.ending.named = false, true
+	l.showCrash(l.ending.cause, l.ending.evidence)
 	l.setTimer(exitTimeout, timeoutExit)
 }
 
-// onDied: the process is dead. How it ended is known when it is reaped.
+// onDied: the process is dead. How it ended is known when it is reaped, mostly within milliseconds.
 func (l *loop) onDied() {
 	l.dead = true
 	l.stopTimer()
 	if l.ending == nil {
-		l.ending = &ending{kind: endCrash, byExit: true}
-		l.showCrash(because("the process is gone"))
+		l.ending = &ending{kind: endCrash, byExit: true, held: true}
 	}
+	if l.ending.held {
+		l.ending.held = false
+		l.showCrash("", "the process is gone")
+	}
+}
+
+// onReaped: it is known how the process ended. Its pipes are still read, for what it wrote last.
+func (l *loop) onReaped(x exit) {
+	if l.ending == nil || l.ending.kind != endCrash || !l.ending.byExit {
+		return
+	}
+	l.setCrash(l.crashOf(l.ending, x))
 }
 
 // onStartError: there is no process, because it could not be started.
 func (l *loop) onStartError() {
-	evidence := because(l.startErr.Error())
+	evidence := l.startErr.Error()
 	l.startErr = nil
-	l.showCrash(evidence)
-	l.afterCrash(CauseStartup, evidence)
+	l.showCrash(CauseStartup, evidence)
+	l.afterCrash(CauseStartup, because(evidence))
 }
 
 // onCrashed: a process that crashed is reaped and read to the end, so that the evidence is complete.
 func (l *loop) onCrashed(c *child, e *ending, x exit) {
-	cause, text := e.cause, e.evidence
-	if e.byExit {
-		cause, text = x.cause, x.text
-	}
-	if !l.ready {
-		cause, text = CauseStartup, "before it was ready: "+text
-	}
+	cause, text := l.crashOf(e, x)
 	evidence := c.evidence(text)
 	evidence.Stack = e.where().Brief(maxErrorStack)
 	charge(c.requests, x.consumed, cause, evidence, e.where().Where, time.Now())
 	l.afterCrash(cause, evidence)
 }
 
+// crashOf returns the cause of a crash and what is known of it.
+func (l *loop) crashOf(e *ending, x exit) (cause, text string) {
+	cause, text = e.cause, e.evidence
+	switch {
+	case !e.byExit:
+	case e.named:
+		cause, text = x.cause, fmt.Sprintf("%s, and then ended: %s", e.evidence, x.text)
+	default:
+		cause, text = x.cause, x.text
+	}
+	if !l.ready && cause != CauseStartup {
+		cause, text = CauseStartup, "before it was ready: "+text
+	}
+	return cause, text
+}
+
 // showCrash makes a crash visible at once; what follows from it waits for the evidence.
-func (l *loop) showCrash(reason status.Reason) {
-	l.stalled, l.replacement, l.lag = "", nil, 0
-	l.gate.shut("the Python process crashed: " + reason.Summary)
-	if l.draining {
-		l.state.setReason(prefixed("draining; the Python process crashed: ", reason))
+func (l *loop) showCrash(cause, evidence string) {
+	l.stalled, l.checks, l.replacement, l.lag = "", nil, nil, 0
+	l.gate.shut("the Python process crashed: " + status.NewReason(evidence, nil).Summary)
+	if !l.draining {
+		l.to(StatusCrashed, crashReason(cause, status.NewReason(evidence, nil)))
 		return
 	}
-	l.to(StatusCrashed, reason)
+	l.setCrash(cause, evidence)
+}
+
+// setCrash replaces what is shown of a crash that is visible already.
+func (l *loop) setCrash(cause, evidence string) {
+	reason := crashReason(cause, status.NewReason(evidence, nil))
+	if l.draining {
+		reason = prefixed("draining; the Python process ", reason)
+	}
+	l.state.setReason(reason)
+}
+
+// crashReason says that the process crashed. The cause is empty while it is not known.
+func crashReason(cause string, evidence status.Reason) status.Reason {
+	if cause == "" {
+		return prefixed("crashed: ", evidence)
+	}
+	return prefixed(fmt.Sprintf("crashed (%s): ", cause), evidence)
 }
 
 // charge ends what is in flight: the task that ran is charged with the crash, several that ran are suspected, and what
@@ -98,17 +144,26 @@ func charge(requests *inFlightTable, consumed int64, cause string, evidence stat
 
 // afterCrash counts a crash and does what the policy says.
 func (l *loop) afterCrash(cause string, evidence status.Reason) {
-	l.crashes++
-	if f := l.opts.Events.Crashed; f != nil {
-		f(cause)
-	}
+	l.countCrash(cause)
 	attrs := []any{slog.String("cause", cause), slog.String("reason", evidence.Summary)}
 	if len(evidence.Stderr) > 0 {
 		attrs = append(attrs, slog.String("stderr", strings.Join(evidence.Stderr, "\n")))
 	}
 	l.log.Error("python process crashed", attrs...)
+	l.follow(cause, evidence, l.opts.OnCrash)
+}
+
+func (l *loop) countCrash(cause string) {
+	l.crashes++
+	if f := l.opts.Events.Crashed; f != nil {
+		f(cause)
+	}
+}
+
+// follow does what a policy says follows from a crash.
+func (l *loop) follow(cause string, evidence status.Reason, policy Policy) {
 	l.replacement = nil
-	reason := prefixed(fmt.Sprintf("crashed (%s): ", cause), evidence)
+	reason := crashReason(cause, evidence)
 	failure := fmt.Errorf("%w (%s): %s", ErrCrashed, cause, evidence.Text())
 	l.crashReason = reason
 	switch {
@@ -119,10 +174,8 @@ func (l *loop) afterCrash(cause string, evidence status.Reason) {
 		l.state.setReason(prefixed("draining; the Python process ", reason))
 		l.answerRestarts(failure)
 		return
-	case l.opts.OnCrash == PolicyExit:
-		l.fatal = failure
-		l.answerRestarts(failure)
-		l.finish(reason)
+	case policy == PolicyExit:
+		l.giveUp(reason, failure)
 		return
 	case l.restartCause != "":
 		l.to(StatusRestarting, prefixed("starting again, as asked; ", reason))
@@ -131,18 +184,34 @@ func (l *loop) afterCrash(cause string, evidence status.Reason) {
 		return
 	}
 	defer l.answerRestarts(failure) // after the state says what comes next
-	if l.opts.OnCrash == PolicyDegrade {
+	if policy == PolicyDegrade {
 		l.degrade(reason)
 		return
 	}
 	wait, ok := l.breaker.crash(time.Now(), rand.Float64())
 	if !ok {
-		l.degrade(prefixed(fmt.Sprintf("more than %d crashes within %v; the last: ", l.opts.Restart.Max, l.opts.Restart.Window), reason))
+		most := fmt.Sprintf("more than %d crashes", l.breaker.policy.Max)
+		if l.breaker.policy.Max == 1 {
+			most = "more than one crash"
+		}
+		reason = prefixed(fmt.Sprintf("%s within %v; the last: ", most, l.opts.Restart.Window), reason)
+		if l.opts.OnCrash == PolicyExit {
+			l.giveUp(reason, failure)
+			return
+		}
+		l.degrade(reason)
 		return
 	}
 	l.to(StatusRestarting, prefixed(fmt.Sprintf("next start in %v; ", wait.Round(time.Millisecond)), reason))
 	l.gate.shut("the Python process crashed and will be started again")
 	l.setTimer(wait, timeoutBackoff)
+}
+
+// giveUp ends Run with an error.
+func (l *loop) giveUp(reason status.Reason, failure error) {
+	l.fatal = failure
+	l.answerRestarts(failure)
+	l.finish(reason)
 }
 
 func (l *loop) degrade(reason status.Reason) {

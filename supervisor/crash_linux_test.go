@@ -57,6 +57,24 @@ func TestClosedStdinIsACrash(t *testing.T) {
 	}
 }
 
+// A process that answers pings and whose main thread is gone would be given tasks for ever.
+func TestMainThreadGoneIsACrash(t *testing.T) {
+	t.Parallel()
+	o := testOptions("main_gone.py")
+	o.BlockThreshold = time.Second // pings come at a fifth of it
+	r := startReady(t, o)
+	if got := r.do(task("t", 1)); got.err != nil {
+		t.Fatalf("Do: %v", got.err)
+	}
+	s := r.awaitStatus(StatusDegraded)
+	if !strings.Contains(s.Reason.Summary, "main thread") {
+		t.Errorf("reason: %s, want the main thread in it", s.Reason.Summary)
+	}
+	if crashed, _ := r.causes(); fmt.Sprint(crashed) != "["+CauseProtocol+"]" {
+		t.Errorf("events: %v, want %s", crashed, CauseProtocol)
+	}
+}
+
 func TestStartupFailures(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -65,7 +83,7 @@ func TestStartupFailures(t *testing.T) {
 		timeout time.Duration
 		want    []string
 	}{
-		{"never ready", childCommand("never_ready.py"), 1500 * time.Millisecond, []string{"not ready within", "loading the model"}},
+		{"never ready", childCommand("never_ready.py"), 1500 * time.Millisecond, []string{"crashed (startup): not ready within 1.5s (python.startup_timeout)", "stdout: reading the weights", "loading the model"}},
 		{"says error", childCommand("error_ready.py"), testTimeout, []string{"cannot load the model", "no module named torch"}},
 		{"exits", childCommand("exits_code.py", "4", "--at-once"), testTimeout, []string{"exit status 4", "something went wrong"}},
 		{"not there", []string{"/does/not/exist"}, testTimeout, []string{"/does/not/exist", "no such file"}},
@@ -191,6 +209,7 @@ func TestKillIsSeenAtOnce(t *testing.T) {
 	c, _ := r.gate.current()
 	eventually(t, "the request is read", func() bool { return c.in.Sent() > 0 && c.process.Unread() == 0 })
 	changed := r.Changed()
+	shown := r.reasons()
 	kill(t, r.Snapshot().PID, syscall.SIGKILL)
 	select {
 	case <-changed:
@@ -200,10 +219,66 @@ func TestKillIsSeenAtOnce(t *testing.T) {
 	if s := r.Snapshot(); s.Healthy {
 		t.Errorf("healthy after the kill: %+v", s)
 	}
+	// Nothing that is shown meanwhile gives another cause.
+	for _, reason := range shown() {
+		if !strings.HasPrefix(reason, "crashed (signal): killed by SIGKILL") && reason != "crashed: the process is gone" {
+			t.Errorf("the reason %q was shown", reason)
+		}
+	}
 	var crash *CrashError
 	if got := r.receive(a); !errors.As(got.err, &crash) || !strings.Contains(crash.Evidence.Text(), "SIGKILL") ||
 		!strings.Contains(crash.Evidence.Text(), "not sent by the worker") {
 		t.Errorf("Do: %v, want a SIGKILL that the worker did not send", got.err)
+	}
+}
+
+// reasons collects the reasons that are shown from now on; the function that it returns waits until the process is
+// degraded and returns them.
+func (r *harness) reasons() func() []string {
+	var shown []string
+	done := make(chan struct{})
+	first := r.Changed()
+	go func() { // ends when the process is degraded, or with the supervisor
+		defer close(done)
+		for changed := first; ; {
+			select {
+			case <-changed:
+			case <-r.mailbox.done:
+				return
+			}
+			changed = r.Changed()
+			s := r.Snapshot()
+			if shown = append(shown, s.Reason.Summary); s.Status == StatusDegraded {
+				return
+			}
+		}
+	}()
+	return func() []string {
+		r.awaitStatus(StatusDegraded)
+		<-done
+		return shown
+	}
+}
+
+// A pipe that was closed while the process went on is the first cause: it stays in the evidence, whatever follows.
+func TestAClosedPipeStaysInTheEvidence(t *testing.T) {
+	t.Parallel()
+	const first = "it closed its stdout, the descriptor that carries its answers"
+	r := startReady(t, testOptions("closes_stdout.py", "0.5"))
+	reasons := r.reasons()
+	var crash *CrashError
+	if got := r.do(task("t", 1)); !errors.As(got.err, &crash) || crash.Cause != CauseExit ||
+		!strings.Contains(crash.Evidence.Summary, first+", and then ended: exit status 3") {
+		t.Errorf("Do: %v, want both what was closed and the exit status", got.err)
+	}
+	shown := reasons()
+	if shown[0] != "crashed (stdout_closed): "+first {
+		t.Errorf("first the reason %q was shown, want %q", shown[0], first)
+	}
+	for _, reason := range shown {
+		if !strings.Contains(reason, first) {
+			t.Errorf("the reason %q was shown, which lacks %q", reason, first)
+		}
 	}
 }
 

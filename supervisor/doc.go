@@ -15,14 +15,14 @@
 //		any but stopped ─▶ draining ─▶ stopped
 //
 //	  - starting: the first process has been started and is not ready yet.
-//	  - running: it is ready, answers, and gets tasks.
+//	  - running: it is ready, answers, and gets tasks, unless its own check fails.
 //	  - stalled: it is there but does not answer; see below.
 //	  - crashed: it ended, or was ended, without being asked to. The state is visible at once; it is left when the process
 //	    is reaped and its pipes are read to the end.
 //	  - restarting: a later process is awaited. After a crash this is not healthy. In a planned replacement (max_tasks,
 //	    max_memory, deadline, or a manual restart of a healthy process) it is: Healthy stays true, because nobody has to be
 //	    woken up for it, and there is no room until the new process is ready. A failure of the new process to start is a
-//	    crash like any other.
+//	    crash like any other. In the replacement of a process that cannot do its work Healthy is false.
 //	  - degraded: no process, and none will be started before Restart.
 //	  - draining: no new request is taken; requests in flight go on. A process that ends now is not replaced.
 //	  - stopped: the process group is dead and Run is about to return.
@@ -35,6 +35,15 @@
 // only the lag in the snapshot shows it. CPU time is read on Linux only; elsewhere a process that does not answer is
 // never stalled for that alone.
 //
+// # A process that answers and cannot do its work
+//
+// A process that announces the feature "check" is asked ({"check":N}) before it gets its first request, and later while
+// nothing is in flight: every CheckInterval, and after a failed attempt, for which requests are held back until nothing
+// is. None is given to it before its answer. While the last check has failed, or has not been answered within
+// CheckTimeout, Healthy is false; CheckFailures in a row are a crash. A reply that says "broken" has no request begin any
+// more; what has not begun is asked back, and the process is ended when the others have. MaxConsecutiveFailures does
+// the same. Either counts as a crash, and is followed by another start whatever OnCrash says, as far as Restart allows.
+//
 // # Progress and log lines
 //
 // Between its answers a process of protocol 2 may write reports
@@ -44,8 +53,7 @@
 //
 // The first goes to the request's Caller. The second goes to the log at its level, with origin=log, the task's id, queue
 // and type, and its fields in the group "fields", where they overwrite nothing of ours. Both are bounded, and nothing
-// that is wrong with them fails a task. The last log lines are evidence after a crash, as those of stderr are; lines
-// that come faster than they can be logged are dropped and counted, as those are too.
+// that is wrong with them fails a task. The last log lines are evidence after a crash, as those of stderr are.
 //
 // # Which task runs, which waits
 //
@@ -82,6 +90,6 @@
 // The methods of Supervisor send to the event loop (loop.go), which calls what happens at a tick, in a crash, a
 // replacement, a stop and a start; these change the state and publish it; a child is one life of the process. Calls go
 // down this list only. Submit, Cancel and Room do without the loop: they find the child through the gate, and its
-// requests in the table of those in flight (inflight.go, turns.go, kinds.go, prefetch.go). The protocol stands in
+// requests in the table of those in flight (inflight.go, turns.go, kinds.go, prefetch.go, quiet.go). The protocol stands in
 // internal/wire, and what depends on the operating system in internal/proc.
 package supervisor

@@ -16,11 +16,17 @@ const (
 	CauseStdoutClosed = "stdout_closed"
 	CauseStartup      = "startup"
 	CauseProtocol     = "protocol"
+	CauseCheck        = "check"    // its own check failed too often
+	CauseBroken       = "broken"   // a handler said that the process cannot work any more
+	CauseFailures     = "failures" // too many attempts failed without a success
 )
 
 // CrashCauses lists every cause of a crash.
 func CrashCauses() []string {
-	return []string{CauseExit, CauseSignal, CauseOOM, CauseStalled, CauseStdoutClosed, CauseStartup, CauseProtocol}
+	return []string{
+		CauseExit, CauseSignal, CauseOOM, CauseStalled, CauseStdoutClosed, CauseStartup, CauseProtocol, CauseCheck, CauseBroken,
+		CauseFailures,
+	}
 }
 
 // Restart causes, as Events.Restarted and ReplacedError.Cause carry them.
@@ -47,6 +53,8 @@ var (
 	ErrDuplicate = errors.New("a task with this id is in flight")
 	// ErrCrashed is wrapped by Run's error under PolicyExit, and by the error of a Restart whose process did not start.
 	ErrCrashed = errors.New("the Python process crashed")
+	// ErrCheck is wrapped by the error of a Restart whose process has started and does not pass its own check.
+	ErrCheck = errors.New("the Python process does not pass its check")
 	// ErrNoRestart says that Restart is refused because the supervisor drains or has stopped.
 	ErrNoRestart = errors.New("restart refused")
 )

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,15 +12,10 @@ import (
 // testSignal is the one that the program uses by default.
 const testSignal = 50
 
-// sdkOptions are those of a child that is written with the SDK.
-func sdkOptions(t *testing.T, script string, args ...string) Options {
+// hangOptions are those of a child that is written with the SDK.
+func hangOptions(t *testing.T, script string, args ...string) Options {
 	t.Helper()
-	o := testOptions(script, args...)
-	sdk, err := filepath.Abs(filepath.Join("..", "python"))
-	if err != nil {
-		t.Fatalf("find the SDK: %v", err)
-	}
-	o.Env = append(o.Env, "PYTHONPATH="+sdk, "PYTHONDONTWRITEBYTECODE=1")
+	o := sdkOptions(t, script, args...)
 	o.StackSignal = testSignal
 	return o
 }
@@ -75,7 +69,7 @@ func TestStackNamesTheLine(t *testing.T) {
 	for _, kind := range hangs() {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			r := hanging(t, kind, sdkOptions(t, "hangs.py", kind))
+			r := hanging(t, kind, hangOptions(t, "hangs.py", kind))
 			task := "t1"
 			if kind == "load" {
 				task = ""
@@ -113,7 +107,7 @@ func TestHangIsReported(t *testing.T) {
 
 	t.Run("stalled", func(t *testing.T) {
 		t.Parallel()
-		o := sdkOptions(t, "hangs.py", "blocked_loop")
+		o := hangOptions(t, "hangs.py", "blocked_loop")
 		o.BlockThreshold, o.StallTimeout = 500*time.Millisecond, time.Second
 		r := startReady(t, o)
 		a := r.do(Request{TaskID: "t1", Type: "hang"})
@@ -132,7 +126,7 @@ func TestHangIsReported(t *testing.T) {
 
 	t.Run("overdue", func(t *testing.T) {
 		t.Parallel()
-		o := sdkOptions(t, "hangs.py", "c_with_the_gil")
+		o := hangOptions(t, "hangs.py", "c_with_the_gil")
 		o.StopTimeout = 500 * time.Millisecond
 		r := startReady(t, o)
 		ended := r.send(t.Context(), Request{TaskID: "t1", Type: "hang"})
@@ -148,7 +142,7 @@ func TestHangIsReported(t *testing.T) {
 
 	t.Run("startup", func(t *testing.T) {
 		t.Parallel()
-		o := sdkOptions(t, "hangs.py", "load")
+		o := hangOptions(t, "hangs.py", "load")
 		o.StartupTimeout = 3 * time.Second
 		r := start(t, o)
 		s := r.awaitStatus(StatusDegraded)
@@ -163,7 +157,7 @@ func TestHangIsReported(t *testing.T) {
 
 	t.Run("stop", func(t *testing.T) {
 		t.Parallel()
-		o := sdkOptions(t, "hangs.py", "sleep")
+		o := hangOptions(t, "hangs.py", "sleep")
 		o.StopTimeout = time.Second
 		r := hanging(t, "sleep", o)
 		if err := r.Supervisor.Stop(t.Context()); err != nil {
@@ -178,7 +172,7 @@ func TestHangIsReported(t *testing.T) {
 // A task that uses no CPU time and reports no progress is marked, with where it is, and goes on.
 func TestIdleTaskIsMarked(t *testing.T) {
 	t.Parallel()
-	o := sdkOptions(t, "hangs.py", "sleep")
+	o := hangOptions(t, "hangs.py", "sleep")
 	o.IdleWarning = time.Second
 	r := startReady(t, o)
 	r.await("known", func(s Snapshot) bool { return s.Idle != nil && len(s.Idle) == 0 })
@@ -215,7 +209,7 @@ func TestStackWithoutSDK(t *testing.T) {
 // Without the signal a process that answers still says where it is.
 func TestStackWithoutSignal(t *testing.T) {
 	t.Parallel()
-	o := sdkOptions(t, "hangs.py", "sleep")
+	o := hangOptions(t, "hangs.py", "sleep")
 	o.StackSignal = 0
 	r := hanging(t, "sleep", o)
 	want := markedLine(t, "hangs.py", "hangs: sleep")

@@ -13,9 +13,10 @@ import (
 )
 
 var (
-	errClosed = errors.New("the process takes no more requests")
-	errFull   = errors.New("the process has taken its last request")
-	errBusy   = errors.New("the process has as many requests as it may have")
+	errClosed  = errors.New("the process takes no more requests")
+	errFull    = errors.New("the process has taken its last request")
+	errBusy    = errors.New("the process has as many requests as it may have")
+	errChecked = errors.New("the process is asked whether it can do its work")
 )
 
 // entry is one request in flight. The table's lock guards what changes.
@@ -68,33 +69,42 @@ type outcome struct {
 // Callers are told without the lock. One goroutine at a time tells them of a request, beside the one that submits it:
 // the reader of stdout, and the event loop once the reader has ended.
 type inFlightTable struct {
-	limit    int           // requests at once
-	max      int           // accept at most this many in all; 0: any number
-	inFlight *atomic.Int64 // of the snapshots
-	tail     *outputTail   // of the process; may be nil
+	limit int // requests at once
+	max   int // accept at most this many in all; 0: any number
+	// maxFailures in a row are a breakage; 0: none are.
+	maxFailures int
+	inFlight    *atomic.Int64  // of the snapshots
+	tail        *outputTail    // of the process; may be nil
+	onBreakage  func(breakage) // called at most once for each cause; may be nil
 
-	mu          sync.Mutex // guards all below, and keeps order and writes in step
-	kinds       kinds
-	withdraws   bool // the process gives back what has not begun
-	entries     map[string]*entry
-	first, last *entry // of the list
-	accepted    int
-	turns       int           // entries whose turn has come
-	waiting     int           // entries that have not begun
-	unknown     int           // of these, how many have a type that was not measured
-	expected    time.Duration // how long the others will run, by what was measured when they came
-	overdue     int
-	closed      bool
-	idle        func() // called once when nothing is left that may end; nil: nobody waits
-	finished    int64  // answered requests, ever
-	timed       bool   // the process tells how long a task ran; when it does not, the task did not run
-	durations   durations
-	heldUp      *entry // it ran when others behind it were asked back; nil: none, or it has ended
+	mu           sync.Mutex // guards all below, and keeps order and writes in step
+	kinds        kinds
+	withdraws    bool // the process gives back what has not begun
+	entries      map[string]*entry
+	first, last  *entry // of the list
+	accepted     int
+	turns        int           // entries whose turn has come
+	waiting      int           // entries that have not begun
+	unknown      int           // of these, how many have a type that was not measured
+	expected     time.Duration // how long the others will run, by what was measured when they came
+	overdue      int
+	closed       bool
+	checking     bool   // a check is unanswered: the process gets no request
+	quiet        func() // not nil: the process gets no more requests, and this is called whenever none is left
+	broken       bool   // the process has said so: no request begins any more
+	failed       int64  // answers with an error, ever
+	failedInARow int    // of them, since the last success
+	idle         func() // called once when nothing is left that may end; nil: nobody waits
+	finished     int64  // answered requests, ever
+	timed        bool   // the process tells how long a task ran; when it does not, the task did not run
+	durations    durations
+	heldUp       *entry // it ran when others behind it were asked back; nil: none, or it has ended
 }
 
 func newInFlightTable(o Options, inFlight *atomic.Int64, tail *outputTail) *inFlightTable {
 	return &inFlightTable{
-		limit: o.Concurrency, max: o.MaxTasks, inFlight: inFlight, tail: tail, entries: map[string]*entry{},
+		limit: o.Concurrency, max: o.MaxTasks, maxFailures: o.MaxConsecutiveFailures, inFlight: inFlight, tail: tail,
+		entries: map[string]*entry{},
 	}
 }
 
@@ -116,6 +126,8 @@ func (t *inFlightTable) add(r *Request, now time.Time, write func() int64) (e *e
 		return nil, false, errClosed
 	case t.full():
 		return nil, false, errFull
+	case t.checking:
+		return nil, false, errChecked
 	case len(t.entries) >= t.limit:
 		return nil, false, errBusy
 	case t.entries[r.TaskID] != nil:
@@ -186,8 +198,12 @@ func (t *inFlightTable) answer(id string, o outcome, now time.Time) bool {
 			t.measure(e, o.reply.Took)
 		}
 	}
+	wrong := t.judge(o)
 	next := t.remove(e, now)
 	t.leave(e, next, o, now)
+	if wrong != nil && t.onBreakage != nil {
+		t.onBreakage(*wrong)
+	}
 	return true
 }
 
@@ -207,7 +223,10 @@ func (t *inFlightTable) giveBack(id string, now time.Time) bool {
 
 // leave unlocks the table and tells those whom the end of e concerns.
 func (t *inFlightTable) leave(e, next *entry, o outcome, now time.Time) {
-	idle := t.takeIdle()
+	idle, quiet := t.takeIdle(), t.quiet
+	if len(t.entries) > 0 {
+		quiet = nil
+	}
 	t.mu.Unlock()
 	t.end(e, o)
 	if next != nil {
@@ -215,6 +234,9 @@ func (t *inFlightTable) leave(e, next *entry, o outcome, now time.Time) {
 	}
 	if idle != nil {
 		idle()
+	}
+	if quiet != nil {
+		quiet()
 	}
 }
 
@@ -281,7 +303,7 @@ func (t *inFlightTable) room(now time.Time) Room {
 	if t.max > 0 {
 		l.left = min(l.left, t.max-t.accepted)
 	}
-	if t.closed {
+	if t.closed || t.checking || t.quiet != nil {
 		l.left = 0
 	}
 	if e := t.first; e != nil && t.kinds.told {

@@ -39,3 +39,16 @@ func (k kinds) inOrder(taskType string) bool {
 	}
 	return kind != string(wire.Async)
 }
+
+// sideBySide reports whether some requests run beside others, as far as the process says so.
+func (k kinds) sideBySide() bool {
+	if !k.oneByOne {
+		return true
+	}
+	for _, kind := range k.types {
+		if kind == string(wire.Async) {
+			return true
+		}
+	}
+	return false
+}

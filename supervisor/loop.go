@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -10,10 +11,14 @@ import (
 	"github.com/runqy/runqy-worker/supervisor/internal/wire"
 )
 
+// MaxTick is the longest time between two passes of the event loop.
+const MaxTick = 250 * time.Millisecond
+
 const (
 	minTick = 20 * time.Millisecond
-	maxTick = 250 * time.Millisecond
-	// exitTimeout is how long a process that closed a pipe has to exit by itself.
+	// pipeGrace is how long a process that closed a pipe may take to be dead before that is told as what happened.
+	pipeGrace = 50 * time.Millisecond
+	// exitTimeout is how long such a process has to exit by itself after that.
 	exitTimeout = time.Second
 )
 
@@ -34,6 +39,7 @@ type loop struct {
 	child        *child // nil: no process
 	last         *child // the present process or the last one
 	ready        bool   // child has sent its ready message
+	serving      bool   // and may have requests: it has answered its first check, or is not checked
 	dead         bool   // child is dead and not reaped yet
 	startErr     error  // the process could not be started; nil: it could, or that is handled
 	ending       *ending
@@ -41,6 +47,8 @@ type loop struct {
 	stalls       *stallDetector // nil: child is not pinged
 	stalled      string         // why child is stalled; empty: it is not
 	stalledSince time.Time
+	checks       *checks // nil: child does not say whether it can do its work
+	recycling    recycling
 	idle         *idleWatch           // nil: tasks are not marked
 	idleTasks    map[string]time.Time // the marked ones, with since when; nil: not known
 
@@ -63,16 +71,16 @@ type loop struct {
 	lag               time.Duration
 	gc                []GCStats
 	lastTick          time.Time
-	lastMemoryCheck   time.Time
-	lastAnswered      int64
 }
 
 // ending says why a process is being ended, or what its end means that nobody asked for.
 type ending struct {
 	kind     endKind
 	cause    string // of the crash or the replacement
-	evidence string // of the crash
+	evidence string // of the crash, or the breakage that the replacement is for
 	byExit   bool   // a crash whose cause is the exit itself, unless the process had to be killed
+	held     bool   // the crash is not shown yet
+	named    bool   // evidence was shown before the exit, and stays
 	stack    *Stack // where the process was before; nil: it was not asked
 }
 
@@ -86,14 +94,23 @@ const (
 
 // replacement is under way, until the new process is ready.
 type replacement struct {
-	cause   string
-	healthy bool // the process was answering when it began, so nobody has to be woken up
+	cause    string
+	healthy  bool   // the process could do its work when it began, so nobody has to be woken up
+	breakage string // why it could not; empty: the replacement is planned
+
+	limit    time.Duration // how long it waits for running requests; 0: until they end
+	until    time.Time     // when that is over
+	waitsFor int           // how many run
 }
 
 func newLoop(o Options, g *gate, p *publisher, m *mailbox) *loop {
 	l := &loop{opts: o, log: ownLogger(o.Logger), gate: g, snapshots: p, mailbox: m}
 	l.state = newMachine(time.Now())
 	l.breaker = breaker{policy: o.Restart}
+	if o.OnCrash == PolicyDegrade {
+		l.breaker.policy.Max = min(1, o.Restart.Max) // of replacements for a breakage: a crash is not followed by a start
+	}
+	l.recycling = newRecycling(o)
 	l.guardian = proc.NewGuardian(o.Guardian, l.log)
 	l.timer = time.NewTimer(time.Hour)
 	l.timer.Stop()
@@ -102,7 +119,7 @@ func newLoop(o Options, g *gate, p *publisher, m *mailbox) *loop {
 
 // run is the whole life: it starts the process and handles events until the process is gone for good.
 func (l *loop) run(ctx context.Context) error {
-	period := min(max(l.opts.BlockThreshold/20, minTick), maxTick)
+	period := min(max(l.opts.BlockThreshold/20, minTick), MaxTick)
 	ticker := time.NewTicker(period)
 	defer ticker.Stop()
 	defer l.timer.Stop()
@@ -139,7 +156,7 @@ func (l *loop) run(ctx context.Context) error {
 			l.handle(e)
 		case <-l.mailbox.full.C():
 			if l.child != nil && l.child.requests.isFull() {
-				l.replace(RestartMaxTasks, 0)
+				l.replace(RestartMaxTasks, l.opts.ReplaceTimeout)
 			}
 		case <-l.timer.C:
 			l.onTimeout()
@@ -172,14 +189,22 @@ func (l *loop) handle(e event) {
 		}
 	case eventPong:
 		l.onPong(e.message)
+	case eventChecked:
+		l.onChecked(e.message)
+	case eventQuiet:
+		l.onQuiet()
+	case eventBroken:
+		l.onBroken(e.breakage)
 	case eventStdoutClosed:
-		l.onPipeClosed(CauseStdoutClosed, "it closed its stdout")
+		l.onPipeClosed(CauseStdoutClosed, "it closed its stdout, the descriptor that carries its answers")
 	case eventStdinClosed:
-		l.onPipeClosed(CauseProtocol, "it closed its stdin")
+		l.onPipeClosed(CauseProtocol, "it closed its stdin, the descriptor that carries its tasks")
 	case eventStack:
 		l.onStack(e.stack)
 	case eventDied:
 		l.onDied()
+	case eventReaped:
+		l.onReaped(e.exit)
 	case eventEnded:
 		l.onEnded(e.exit)
 	case eventIdle:
@@ -198,12 +223,16 @@ func (l *loop) onTimeout() {
 	case timeoutStart:
 		l.onStartError()
 	case timeoutReady:
-		l.failWhere(CauseStartup, "not ready within the startup timeout of "+l.opts.StartupTimeout.String(),
+		l.failWhere(CauseStartup, fmt.Sprintf("not ready within %v (python.startup_timeout)", l.opts.StartupTimeout),
 			func() bool { return !l.ready })
+	case timeoutPipe:
+		l.onPipeGrace()
 	case timeoutExit:
 		l.ending.byExit = false
 		l.child.process.Kill()
 	case timeoutReplace:
+		l.log.Warn("replacement did not wait longer", slog.String("cause", l.replacement.cause),
+			slog.Int("tasks", l.replacement.waitsFor))
 		l.endForReplacement()
 	case timeoutTerminate:
 		l.terminateWhere()
@@ -234,22 +263,38 @@ func (l *loop) onEnded(x exit) {
 	}
 }
 
-// onReady: the process has sent its ready message.
+// onReady: the process has sent its ready message. It gets requests when it has answered its first check.
 func (l *loop) onReady(r wire.Ready) {
 	if l.ending != nil {
 		return
 	}
 	l.ready = true
 	l.stopTimer()
-	l.replacement = nil
-	l.lastMemoryCheck, l.lastAnswered = time.Now(), 0
 	l.idle = newIdleWatch(l.opts.IdleWarning)
 	if r.Protocol >= 2 {
 		l.stalls = newStallDetector(l.opts.BlockThreshold, r.Handlers == wire.Async, time.Now())
 	}
+	if r.Protocol >= 2 && r.Has(wire.FeatureCheck) && l.opts.CheckInterval > 0 && !l.draining {
+		l.checks = newChecks(l.opts)
+		if l.ask(time.Now()) {
+			return
+		}
+	}
+	l.serve()
+}
+
+// serve gives the process requests from now on, unless its first check has failed.
+func (l *loop) serve() {
+	l.serving = true
+	l.replacement = nil
+	l.recycling.begin(l.child.pid())
 	if !l.draining {
 		l.to(StatusRunning, because("ready"))
-		l.openGate()
+		l.settle("")
+	}
+	if failing := l.failingCheck(); failing != "" {
+		l.answerRestarts(fmt.Errorf("%w: %s", ErrCheck, firstLine(failing)))
+		return
 	}
 	l.answerRestarts(nil)
 }
@@ -257,6 +302,11 @@ func (l *loop) onReady(r wire.Ready) {
 // openGate lets requests through to the process, and says so.
 func (l *loop) openGate() {
 	l.gate.open(l.child)
+	l.roomChanged()
+}
+
+// roomChanged says that requests may be submitted again.
+func (l *loop) roomChanged() {
 	l.publish() // who is told may read the snapshot
 	if f := l.opts.Events.RoomChanged; f != nil {
 		f()

@@ -56,19 +56,24 @@ const (
 	eventReady        eventKind = iota // message is the ready message
 	eventStartFailed                   // message says why it cannot start
 	eventPong                          // message
+	eventChecked                       // message is the answer to a check
+	eventQuiet                         // nothing is in flight, as a check needs it
+	eventBroken                        // breakage says why no more tasks can be given to it
 	eventStdoutClosed                  // by the process
 	eventStdinClosed                   // by the process
 	eventDied                          // the process is dead, not reaped yet
-	eventEnded                         // reaped, pipes read to the end, goroutines gone; exit is set
 	eventStack                         // where the process is, as the loop has asked; stack is set
+	eventReaped                        // it is known how the process ended; exit is set
+	eventEnded                         // pipes read to the end, goroutines gone; exit is set
 	eventIdle                          // nothing is in flight that may still end by itself
 )
 
 // event is something that happened to a child.
 type event struct {
-	kind    eventKind
-	child   *child
-	message wire.Message
-	exit    exit
-	stack   Stack
+	kind     eventKind
+	child    *child
+	message  wire.Message
+	breakage breakage
+	exit     exit
+	stack    Stack
 }

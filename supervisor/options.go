@@ -19,7 +19,8 @@ const (
 	PolicyExit    Policy = "exit"    // end Run with an error that wraps ErrCrashed
 )
 
-// RestartPolicy bounds PolicyRestart.
+// RestartPolicy bounds PolicyRestart, and under every policy the replacements of a process that is broken: one that has
+// said so, or whose tasks fail all. Under PolicyDegrade one such replacement is made within Window.
 type RestartPolicy struct {
 	Max          int           // restarts within Window; one crash more leads to degraded
 	Window       time.Duration // how long a crash counts
@@ -46,7 +47,14 @@ type Options struct {
 	StopTimeout    time.Duration // for a graceful end, and for a cancelled task to react
 
 	OnCrash Policy
-	Restart RestartPolicy // used by PolicyRestart only
+	Restart RestartPolicy
+
+	// CheckInterval is how often a process that can say whether it can do its work is asked that, while it has nothing to
+	// do; CheckTimeout bounds the answer, and CheckFailures in a row are a crash. Interval 0: it is never asked.
+	CheckInterval, CheckTimeout time.Duration
+	CheckFailures               int
+	// MaxConsecutiveFailures is how many attempts may fail without a success before the process is replaced; 0: any number.
+	MaxConsecutiveFailures int
 
 	MaxTasks   int   // replace the process after this many tasks; 0: never
 	MaxMemory  int64 // replace it above this resident size in bytes; 0: never
@@ -54,6 +62,7 @@ type Options struct {
 
 	BlockThreshold time.Duration // no answer, or a lag of the event loop, beyond this is a stall
 	StallTimeout   time.Duration // a stall this long is a crash; 0: never
+	ReplaceTimeout time.Duration // how long a planned replacement waits for running tasks; 0: until they end
 
 	// IdleWarning is how long a task may run without CPU time of its process and without progress before it is marked; 0:
 	// for ever.
@@ -67,7 +76,8 @@ type Options struct {
 	Guardian []string
 
 	// Logger gets what the supervisor logs, with component=supervisor, and what the process writes, with its origin
-	// (stdout, stderr or log). nil: nothing is logged.
+	// (stdout, stderr or log). It must never wait for what reads the log: the event loop waits for it, and what reads the
+	// process' output. nil: nothing is logged.
 	Logger *slog.Logger
 	Events Events
 }
@@ -94,6 +104,16 @@ func (o Options) check() error {
 	positive("BlockThreshold", o.BlockThreshold)
 	if o.StallTimeout < 0 {
 		bad("StallTimeout is %v; it must be positive, or 0 for never", o.StallTimeout)
+	}
+	if o.CheckInterval < 0 || o.MaxConsecutiveFailures < 0 || o.ReplaceTimeout < 0 {
+		bad("CheckInterval is %v, MaxConsecutiveFailures %d and ReplaceTimeout %v; none may be negative",
+			o.CheckInterval, o.MaxConsecutiveFailures, o.ReplaceTimeout)
+	}
+	if o.CheckInterval > 0 {
+		positive("CheckTimeout", o.CheckTimeout)
+		if o.CheckFailures < 1 {
+			bad("CheckFailures is %d; it must be at least 1", o.CheckFailures)
+		}
 	}
 	if o.MaxTasks < 0 || o.MaxMemory < 0 {
 		bad("MaxTasks is %d and MaxMemory is %d; both must be positive, or 0 for never", o.MaxTasks, o.MaxMemory)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -34,20 +33,20 @@ func TestTailIsBounded(t *testing.T) {
 	}
 }
 
-func TestLogQueueCountsWhatItDrops(t *testing.T) {
-	q := newLogQueue()
-	for range maxQueuedLines + 5 {
-		q.put(logLine{msg: "x", origin: "stderr"})
-	}
-	q.close()
-	var buf logBuffer
-	q.run(context.Background(), slog.New(slog.NewTextHandler(&buf, nil)))
-	out := buf.String()
-	if n := strings.Count(out, "origin=stderr"); n != maxQueuedLines {
-		t.Errorf("%d lines logged, want %d", n, maxQueuedLines)
-	}
-	if !strings.Contains(out, "lines=5") {
-		t.Errorf("the log does not count 5 dropped lines: %.200s", out[len(out)-min(len(out), 200):])
+func TestLastShown(t *testing.T) {
+	for line, want := range map[string]string{
+		"plain":                           "plain",
+		"windows\r":                       "windows",
+		" 10%|# |\r 90%|###|\rCUDA error": "CUDA error",
+		" 45%|## |\r      \rFatal Python error: Aborted": "Fatal Python error: Aborted",
+		"CUDA error\r        \r\r":                       "CUDA error",
+		"\r\r":                                           "",
+		" \r ":                                           " ",
+		"":                                               "",
+	} {
+		if got := string(lastShown([]byte(line))); got != want {
+			t.Errorf("of %q %q is left, want %q", line, got, want)
+		}
 	}
 }
 
@@ -59,7 +58,7 @@ func TestGarbageDoesNotBreakTheProtocol(t *testing.T) {
 			t.Fatalf("task %s: %+v, %v; want its payload", id, got.Reply, got.err)
 		}
 	}
-	for _, want := range []string{"hello before ready", "plain text", "{broken", "50%", "origin=stdout"} {
+	for _, want := range []string{"hello before ready", "plain text", "{broken", "100%", "origin=stdout"} {
 		eventually(t, "the log has "+want, func() bool { return strings.Contains(r.log.String(), want) })
 	}
 }
@@ -176,6 +175,20 @@ func TestStderrIsLoggedAndKept(t *testing.T) {
 	})
 	if tail := r.Snapshot().Stderr; len(tail) != 1 || tail[0] != "something to remember" {
 		t.Errorf("the tail is %q, want the one line", tail)
+	}
+}
+
+// What follows a progress bar is evidence, however long the line has become by then.
+func TestAProgressBarHidesNoError(t *testing.T) {
+	t.Parallel()
+	r := startReady(t, testOptions("echo_v2.py"))
+	bar := strings.Repeat("\r 45%|####      | 45/100 [00:10<00:12]", 100)
+	r.do(task("t", map[string]any{"say": bar + "\rCUDA error: out of memory"}))
+	eventually(t, "it is logged", func() bool {
+		return strings.Contains(r.log.String(), `msg="CUDA error: out of memory" origin=stderr`)
+	})
+	if tail := r.Snapshot().Stderr; len(tail) != 1 || tail[0] != "CUDA error: out of memory" {
+		t.Errorf("the tail is %q, want the error", tail)
 	}
 }
 

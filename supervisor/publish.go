@@ -34,14 +34,14 @@ func (l *loop) pid() int {
 
 // healthy is what Snapshot.Healthy says.
 func (l *loop) healthy() bool {
-	if l.stalled != "" {
+	if l.stalled != "" || l.failingCheck() != "" {
 		return false
 	}
 	switch l.state.status {
 	case StatusRunning:
 		return true
 	case StatusDraining:
-		return l.ready && !l.dead && (l.ending == nil || l.ending.kind != endCrash)
+		return l.serving && !l.dead && (l.ending == nil || l.ending.held || l.ending.kind != endCrash)
 	case StatusRestarting:
 		return l.replacement != nil && l.replacement.healthy
 	}
@@ -53,6 +53,7 @@ func (l *loop) publish() {
 	p := &published{Snapshot: Snapshot{
 		Status: l.state.status, Reason: l.state.reason, Since: l.state.since, Healthy: l.healthy(),
 		PID: l.pid(), GC: l.gc, Lag: l.lag, Crashes: l.crashes, Restarts: l.restarts, Stack: l.stack, Idle: l.idleTasks,
+		RecyclingSuspended: l.recycling.suspended,
 	}}
 	if c := l.last; c != nil {
 		p.tail = c.tail

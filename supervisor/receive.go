@@ -33,6 +33,12 @@ func (c *child) receive(line []byte) {
 		c.logOutput(line)
 	case wire.KindStack:
 		c.stacks.answered(m)
+	case wire.KindChecked:
+		if !c.ready.protocol2() {
+			c.logOutput(line)
+			return
+		}
+		c.mailbox.post(event{kind: eventChecked, child: c, message: m})
 	case wire.KindPong:
 		c.mailbox.post(event{kind: eventPong, child: c, message: m})
 	case wire.KindReady:
@@ -66,7 +72,8 @@ func (c *child) receive(line []byte) {
 
 func replyOf(r wire.Reply) Reply {
 	return Reply{
-		Result: r.Result, Error: r.Error, Retry: r.Retry, RetryDelay: r.RetryDelay, HasRetryDelay: r.HasRetryDelay, Took: r.Took,
+		Result: r.Result, Error: r.Error, Retry: r.Retry, RetryDelay: r.RetryDelay, HasRetryDelay: r.HasRetryDelay,
+		Broken: r.Broken, Took: r.Took,
 	}
 }
 
@@ -87,23 +94,32 @@ func (c *child) receiveTooLong(line wire.Line) {
 	c.warn("line too long", attrs...)
 }
 
-// logOutput logs output that is not protocol.
+// logOutput logs output that is not protocol. Before the process is ready it is evidence as well: many programs say on
+// stdout how far their start has come.
 func (c *child) logOutput(line []byte) {
+	line = lastShown(line)
 	if len(line) > wire.MaxLogLine {
 		line = line[:wire.MaxLogLine]
 	}
-	if len(line) > 0 {
-		c.logs.put(logLine{level: slog.LevelInfo, msg: string(line), origin: originStdout})
+	if len(line) == 0 {
+		return
+	}
+	if c.ready.Load() == nil {
+		c.tail.add(append([]byte("stdout: "), line...))
+	}
+	c.logText(originStdout, line)
+}
+
+// logText logs a line that the process wrote.
+func (c *child) logText(origin string, line []byte) {
+	if ctx := context.Background(); c.log.Enabled(ctx, slog.LevelInfo) {
+		c.log.LogAttrs(ctx, slog.LevelInfo, string(line), slog.String("origin", origin)) //nolint:sloglint // what the process wrote
 	}
 }
 
 // warn logs what is wrong with a line of the process.
 func (c *child) warn(message string, attrs ...slog.Attr) {
-	l := logLine{level: slog.LevelWarn, msg: message, attrs: attrs}
-	for _, a := range attrs {
-		l.extra += len(a.Value.String())
-	}
-	c.logs.put(l)
+	c.own.LogAttrs(context.Background(), slog.LevelWarn, message, attrs...) //nolint:sloglint // a constant of this file
 }
 
 // reportProgress tells the caller of a request how far its task has come.
@@ -119,7 +135,8 @@ func (c *child) reportProgress(r wire.Report) {
 // The line is also among the last of stderr: what the process wrote before it died is evidence, whichever way it wrote
 // it.
 func (c *child) logReport(r wire.Report) {
-	if !c.log.Enabled(context.Background(), r.Level) {
+	ctx := context.Background()
+	if !c.log.Enabled(ctx, r.Level) {
 		return
 	}
 	head := r.Level.String()
@@ -129,23 +146,20 @@ func (c *child) logReport(r wire.Report) {
 	for line := range strings.SplitSeq(head+": "+r.Message, "\n") {
 		c.tail.add([]byte(line))
 	}
-	l := logLine{level: r.Level, msg: r.Message, origin: originLog}
+	attrs := []slog.Attr{slog.String("origin", originLog)}
 	if r.TaskID != "" {
 		if e := c.requests.find(r.TaskID); e != nil {
-			l.attrs = append(l.attrs, slog.String("queue", e.queue), slog.String("type", e.taskType))
+			attrs = append(attrs, slog.String("queue", e.queue), slog.String("type", e.taskType))
 		}
-		l.attrs = append(l.attrs, slog.String("task_id", shortened(r.TaskID)))
+		attrs = append(attrs, slog.String("task_id", shortened(r.TaskID)))
 	}
 	if r.Logger != "" {
-		l.attrs = append(l.attrs, slog.String("logger", r.Logger))
+		attrs = append(attrs, slog.String("logger", r.Logger))
 	}
 	if len(r.Fields) > 0 {
-		l.attrs = append(l.attrs, slog.GroupAttrs("fields", r.Fields...))
-		for _, f := range r.Fields {
-			l.extra += len(f.Key) + len(f.Value.String())
-		}
+		attrs = append(attrs, slog.GroupAttrs("fields", r.Fields...))
 	}
-	c.logs.put(l)
+	c.log.LogAttrs(ctx, r.Level, r.Message, attrs...) //nolint:sloglint // what the process wrote
 }
 
 // shortened is a task id that a process wrote, of bounded length.

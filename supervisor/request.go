@@ -47,6 +47,7 @@ type Reply struct {
 	Retry         bool            // with Error: whether another attempt makes sense
 	RetryDelay    time.Duration   // with HasRetryDelay: when, at most a year; 0 is at once
 	HasRetryDelay bool            // only with Retry; else the queue decides
+	Broken        bool            // only with Error: the process has said that it cannot work any more
 	Took          time.Duration   // how long the handler ran: as the process says, else since it began
 }
 

@@ -14,7 +14,7 @@ type Snapshot struct {
 	Status Status
 	Reason status.Reason // why it is in this state; after a crash with the lines of stderr that are evidence
 	Since  time.Time     // when it came into it
-	// Healthy: the process is running and answering, or is being replaced as planned. False while it is stalled.
+	// Healthy: the process is running, answering and passing its own check, or is being replaced as planned.
 	Healthy bool
 
 	PID            int       // the process that the ready message names, else the one that was started; 0: none
@@ -30,14 +30,16 @@ type Snapshot struct {
 	Lag      time.Duration // of the event loop, or how long a ping has been unanswered
 	Crashes  int           // since New
 	Restarts int           // since New
-	Stderr   []string      // the last lines of stderr and log of the present process, or the last; at most 20, 4 KiB
-	Stack    *Stack        // where the present process, or the last, was when it was found hanging; nil: it was not
+	// RecyclingSuspended says why a process above Options.MaxMemory is not replaced; empty: it would be.
+	RecyclingSuspended string
+	Stderr             []string // the last lines of stderr and log of the present process, or the last; at most 20, 4 KiB
+	Stack              *Stack   // where the present process, or the last, was when it was found hanging; nil: it was not
 	// Idle are the ids of the tasks that are marked, each with since when nothing is to be seen of it: neither CPU time of
 	// the process nor progress. nil: it is not known, or tasks are not marked.
 	Idle     map[string]time.Time
 	InFlight int // requests that the process was given and has not answered
 
-	// LoopTick is when the supervisor's event loop last ran. While Run runs that is at least every second.
+	// LoopTick is when the supervisor's event loop last ran. While Run runs that is at least every [MaxTick].
 	LoopTick time.Time
 }
 

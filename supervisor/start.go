@@ -9,6 +9,7 @@ const (
 	timeoutNone      timeout = iota
 	timeoutStart             // the process could not be started; set without a wait, so that the loop handles that next
 	timeoutReady             // the process has not sent its ready message
+	timeoutPipe              // the process closed a pipe and is not dead
 	timeoutExit              // the process closed a pipe and has not exited
 	timeoutReplace           // the process has not answered all before its replacement
 	timeoutTerminate         // the process was asked to end and has not
@@ -29,9 +30,10 @@ func (l *loop) stopTimer() {
 // start starts a process. cause is empty for the first one.
 func (l *loop) start(cause string) {
 	l.stopTimer()
-	l.ready, l.dead, l.ending, l.stalls, l.stalled, l.restartCause = false, false, nil, nil, "", ""
-	l.lag, l.gc, l.startErr, l.stack = 0, nil, nil, nil
-	l.idle, l.idleTasks = nil, nil
+	l.ready, l.serving, l.dead, l.ending, l.restartCause = false, false, false, nil, ""
+	l.stalls, l.stalled, l.checks = nil, "", nil
+	l.idle, l.idleTasks, l.stack = nil, nil, nil
+	l.lag, l.gc, l.startErr, l.recycling.suspended = 0, nil, nil, ""
 	if cause != "" {
 		l.restarts++
 		if f := l.opts.Events.Restarted; f != nil {

@@ -53,7 +53,7 @@ func (l *loop) beginDrain(reason string) {
 	if l.child == nil && l.startErr == nil {
 		l.stopTimer()
 	}
-	if l.replacement != nil && l.ending == nil && l.ready {
+	if r := l.replacement; r != nil && r.breakage == "" && l.ending == nil && l.ready {
 		l.replacement = nil
 		l.stopTimer()
 	}

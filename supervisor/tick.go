@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/runqy/runqy-worker/supervisor/internal/proc"
@@ -10,8 +9,6 @@ import (
 )
 
 const (
-	// memoryInterval is how often memory is checked when no task has finished.
-	memoryInterval = 2 * time.Second
 	// withdrawAge is how long a request waits in the process before it is asked back, so that another worker may take it.
 	withdrawAge = time.Second
 	// maxGap between two ticks: after a longer one the worker may have been frozen, and the process with it.
@@ -28,10 +25,13 @@ func (l *loop) tick(now time.Time, period time.Duration) {
 	}
 	l.child.askBack(now, withdrawAge)
 	l.checkOverdue(now)
+	if l.replacement != nil && l.serving && l.ending == nil {
+		l.watchReplacement()
+	}
+	if gap > 5*period+100*time.Millisecond {
+		l.skip(gap - period)
+	}
 	if l.stalls != nil && l.ending == nil {
-		if gap > 5*period+100*time.Millisecond {
-			l.stalls.skip(gap - period)
-		}
 		if n, due := l.stalls.ping(now); due {
 			l.child.in.Put(wire.EncodePing(n))
 		}
@@ -40,17 +40,34 @@ func (l *loop) tick(now time.Time, period time.Duration) {
 		}
 		l.checkStall(now)
 	}
+	l.checkRegularly(now)
 	if l.ending == nil {
 		if l.idle != nil && gap > maxGap {
 			l.idle.cpu.forget()
 		}
 		l.checkIdle(now, func() (time.Duration, bool) { return proc.CPUTime(l.child.pid()) })
+	}
+	if l.ending == nil && l.serving {
 		l.checkMemory(now)
+	}
+}
+
+// skip leaves out a time in which the worker itself did not run: the process may have answered.
+func (l *loop) skip(gap time.Duration) {
+	if l.stalls != nil {
+		l.stalls.skip(gap)
+	}
+	if l.checks != nil {
+		l.checks.skip(gap)
 	}
 }
 
 func (l *loop) onPong(m wire.Message) {
 	if l.stalls == nil || l.ending != nil || !l.stalls.pong(m.Pong, m.Lag) {
+		return
+	}
+	if m.MainGone {
+		l.fail(CauseProtocol, "its main thread has ended or left run(): it answers and runs no tasks")
 		return
 	}
 	if m.GC != nil {
@@ -71,56 +88,12 @@ func (l *loop) checkStall(now time.Time) {
 	switch {
 	case was == "" && why != "":
 		l.stalledSince = now
-		l.beginStall(why)
+		l.settle("")
 		l.takeStack("stalled: "+why, func(Stack) {})
 	case was != "" && why == "":
-		l.endStall()
+		l.settle("answering again")
 	}
 	if why != "" && l.opts.StallTimeout > 0 && now.Sub(l.stalledSince) >= l.opts.StallTimeout {
 		l.failWhere(CauseStalled, fmt.Sprintf("stalled for %v: %s", l.opts.StallTimeout, why), func() bool { return l.stalled != "" })
-	}
-}
-
-func (l *loop) beginStall(why string) {
-	switch l.state.status {
-	case StatusRunning:
-		l.to(StatusStalled, because(why))
-		l.gate.shut("the Python process is stalled: " + why)
-	case StatusRestarting:
-		l.gate.shut("the Python process is stalled: " + why)
-		l.state.setReason(l.state.reason.WithSummary(func(s string) string { return s + "; stalled: " + why }))
-	case StatusDraining:
-		l.state.setReason(because("draining; stalled: " + why))
-	}
-}
-
-func (l *loop) endStall() {
-	switch l.state.status {
-	case StatusStalled:
-		l.to(StatusRunning, because("answering again"))
-		l.openGate()
-	case StatusRestarting:
-		l.state.setReason(because("planned replacement: " + l.replacement.cause))
-		l.gate.shut(l.state.reason.Summary)
-	case StatusDraining:
-		l.state.setReason(because("draining"))
-	}
-}
-
-// checkMemory replaces a process that is larger than MaxMemory. It looks every memoryInterval, and soon after a task
-// has finished.
-func (l *loop) checkMemory(now time.Time) {
-	if l.opts.MaxMemory == 0 || l.replacement != nil || l.draining {
-		return
-	}
-	answered := l.child.requests.answered()
-	if answered == l.lastAnswered && now.Sub(l.lastMemoryCheck) < memoryInterval {
-		return
-	}
-	l.lastAnswered, l.lastMemoryCheck = answered, now
-	if size, ok := proc.ResidentSize(l.child.pid()); ok && size > l.opts.MaxMemory {
-		l.log.Info("replacing python process", slog.String("cause", RestartMaxMemory),
-			slog.Int64("resident_bytes", size), slog.Int64("max_memory_bytes", l.opts.MaxMemory))
-		l.replace(RestartMaxMemory, 0)
 	}
 }

@@ -77,7 +77,7 @@ func (t *inFlightTable) remove(e *entry, now time.Time) (next *entry) {
 	}
 	t.unlink(e)
 	head := t.first
-	if head == nil || !head.turn.IsZero() {
+	if head == nil || !head.turn.IsZero() || t.broken {
 		return nil
 	}
 	begun := !head.began.IsZero()
@@ -99,8 +99,11 @@ func (t *inFlightTable) measure(e *entry, took time.Duration) {
 }
 
 // mayEnd is how many requests may still end by themselves. What is overdue may not, and when that holds up those behind
-// it, these may not either.
+// it, these may not either. Of a broken process, what has not begun ends by being given back, where it does that.
 func (t *inFlightTable) mayEnd() int {
+	if t.broken && !t.withdraws {
+		return len(t.entries) - t.waiting - t.overdue
+	}
 	if t.first != nil && t.first.overdue {
 		return t.turns - t.overdue
 	}

@@ -7,16 +7,19 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/runqy/runqy-worker/internal/config"
+	"github.com/runqy/runqy-worker/internal/logging"
 	"github.com/runqy/runqy-worker/internal/redisclient"
 )
 
@@ -26,10 +29,14 @@ type app struct {
 	in          io.Reader
 	out, errOut io.Writer
 	redisLog    *redisLogger // may be nil
+	// setDefaultLog brings into a log what libraries write by themselves; nil: it goes to standard error.
+	setDefaultLog func(*slog.Logger)
 
 	configFile, redisURL, logFormat, logLevel string
 
 	started bool // the command line was accepted and a command runs
+	format  logging.Format
+	queue   *logging.Log // nil: the log is written directly
 	log     *slog.Logger
 }
 
@@ -115,16 +122,45 @@ func (a *app) setLogger() error {
 	options := &slog.HandlerOptions{Level: level}
 	switch a.logFormat {
 	case "text":
-		a.log = slog.New(slog.NewTextHandler(a.errOut, options))
+		a.format = func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, options) }
 	case "json":
-		a.log = slog.New(slog.NewJSONHandler(a.errOut, options))
+		a.format = func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, options) }
 	default:
 		return usageError(fmt.Errorf("--log-format (or RUNQY_LOG_FORMAT) %q is neither text nor json", a.logFormat))
 	}
+	a.logTo(a.format(a.errOut))
+	return nil
+}
+
+func (a *app) logTo(h slog.Handler) {
+	a.log = slog.New(h)
 	if a.redisLog != nil {
 		a.redisLog.target.Store(a.log)
 	}
-	return nil
+}
+
+// flushTimeout bounds how long the end of the program waits for a log that nobody reads.
+const flushTimeout = time.Second
+
+// queueLog is for a command that works until it is stopped, and must not wait for whoever reads its standard error: from
+// now on one goroutine writes there, and what it cannot write is dropped. closeLog ends it.
+func (a *app) queueLog() {
+	// A reader that is gone ends no worker: the write fails, and its lines count as dropped.
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	a.queue = logging.Start(a.errOut, a.format)
+	a.errOut = a.queue
+	a.logTo(a.queue.Handler())
+	if a.setDefaultLog != nil {
+		a.setDefaultLog(a.log.With("component", "library"))
+	}
+}
+
+// closeLog has what is queued written.
+func (a *app) closeLog() {
+	if a.queue != nil {
+		a.queue.Close(flushTimeout)
+	}
 }
 
 // redisLogger logs the messages of the Redis client, which has one logger for the whole process. What it logs is

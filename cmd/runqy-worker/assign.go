@@ -23,7 +23,7 @@ func (a *app) assignOne(ctx context.Context, rdb redis.UniversalClient, f enqueu
 	}
 	defer c.Close()
 	dispatcher := c.NewDispatcher(client.DispatcherOptions{Interval: cfg.Fleet.Interval, Logger: a.log})
-	info, worker, err := a.assign(ctx, dispatcher, rdb, f)
+	info, worker, err := a.assign(ctx, dispatcher, c, f)
 	if err != nil {
 		return err
 	}
@@ -31,13 +31,13 @@ func (a *app) assignOne(ctx context.Context, rdb redis.UniversalClient, f enqueu
 		_, err := fmt.Fprintf(a.out, "task %s is %s in queue %s for worker %s\n", info.ID, info.State, info.Queue, worker)
 		return err
 	}
-	return a.printOrWait(ctx, rdb, c, f, info)
+	return a.printOrWait(ctx, c, f, info)
 }
 
 // waitNotice is how long --any-free waits before it prints that it does.
 const waitNotice = 2 * time.Second
 
-func (a *app) assign(ctx context.Context, dispatcher *client.Dispatcher, rdb redis.UniversalClient, f enqueueFlags,
+func (a *app) assign(ctx context.Context, dispatcher *client.Dispatcher, c *client.Client, f enqueueFlags,
 ) (client.TaskInfo, string, error) {
 	if f.worker != "" {
 		info, err := dispatcher.Assign(ctx, f.worker, f.task)
@@ -52,7 +52,7 @@ func (a *app) assign(ctx context.Context, dispatcher *client.Dispatcher, rdb red
 		select {
 		case <-offering.Done():
 		case <-time.After(waitNotice):
-			if !a.printUnserved(offering, rdb, f.task.Queue) && offering.Err() == nil {
+			if !a.printUnserved(offering, c, f.task.Queue) && offering.Err() == nil {
 				fmt.Fprintf(a.errOut, "waiting for a free worker of queue %s\n", f.task.Queue)
 			}
 		}

@@ -36,6 +36,7 @@ uses a queue of its own, runqy_demo. Nothing else is taken from files or from RU
 					return err
 				}
 			}
+			a.queueLog()
 			o.RedisURL, o.Colour = a.redisURL, a.colour(a.out)
 			if o.RedisURL == "" && a.configFile != "" {
 				cfg, err := a.loadElsewhere(nil)

@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
@@ -22,6 +21,9 @@ const maxPayload = 128 << 20
 
 // maxShownLines is how many bad lines of a file are named.
 const maxShownLines = 20
+
+// maxShownQueues is of how many queues of a file it is looked up who serves them.
+const maxShownQueues = 10
 
 type enqueueFlags struct {
 	wait     bool
@@ -50,6 +52,9 @@ With --from-file every line of the file (- is standard input) is one task:
 Only the payload is required; the rest comes from the command line. The tasks
 keep the order of the lines. A bad line is named and skipped; the exit code is
 then 1.
+
+When no worker serves the queue, a warning on standard error says so: the task
+is enqueued all the same, and the exit code stays 0.
 
 --worker gives the task to one worker, which must be alive and well and serve
 the queue; --any-free waits for one that is free. Should that worker die or
@@ -86,7 +91,7 @@ degrade before it takes the task, the task goes back to the queue.`,
 			if f.fromFile != "" {
 				return a.enqueueFile(ctx, c, f)
 			}
-			return a.enqueueOne(ctx, rdb, c, f)
+			return a.enqueueOne(ctx, c, f)
 		},
 	}
 	flags := cmd.Flags()
@@ -152,21 +157,19 @@ func (a *app) payload(f enqueueFlags, args []string) (json.RawMessage, error) {
 	return data, nil
 }
 
-func (a *app) enqueueOne(ctx context.Context, rdb redis.UniversalClient, c *client.Client, f enqueueFlags) error {
+func (a *app) enqueueOne(ctx context.Context, c *client.Client, f enqueueFlags) error {
 	info, err := c.Enqueue(ctx, f.task)
 	if err != nil {
 		return err
 	}
-	return a.printOrWait(ctx, rdb, c, f, info)
+	return a.printOrWait(ctx, c, f, info)
 }
 
-// printOrWait prints where the task is, or with --wait its result.
-func (a *app) printOrWait(ctx context.Context, rdb redis.UniversalClient, c *client.Client, f enqueueFlags, info client.TaskInfo) error {
+// printOrWait prints where the task is, and a warning when no worker takes it, or with --wait its result.
+func (a *app) printOrWait(ctx context.Context, c *client.Client, f enqueueFlags, info client.TaskInfo) error {
 	if !f.wait {
-		if f.output == "json" {
-			return json.NewEncoder(a.out).Encode(info)
-		}
-		_, err := fmt.Fprintf(a.out, "task %s is %s in queue %s\n", info.ID, info.State, info.Queue)
+		err := a.printTask(info, f.output)
+		a.printUnserved(ctx, c, info.Queue)
 		return err
 	}
 	// Standard output is the result's alone.
@@ -183,7 +186,7 @@ func (a *app) printOrWait(ctx context.Context, rdb redis.UniversalClient, c *cli
 		OnPending: func() {
 			bar.clear()
 			a.printPaused(ctx, c, info.Queue)
-			a.printUnserved(ctx, rdb, info.Queue)
+			a.printUnserved(ctx, c, info.Queue)
 		},
 	}
 	if bar != nil {
@@ -195,6 +198,15 @@ func (a *app) printOrWait(ctx context.Context, rdb redis.UniversalClient, c *cli
 		return err
 	}
 	_, err = fmt.Fprintf(a.out, "%s\n", result)
+	return err
+}
+
+// printTask prints where the task is.
+func (a *app) printTask(info client.TaskInfo, output string) error {
+	if output == "json" {
+		return json.NewEncoder(a.out).Encode(info)
+	}
+	_, err := fmt.Fprintf(a.out, "task %s is %s in queue %s\n", info.ID, info.State, info.Queue)
 	return err
 }
 
@@ -235,6 +247,9 @@ func (a *app) enqueueFile(ctx context.Context, c *client.Client, f enqueueFlags)
 	}
 	if werr := a.writeSummary(summary, f); werr != nil {
 		return werr
+	}
+	for _, q := range summary.Queues[:min(len(summary.Queues), maxShownQueues)] {
+		a.printUnserved(ctx, c, q)
 	}
 	switch {
 	case err != nil && summary.Unknown > 0:

@@ -19,6 +19,7 @@ its death is proven, else when its heartbeat and the tasks' leases have ended. /
 queues that workers have served within the last week, also when no worker is left.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.queueLog()
 			flags := make(map[string]string)
 			if cmd.Flags().Changed("listen") {
 				flags["health.listen"] = listen
@@ -27,7 +28,9 @@ queues that workers have served within the last week, also when no worker is lef
 			if err != nil {
 				return err
 			}
-			c, err := worker.NewCheckerProcess(worker.CheckerProcessOptions{Config: cfg, Version: readBuild().Version, Logger: a.log})
+			c, err := worker.NewCheckerProcess(worker.CheckerProcessOptions{
+				Config: cfg, Version: readBuild().Version, Logger: a.log, LogLinesDropped: a.queue.Dropped,
+			})
 			if err != nil {
 				return err
 			}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -25,7 +26,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	// The first signal cancels ctx; a second one ends the process, unless the command catches it.
 	context.AfterFunc(ctx, stop)
-	a := &app{env: os.Environ(), in: os.Stdin, out: os.Stdout, errOut: os.Stderr, redisLog: new(redisLogger)}
+	a := &app{
+		env: os.Environ(), in: os.Stdin, out: os.Stdout, errOut: os.Stderr,
+		redisLog: new(redisLogger), setDefaultLog: slog.SetDefault,
+	}
 	redis.SetLogger(a.redisLog)
 	code := a.run(ctx, os.Args[1:])
 	stop()
@@ -34,6 +38,7 @@ func main() {
 
 // run is the whole program but for the process around it; it returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
+	defer a.closeLog()
 	root := newRootCmd(a)
 	root.SetArgs(args)
 	root.SetIn(a.in)

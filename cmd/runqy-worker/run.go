@@ -30,6 +30,7 @@ pending. A second one, half a second later or more, ends the drain at once. SIGH
 Exit codes: 0 after a drain, 1 failure, 2 wrong configuration, 70 when the Python process crashed under on_crash: exit.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.queueLog()
 			cfg, err := a.load(nil)
 			if err != nil {
 				return err
@@ -55,7 +56,7 @@ func (a *app) newWorker(cfg *config.Config) (*worker.Worker, error) {
 	}
 	return worker.New(worker.Options{
 		Config: cfg, Version: readBuild().Version, SDK: sdkDir, Environ: a.env,
-		Guardian: []string{self, guardianCommand}, Logger: a.log,
+		Guardian: []string{self, guardianCommand}, Logger: a.log, LogLinesDropped: a.queue.Dropped,
 	})
 }
 

@@ -3,46 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hibiken/asynq"
 
-	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/redistest"
-	"github.com/runqy/runqy-worker/internal/status"
 )
-
-func TestWhyUnserved(t *testing.T) {
-	worker := func(id string, does status.Status, reason, queue string) heartbeat.Worker {
-		return heartbeat.Worker{ID: id, Alive: true, Beat: heartbeat.Beat{
-			Status: does, Healthy: does == status.Running, Reason: status.ParseReason(reason), Queues: []string{"a", queue},
-		}}
-	}
-	well, other := worker("w1", "running", "", "q"), worker("w2", "running", "", "r")
-	broken := worker("worker-abc123", "degraded", "The Python process is gone: exit status 1.\nTraceback", "q")
-	starting := worker("w4", "starting", "", "q")
-	dead := well
-	dead.Alive = false
-	for _, tc := range []struct {
-		workers []heartbeat.Worker
-		want    string
-	}{
-		{nil, "no live worker serves queue q (see 'runqy-worker workers')"},
-		{[]heartbeat.Worker{other, dead}, "no live worker serves queue q (see 'runqy-worker workers')"},
-		{[]heartbeat.Worker{broken, other}, "the only worker of queue q, worker-abc123, takes no tasks now " +
-			"(degraded: The Python process is gone: exit status 1); 'runqy-worker restart worker-abc123' brings it back"},
-		{[]heartbeat.Worker{starting}, "the only worker of queue q, w4, takes no tasks now (starting)"},
-		{[]heartbeat.Worker{starting, broken}, "none of the 2 workers of queue q takes tasks now (see 'runqy-worker workers'); " +
-			"'runqy-worker restart --degraded' brings back those that are degraded"},
-		{[]heartbeat.Worker{broken, well}, ""},
-	} {
-		if got := whyUnserved(tc.workers, "q"); got != tc.want {
-			t.Errorf("whyUnserved says\n     %s\nwant %s", got, tc.want)
-		}
-	}
-}
 
 func TestEnqueueSaysThatNobodyServesTheQueue(t *testing.T) {
 	s := redistest.Start(t)
@@ -58,6 +28,39 @@ func TestEnqueueSaysThatNobodyServesTheQueue(t *testing.T) {
 				t.Errorf("exit code %d with the standard error %q, want 1 and one warning", code, got)
 			}
 		})
+	}
+}
+
+// A task that is only put on the queue is so all the same, and scripts that look at the exit code go on.
+func TestEnqueueWarnsOfAQueueThatNobodyServes(t *testing.T) {
+	s := redistest.Start(t)
+	file := filepath.Join(t.TempDir(), "tasks")
+	if err := os.WriteFile(file, []byte(`{"payload": 1}`+"\n"+`{"payload": 2, "queue": "other"}`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args     []string
+		out      string
+		warnings []string
+	}{
+		{[]string{"inference_defualt", "t"}, "is pending in queue inference_defualt\n", []string{"warning: no live worker serves queue inference_defualt"}},
+		{[]string{"inference_defualt", "t", "-o", "json"}, `"queue":"inference_defualt"`, []string{"inference_defualt"}},
+		{
+			[]string{"inference_defualt", "t", "--from-file", file}, "2 tasks enqueued, 0 bad lines\n",
+			[]string{"serves queue inference_defualt", "serves queue other "},
+		},
+	} {
+		var out, errOut bytes.Buffer
+		a := &app{in: strings.NewReader(""), out: &out, errOut: &errOut}
+		code := a.run(t.Context(), append([]string{"enqueue", "--redis", s.URL}, c.args...))
+		if code != 0 || !strings.Contains(out.String(), c.out) || strings.Count(errOut.String(), "\n") != len(c.warnings) {
+			t.Errorf("%q: exit code %d with %q and %q, want 0 and %d warnings", c.args, code, out.String(), errOut.String(), len(c.warnings))
+		}
+		for _, warning := range c.warnings {
+			if !strings.Contains(errOut.String(), warning) {
+				t.Errorf("%q: standard error is %q, want %q in it", c.args, errOut.String(), warning)
+			}
+		}
 	}
 }
 

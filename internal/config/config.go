@@ -60,7 +60,13 @@ type Python struct {
 	MaxMemory      int64         // recycle above so many resident bytes; 0: never
 	MaxMessage     int64         // bytes of one protocol line
 	StallTimeout   time.Duration // stalled this long is a crash; 0: never
+	CheckInterval  time.Duration // how often the SDK's @health function is asked while idle
+	CheckTimeout   time.Duration // its answer takes this long at most
+	CheckFailures  int           // so many in a row are a crash
+	ReplaceTimeout time.Duration // how long a planned replacement waits for running tasks
 	StackSignal    string        // see StackSignalNumber
+
+	MaxConsecutiveFailures int // replace the process after so many failed attempts without a success; 0: never
 }
 
 // The real-time signals that a process may use: the C libraries keep those below for themselves.
@@ -106,8 +112,9 @@ type Health struct {
 	Socket                  string // see SocketPath
 	EventLoopBlockThreshold time.Duration
 	TaskIdleWarning         time.Duration // a running task without CPU time and progress for so long is marked; 0: never
-	DatabaseURL             string        // carries the password
-	WebConfig               string        // a file of prometheus/exporter-toolkit
+	ConsumeTimeout          time.Duration
+	DatabaseURL             string // carries the password
+	WebConfig               string // a file of prometheus/exporter-toolkit
 }
 
 // Fleet is the health checker of all workers.
@@ -151,11 +158,16 @@ func Default() *Config {
 			MaxMessage:     64 << 20,
 			StallTimeout:   5 * time.Minute,
 			StackSignal:    "auto",
+			CheckInterval:  30 * time.Second,
+			CheckTimeout:   5 * time.Second,
+			CheckFailures:  3,
+			ReplaceTimeout: 10 * time.Minute,
 		},
 		Heartbeat: Heartbeat{Interval: 5 * time.Second, TTL: 15 * time.Second},
 		Results:   Results{TTL: 24 * time.Hour, RedisCLIViews: true},
-		Health:    Health{Listen: defaultListen, EventLoopBlockThreshold: 5 * time.Second, TaskIdleWarning: 5 * time.Minute},
-		Fleet:     Fleet{Enabled: true, Interval: 5 * time.Second, PingTimeout: 3 * time.Second},
+		Health: Health{Listen: defaultListen, EventLoopBlockThreshold: 5 * time.Second, TaskIdleWarning: 5 * time.Minute,
+			ConsumeTimeout: 10 * time.Second},
+		Fleet: Fleet{Enabled: true, Interval: 5 * time.Second, PingTimeout: 3 * time.Second},
 	}
 }
 

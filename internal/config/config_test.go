@@ -77,6 +77,11 @@ python:
   max_message: 1MiB
   stall_timeout: 0
   stack_signal: 40
+  check_interval: 7s
+  check_timeout: 2s
+  check_failures: 4
+  max_consecutive_failures: 20
+  replace_timeout: 5m
 heartbeat: {interval: 1s, ttl: 4s}
 results: {ttl: 1h, redis_cli_views: false}
 health:
@@ -85,6 +90,7 @@ health:
   socket: /tmp/s.sock
   event_loop_block_threshold: 3s
   task_idle_warning: 4m
+  consume_timeout: 4s
   database_url: postgres://u:p@h/d
   web_config: web.yml
 fleet: {enabled: false, interval: 2s, ping_timeout: 1s, client: {ca_file: ca.pem, username: u, password_file: p}}
@@ -101,13 +107,15 @@ dashboard: {show_payloads: true}
 			StartupTimeout: time.Second, StopTimeout: 2 * time.Second, OnCrash: "restart",
 			Restart:        Restart{Max: 6, Window: 11 * time.Minute, InitialDelay: 2 * time.Second, MaxDelay: 6 * time.Minute},
 			MaxTaskCrashes: 4, MaxTasks: 100, MaxMemory: 2 << 30, MaxMessage: 1 << 20,
-			StackSignal: "40",
+			StackSignal:   "40",
+			CheckInterval: 7 * time.Second, CheckTimeout: 2 * time.Second, CheckFailures: 4, ReplaceTimeout: 5 * time.Minute,
+			MaxConsecutiveFailures: 20,
 		},
 		Heartbeat: Heartbeat{Interval: time.Second, TTL: 4 * time.Second},
 		Results:   Results{TTL: time.Hour},
 		Health: Health{Listen: "127.0.0.1:0", Advertise: "host:80", Socket: "/tmp/s.sock", EventLoopBlockThreshold: 3 * time.Second,
-			TaskIdleWarning: 4 * time.Minute,
-			DatabaseURL:     "postgres://u:p@h/d", WebConfig: "web.yml"},
+			TaskIdleWarning: 4 * time.Minute, ConsumeTimeout: 4 * time.Second,
+			DatabaseURL: "postgres://u:p@h/d", WebConfig: "web.yml"},
 		Fleet:     Fleet{Interval: 2 * time.Second, PingTimeout: time.Second, Client: FleetClient{CAFile: "ca.pem", Username: "u", PasswordFile: "p"}},
 		Dashboard: Dashboard{ShowPayloads: true},
 	}

@@ -58,7 +58,7 @@ type size int64
 // fields lists every key, in the order in which they are documented.
 func fields() []field {
 	return slices.Concat(
-		environmentFields(), workerFields(), pythonFields(), restartFields(), recycleFields(),
+		environmentFields(), workerFields(), pythonFields(), restartFields(), recycleFields(), checkFields(),
 		heartbeatFields(), resultsFields(), healthFields(), fleetFields(), dashboardFields(),
 	)
 }
@@ -114,7 +114,8 @@ func restartFields() []field {
 			doc: "What follows a crash of the Python process. `degrade`: wait for `runqy-worker restart`. `restart`: start it again. " +
 				"`exit`: end the worker with exit code 70."},
 		{key: "python.restart.max", place: func(c *Config) any { return &c.Python.Restart.Max }, limit: between(1, 1_000_000),
-			doc: "How many restarts within the window `on_crash: restart` allows. After them the worker is degraded."},
+			doc: "How many restarts within the window `on_crash: restart` allows. After them the worker is degraded. So many times is a process also " +
+				"replaced that says it is broken, or whose tasks all fail (`max_consecutive_failures`); under `on_crash: degrade` once."},
 		{key: "python.restart.window", place: func(c *Config) any { return &c.Python.Restart.Window }, limit: positive(),
 			doc: "How long a crash counts for `python.restart.max`."},
 		{key: "python.restart.initial_delay", place: func(c *Config) any { return &c.Python.Restart.InitialDelay }, limit: positive(),
@@ -142,6 +143,25 @@ func recycleFields() []field {
 			limit: rule(fmt.Sprintf("`auto`, `0`, or %d to %d", firstSignal, lastSignal), checkStackSignal),
 			doc: fmt.Sprintf("The real-time signal that asks a hung Python process [where it is](troubleshooting.md#a-task-hangs). `auto`: %d. "+
 				"0: none, and only a process in which some thread still runs can say it.", autoSignal)},
+	}
+}
+
+func checkFields() []field {
+	return []field{
+		{key: "python.check_interval", place: func(c *Config) any { return &c.Python.CheckInterval }, limit: positive(),
+			doc: "How often the Python process is asked, while it has nothing to do, whether it can do its work " +
+				"([`@health`](python.md#health)). After a failed task it is asked at most this often too."},
+		{key: "python.check_timeout", place: func(c *Config) any { return &c.Python.CheckTimeout }, limit: positive(),
+			doc: "How long the `@health` function may take. One that takes longer has failed."},
+		{key: "python.check_failures", place: func(c *Config) any { return &c.Python.CheckFailures }, limit: between(1, 1_000_000),
+			doc: "So many failures of the `@health` function in a row count as a crash. The worker is unhealthy from the first on."},
+		{key: "python.max_consecutive_failures", place: func(c *Config) any { return &c.Python.MaxConsecutiveFailures },
+			limit: between(0, 1_000_000_000),
+			doc: "Replace the Python process after so many failed attempts without a success between them. It counts for " +
+				"`python.restart.max` as a crash does. 0: never."},
+		{key: "python.replace_timeout", place: func(c *Config) any { return &c.Python.ReplaceTimeout }, limit: positive(),
+			doc: "How long a planned replacement of the Python process waits for running tasks. Those that have not ended by then go back " +
+				"to their queue, their retry count unchanged."},
 	}
 }
 
@@ -185,6 +205,9 @@ func healthFields() []field {
 		{key: "health.task_idle_warning", place: func(c *Config) any { return &c.Health.TaskIdleWarning }, limit: atLeast(0),
 			doc: "A task that has run for this long without CPU time of its process and without progress is " +
 				"[marked](operations.md#idle-tasks), and goes on. 0: never."},
+		{key: "health.consume_timeout", place: func(c *Config) any { return &c.Health.ConsumeTimeout }, limit: atLeast(time.Second),
+			doc: "While tasks wait and a slot is free for longer than this, and none could be taken, the worker is not healthy. It goes on to " +
+				"try, one task at a time."},
 		{key: "health.database_url", place: func(c *Config) any { return &c.Health.DatabaseURL }, secret: urlText,
 			limit: rule("a URL with `postgres://` or `postgresql://`", checkDatabase),
 			doc:   "A PostgreSQL database that the tasks need. It is checked with `SELECT 1`; while it does not answer, no task is taken."},

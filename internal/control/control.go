@@ -82,6 +82,10 @@ func RestartProcess(ctx context.Context, client redis.UniversalClient, workerID 
 		case now.Nonce != before.Nonce:
 			return 0, fmt.Errorf("worker %s: %w: the worker itself was replaced meanwhile", workerID, ErrFailed)
 		case now.Status == status.Running && now.PythonPID != 0 && now.PythonPID != before.PythonPID:
+			if !now.Healthy {
+				return 0, fmt.Errorf("worker %s: %w: the Python process runs again (pid %d), and the worker is not healthy: %s",
+					workerID, ErrFailed, now.PythonPID, now.Reason.Text())
+			}
 			return now.PythonPID, nil
 		case now.Status == status.Degraded && now.Crashes > before.Crashes:
 			return 0, fmt.Errorf("worker %s: %w: %s", workerID, ErrFailed, now.Reason.Text())

@@ -32,8 +32,11 @@ type reading struct {
 	queues                           []Queue
 	failures                         []Failure
 	fleet                            []Worker
+	system                           System
 	queuesErr, failuresErr, fleetErr string
+	systemErr                        string
 	queuesAt, failuresAt, fleetAt    time.Time // of the last that succeeded; zero: none has
+	systemAt                         time.Time
 }
 
 // collector reads from Redis in the background, so that a Redis that hangs never keeps the page from saying so.
@@ -156,6 +159,12 @@ func (c *collector) collect(ctx context.Context) {
 			fleet, err := c.src.Fleet(ctx)
 			if next.fleetErr = errorText(err, "they have not been checked within 2 s"); err == nil {
 				next.fleet, next.fleetAt = fleet, time.Now()
+			}
+		})
+		group.Go(func() {
+			system, err := c.src.System(ctx)
+			if next.systemErr = errorText(err, noAnswer); err == nil {
+				next.system, next.systemAt = system, time.Now()
 			}
 		})
 	}

@@ -16,6 +16,7 @@ const (
 	maxQueues  = 100
 	maxActive  = 50
 	maxWorkers = 100
+	maxDeaths  = 20
 	maxStderr  = 20
 	// maxText bounds a traceback and a payload, in bytes.
 	maxText = 8 << 10
@@ -36,10 +37,10 @@ func (d *Dashboard) view(r reading, by visitor) *View {
 		}
 	}
 	v.Fleet = fleetView(r)
-	if r.queuesErr == "" && !stale(v.At, r.fleetErr, r.fleetAt) {
-		r.queues = d.unserved(r, v.Health)
-	}
+	elsewhere := d.serviced(v, &r)
 	v.Queues = d.queues(r)
+	v.Queues.Elsewhere, _ = first(elsewhere, maxQueues)
+	v.System = systemView(r, append(elsewhere, r.queues...))
 	if s.Process == nil {
 		return v
 	}
@@ -82,29 +83,6 @@ func (d *Dashboard) queues(r reading) Queues {
 		pending, latency := d.hist.queue(q.Name)
 		q.PendingChart = chart("pending tasks", settled(pending), formatCount)
 		q.LatencyChart = durationChart("age of the oldest pending task", settled(latency))
-	}
-	return out
-}
-
-// unserved returns a copy of the queues in which those that no healthy worker serves are marked. For this worker itself
-// its own health counts, and not what the fleet last saw.
-func (d *Dashboard) unserved(r reading, h Health) []Queue {
-	out := slices.Clone(r.queues)
-	if d.src.Process != nil && (h.Tone == Good || h.Tone == Quiet && h.Status != status.Draining) {
-		return out // every queue on a worker's page is its own
-	}
-	served := make(map[string]bool)
-	for _, w := range r.fleet {
-		if (w.Tone == Good || w.Tone == Warn) && !(w.Self && d.src.Process != nil) {
-			for _, q := range w.Queues {
-				served[q] = true
-			}
-		}
-	}
-	for i := range out {
-		if q := &out[i]; q.Pending > 0 && q.Tone == Good && !served[q.Name] {
-			q.Tone, q.Unserved = Bad, true
-		}
 	}
 	return out
 }
@@ -257,6 +235,12 @@ func fleetView(r reading) Fleet {
 	for i := range all {
 		w := &all[i]
 		w.Reason = firstLine(w.Reason)
+		if w.Serving {
+			f.Serving++
+		}
+		if w.Starting {
+			f.Starting++
+		}
 		switch {
 		case w.State == status.Dead:
 			f.Dead++

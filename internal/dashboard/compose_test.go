@@ -1,6 +1,8 @@
 package dashboard
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -8,35 +10,46 @@ import (
 )
 
 func TestUnservedQueues(t *testing.T) {
-	serves := func(tone Tone, self bool, queues ...string) Worker {
-		return Worker{Tone: tone, Self: self, Queues: queues}
+	serves := func(self bool, queues ...string) Worker {
+		return Worker{Tone: Good, Serving: true, Self: self, Queues: queues}
 	}
+	failing := func(queues ...string) Worker { return Worker{Tone: Bad, Queues: queues} }
 	health := func(tone Tone, s status.Status, broker status.Check) Health {
 		return Health{Tone: tone, Health: status.Health{Status: s, Broker: broker}}
 	}
 	healthy, degraded := health(Good, status.Running, status.Healthy), health(Bad, status.Degraded, status.Healthy)
+	starting := Worker{Tone: Quiet, Starting: true, Queues: []string{"q"}}
+	waiting := status.Depth{Pending: 3}
 	for name, c := range map[string]struct {
 		health  Health
-		queue   Queue
+		depth   status.Depth
 		fleet   []Worker
+		asynq   map[string]int
 		err     string
 		checker bool
-		want    bool
+		tone    Tone
 	}{
-		"this worker is healthy":           {health: healthy},
-		"it starts":                        {health: health(Quiet, status.Starting, "")},
-		"it drains":                        {health: health(Quiet, status.Draining, ""), want: true},
-		"alone and degraded":               {health: degraded, fleet: []Worker{serves(Bad, true, "q")}, want: true},
-		"last seen before it degraded":     {health: degraded, fleet: []Worker{serves(Good, true, "q")}, want: true},
-		"another serves it":                {health: degraded, fleet: []Worker{serves(Good, false, "r", "q")}},
-		"another serves others":            {health: degraded, fleet: []Worker{serves(Good, false, "r")}, want: true},
-		"another is dead":                  {health: degraded, fleet: []Worker{serves(Bad, false, "q")}, want: true},
-		"nothing waits":                    {health: degraded, queue: Queue{Name: "q", Tone: Good}},
-		"it is paused":                     {health: degraded, queue: Queue{Name: "q", Tone: Warn, Depth: status.Depth{Paused: true, Pending: 3}}},
-		"the fleet cannot be read":         {health: degraded, err: "no"},
-		"Redis is away":                    {health: health(Bad, status.Degraded, status.Unhealthy)},
-		"a checker, nobody":                {health: healthy, checker: true, want: true},
-		"a checker, one with a lost entry": {health: healthy, checker: true, fleet: []Worker{serves(Warn, false, "q")}},
+		"this worker is healthy":       {health: healthy, depth: waiting, tone: Good},
+		"it starts":                    {health: health(Quiet, status.Starting, ""), depth: waiting, tone: Warn},
+		"it restarts as planned":       {health: health(Quiet, status.Restarting, ""), depth: waiting, tone: Good},
+		"it drains":                    {health: health(Quiet, status.Draining, ""), depth: waiting, tone: Bad},
+		"alone and degraded":           {health: degraded, depth: waiting, fleet: []Worker{failing("q")}, tone: Bad},
+		"last seen before it degraded": {health: degraded, depth: waiting, fleet: []Worker{serves(true, "q")}, tone: Bad},
+		"another serves it":            {health: degraded, depth: waiting, fleet: []Worker{serves(false, "r", "q")}, tone: Good},
+		"another starts":               {health: degraded, depth: waiting, fleet: []Worker{starting}, tone: Warn},
+		"another serves others":        {health: degraded, depth: waiting, fleet: []Worker{serves(false, "r")}, tone: Bad},
+		"another is dead":              {health: degraded, depth: waiting, fleet: []Worker{failing("q")}, tone: Bad},
+		"an asynq server serves it":    {health: degraded, depth: waiting, asynq: map[string]int{"q": 1}, tone: Good},
+		"nothing waits":                {health: degraded, tone: Quiet},
+		"it is paused":                 {health: degraded, depth: status.Depth{Paused: true, Pending: 3}, tone: Warn},
+		"groups":                       {health: healthy, depth: status.Depth{Aggregating: 3}, tone: Bad},
+		"the fleet cannot be read":     {health: degraded, depth: waiting, err: "no", tone: Quiet},
+		"nor can it, but this is well": {health: healthy, depth: waiting, err: "no", tone: Good},
+		"Redis is away":                {health: health(Bad, status.Degraded, status.Unhealthy), depth: waiting, tone: Quiet},
+		"a checker, nobody":            {health: healthy, depth: waiting, checker: true, tone: Bad},
+		"a checker, idle and nobody":   {health: healthy, checker: true, tone: Quiet},
+		"a checker, one":               {health: healthy, depth: waiting, checker: true, fleet: []Worker{serves(false, "q")}, tone: Good},
+		"a checker, not known":         {health: healthy, depth: waiting, checker: true, fleet: []Worker{serves(false, "q")}, err: "no", tone: Quiet},
 	} {
 		s := newSite(t, func(s *Sources) {
 			s.Health = func() Health { return c.health }
@@ -44,18 +57,49 @@ func TestUnservedQueues(t *testing.T) {
 				s.Process, s.Active, s.Totals = nil, nil, nil
 			}
 		})
-		if c.queue.Name == "" {
-			c.queue = Queue{Name: "q", Tone: Good, Depth: status.Depth{Pending: 3}}
-		}
 		now := time.Now()
-		r := reading{queues: []Queue{c.queue}, queuesAt: now, fleet: c.fleet, fleetAt: now, fleetErr: c.err}
-		q := s.d.view(r, s.d.visitor(true)).Queues.List[0]
-		if q.Unserved != c.want || c.want != (q.Tone == Bad) {
-			t.Errorf("%s: unserved is %v with the tone %s, want %v", name, q.Unserved, q.Tone, c.want)
+		q := Queue{Name: "q", Tone: Good, Depth: c.depth}
+		if c.depth.Paused {
+			q.Tone = Warn
 		}
-		if r.queues[0].Unserved {
+		r := reading{queues: []Queue{q}, queuesAt: now, fleet: c.fleet, fleetAt: now, fleetErr: c.err, systemAt: now, system: System{Asynq: c.asynq}}
+		v := s.d.view(r, s.d.visitor(true))
+		q = v.Queues.List[0]
+		faulty := q.Fault != ""
+		if q.Tone != c.tone || faulty != (q.Stranded > 0) || faulty != (v.System.Unserved == 1) || faulty != (c.tone == Bad || c.tone == Warn && !c.depth.Paused) {
+			t.Errorf("%s: the tone is %s and the fault %q of %d tasks, want the tone %s", name, q.Tone, q.Fault, q.Stranded, c.tone)
+		}
+		if r.queues[0].Fault != "" {
 			t.Errorf("%s: the reading itself was changed", name)
 		}
+	}
+}
+
+// A queue that is not this worker's is on its page while nobody serves it.
+func TestUnservedQueuesElsewhere(t *testing.T) {
+	s := newSite(t, nil)
+	now := time.Now()
+	elsewhere := []Queue{
+		{Name: "idle", Tone: Good}, {Name: "served", Tone: Good, Depth: status.Depth{Pending: 9}}, {Name: "typo", Tone: Good, Depth: status.Depth{Pending: 1}},
+		{Name: "later", Tone: Good, Depth: status.Depth{Scheduled: 5}}, {Name: "due", Tone: Good, Depth: status.Depth{Scheduled: 5, Due: 2}},
+		{Name: "paused", Tone: Warn, Depth: status.Depth{Pending: 4, Paused: true}}, {Name: "broken", Tone: Bad, Depth: status.Depth{Err: errors.New("WRONGTYPE")}},
+	}
+	r := reading{
+		queuesAt: now, fleetAt: now, fleet: []Worker{{Queues: []string{"served"}, Serving: true}},
+		systemAt: now, system: System{Elsewhere: elsewhere, Unread: 4},
+	}
+	v := s.d.view(r, s.d.visitor(true))
+	var names []string
+	for _, q := range v.Queues.Elsewhere {
+		names = append(names, q.Name)
+	}
+	if got := strings.Join(names, " "); got != "due typo broken" || v.System.Unserved != 2 || v.System.Stranded != 3 || v.System.Unread != 4 {
+		t.Errorf("elsewhere %s, system %+v, want due, typo and broken, with three tasks in two queues", got, v.System)
+	}
+	// What it was a minute ago is no news.
+	r.systemAt = now.Add(-time.Minute)
+	if v := s.d.view(r, s.d.visitor(true)); len(v.Queues.Elsewhere) > 0 || v.System.Unserved > 0 {
+		t.Errorf("of an old reading: %+v", v.System)
 	}
 }
 

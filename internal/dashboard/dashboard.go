@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/runqy/runqy-worker/internal/broadcast"
+	"github.com/runqy/runqy-worker/internal/status"
 )
 
 // Dashboard is the page of one process. Run it once; its Handlers and Finished may be used from any goroutine, and
@@ -173,5 +174,6 @@ func (d *Dashboard) servePage(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The dashboard could not be rendered; the worker's log tells why.", http.StatusInternalServerError)
 		return
 	}
+	w.Header().Set(status.ReportHeader, view.Health.Report.String())
 	document.send(w, http.StatusOK)
 }

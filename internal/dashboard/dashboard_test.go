@@ -68,8 +68,9 @@ func newSite(t *testing.T, change func(*Sources)) *site {
 				s.read(ctx, "failures")
 		},
 		Fleet: func(ctx context.Context) ([]Worker, error) {
-			return []Worker{{ID: "worker-1", Tone: Good, State: "FREE"}}, s.read(ctx, "fleet")
+			return []Worker{{ID: "worker-1", Tone: Good, State: "FREE", Serving: true, Queues: []string{"q"}}}, s.read(ctx, "fleet")
 		},
+		System:  func(ctx context.Context) (System, error) { return System{}, s.read(ctx, "system") },
 		Trusted: func(*http.Request) bool { s.mu.Lock(); defer s.mu.Unlock(); return s.trusted },
 		Logger:  slog.New(slog.NewTextHandler(&s.log, nil)),
 		Actions: Actions{

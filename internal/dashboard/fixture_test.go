@@ -80,13 +80,14 @@ func healthyView() *View {
 		Failures: Failures{At: fixedNow},
 		Fleet: Fleet{At: fixedNow, Free: 2, Busy: 1, Workers: []Worker{
 			worker("worker-abc123", true), worker("worker-def456", false), busy(worker("worker-fed321", false)),
-		}},
+		}, Serving: 3},
+		System: SystemView{At: fixedNow},
 	}
 }
 
 func worker(id string, self bool) Worker {
 	return Worker{
-		ID: id, Self: self, Tone: Good, State: "FREE", Status: "running", Queues: []string{"inference_default", "emails"}, Address: "10.0.3.17:8001",
+		ID: id, Self: self, Tone: Good, State: "FREE", Serving: true, Status: "running", Queues: []string{"inference_default", "emails"}, Address: "10.0.3.17:8001",
 		Host: "gpu-03", Active: 2, Concurrency: 4, Processed: 18242, Failed: 31, BeatAge: 1300 * time.Millisecond,
 		Started: fixedNow.Add(-26 * time.Hour), Version: "v0.4.0",
 	}
@@ -98,6 +99,7 @@ func busy(w Worker) Worker {
 }
 
 func dead(w Worker) Worker {
+	w.Serving = false
 	w.State, w.Status, w.Tone, w.BeatAge, w.Reason = "DEAD", "", Bad, -1, "10.0.3.99:8001: connection refused"
 	return w
 }
@@ -119,7 +121,7 @@ func loadView() *View {
 		ActiveTask{ID: "a", Queue: "inference_default", Type: "render", Running: 42 * time.Second, Progress: 0.93},
 		ActiveTask{ID: "b", Queue: "inference_default", Type: "render", Running: 3 * time.Second, Progress: 0})
 	v.Failures = Failures{At: fixedNow, Retry: 17, Archived: 3, List: []Failure{failure("retry", 10*time.Second), failure("archived", 3*time.Minute), failure("retry", 4*time.Minute)}}
-	v.Fleet.Free, v.Fleet.Busy, v.Fleet.Dead = 1, 1, 1
+	v.Fleet.Free, v.Fleet.Busy, v.Fleet.Dead, v.Fleet.Serving = 1, 1, 1, 2
 	v.Fleet.Workers = []Worker{dead(worker("worker-dead99", false)), busy(worker("worker-abc123", true)), worker("worker-def456", false)}
 	return v
 }
@@ -187,7 +189,37 @@ func strangerView() *View {
 // checkerView is a health checker of the fleet without a worker around it.
 func checkerView() *View {
 	v := healthyView()
-	v.Name, v.Process, v.Load, v.Active = "health checker", nil, nil, nil
+	v.Name, v.Process, v.Load, v.Active = "fleet checker", nil, nil, nil
+	return v
+}
+
+// unservedView is a system without a worker, in which tasks wait.
+func unservedView() *View {
+	v := checkerView()
+	q := Queue{Name: "inference_defualt", Tone: Good, Depth: status.Depth{Pending: 3, Latency: 312 * time.Second}}
+	q.judge(status.Service{})
+	idle := Queue{Name: "emails", Tone: Good}
+	idle.judge(status.Service{})
+	v.Queues.List = []Queue{idle, q}
+	v.Fleet = Fleet{At: fixedNow}
+	v.System = SystemView{At: fixedNow, Unserved: 1, Stranded: 3, Deaths: []Death{death("worker-dead99", 3*time.Minute, 2), death("worker-abc123", 40*time.Minute, 0)}}
+	return v
+}
+
+func death(id string, ago time.Duration, tasks int) Death {
+	return Death{
+		Key: "n1", ID: id, At: fixedNow.Add(-ago), Cause: "refused", Reason: "dial tcp 10.0.3.99:8001: connect: connection refused",
+		Queues: []string{"inference_default", "emails"}, Address: "10.0.3.99:8001", Host: "gpu-04", Tasks: tasks,
+	}
+}
+
+// elsewhereView is a healthy worker in a system with a queue that nobody serves.
+func elsewhereView() *View {
+	v := healthyView()
+	q := Queue{Name: "inference_defualt", Tone: Good, Depth: status.Depth{Pending: 3, Latency: 312 * time.Second}}
+	q.judge(status.Service{})
+	v.Queues.Elsewhere = []Queue{q}
+	v.System = SystemView{At: fixedNow, Unserved: 1, Stranded: 3, Deaths: []Death{death("worker-dead99", 3*time.Minute, 1)}}
 	return v
 }
 
@@ -206,7 +238,7 @@ func emptyView() *View {
 	return &View{
 		Name: "w", At: fixedNow, Health: Health{Tone: Good, Label: "Healthy", Health: status.Health{State: "FREE"}},
 		Process: &Process{Tone: Good, Status: "running", PID: 1, Memory: -1, CPU: -1}, Load: &Load{P50: -1, P95: -1}, Active: &Active{Concurrency: 1},
-		Queues: Queues{At: fixedNow}, Failures: Failures{At: fixedNow}, Fleet: Fleet{At: fixedNow},
+		Queues: Queues{At: fixedNow}, Failures: Failures{At: fixedNow}, Fleet: Fleet{At: fixedNow}, System: SystemView{At: fixedNow},
 	}
 }
 
@@ -221,7 +253,9 @@ func hostileView() *View {
 	v.Health.Reasons = reasons(evil, strings.Repeat("x", 10_000))
 	v.Process.Python, v.Process.Handlers, v.Process.Status = evil, evil, evil
 	v.Process.Stderr = []string{evil, strings.Repeat("y", 100_000)}
-	v.Queues.Err, v.Failures.Err, v.Fleet.Err = evil, evil, evil
+	v.Queues.Err, v.Failures.Err, v.Fleet.Err, v.System.Err = evil, evil, evil, evil
+	v.System.Deaths = []Death{{ID: evil, Cause: evil, Reason: evil, Queues: []string{evil}, Address: evil, Host: evil, At: fixedNow}}
+	v.Queues.Elsewhere = []Queue{{Name: evil + "2", Fault: evil, Tone: Bad, Stranded: 1}}
 	v.Queues.List = append(v.Queues.List,
 		Queue{Name: evil, Tone: Bad, Depth: status.Depth{Err: errors.New(evil)}, PendingChart: Chart{Label: evil, Values: []float64{1, math.Inf(1), math.NaN(), -4, math.MaxFloat64}, Top: math.NaN()}},
 		Queue{Name: strings.Repeat("long", 2500), Tone: Warn, Depth: status.Depth{Pending: math.MaxInt64, Latency: math.MaxInt64}})
@@ -259,7 +293,7 @@ func hugeView() *View {
 func fixtures() map[string]*View {
 	return map[string]*View{
 		"healthy": healthyView(), "load": loadView(), "degraded": degradedView(), "starting": startingView(), "stranger": strangerView(),
-		"checker": checkerView(), "retries": retriesView(), "empty": emptyView(), "hostile": hostileView(), "huge": hugeView(),
+		"checker": checkerView(), "unserved": unservedView(), "elsewhere": elsewhereView(), "retries": retriesView(), "empty": emptyView(), "hostile": hostileView(), "huge": hugeView(),
 	}
 }
 

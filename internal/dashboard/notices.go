@@ -33,18 +33,18 @@ func (p page) Notices() []notice {
 	if e := p.Queues.Err; e != "" {
 		add(Bad, "#queues", "The queues cannot be read: %s", line(e))
 	}
-	for _, q := range p.Queues.List {
+	for _, q := range p.QueueRows() {
 		if p.QueuesStale() {
 			break
 		}
 		switch {
 		case q.Err != nil:
 			add(Bad, "#queues", "Queue %s cannot be read: %s", name(q.Name), line(q.Problem()))
-		case q.Paused:
+		case q.Paused && q.Fault == "":
 			add(Warn, "#queues", "Queue %s is paused; %s.", name(q.Name), waiting(q.Pending))
-		case q.Unserved:
-			add(Bad, "#queues", "%s in %s and no healthy worker serves it.", waiting(q.Pending), name(q.Name))
-		case p.QueueTone(q) != Good:
+		case q.Fault != "":
+			add(q.Tone, "#queues", "Queue %s: %s.", name(q.Name), line(q.Fault))
+		case p.QueueTone(q) == Warn || p.QueueTone(q) == Bad:
 			oldest := "" // its age is not known
 			if q.Latency >= 0 {
 				oldest = ", the oldest for " + duration(q.Latency)
@@ -61,8 +61,14 @@ func (p page) Notices() []notice {
 	if e := p.Fleet.Err; e != "" {
 		add(Bad, "#fleet", "The other workers cannot be read: %s", line(e))
 	}
+	if e := p.System.Err; e != "" && p.Queues.Err == "" {
+		add(Bad, "#queues", "Whether all queues are served is not known: %s", line(e))
+	}
 	if !p.FleetStale() {
 		p.fleetNotices(add)
+	}
+	if !p.SystemStale() {
+		p.deathNotices(add)
 	}
 	all := slices.Concat(bad, warn)
 	if more := len(all) - maxNotices; more > 0 {
@@ -88,6 +94,31 @@ func (p page) fleetNotices(add func(tone Tone, href, text string, args ...any)) 
 			add(Warn, "#fleet", "This worker cannot be pinged, so others may take it for dead: %s", line(w.Unreachable))
 		}
 	}
+}
+
+// deathNotices tells that workers died within the last hour, which may be over by now.
+func (p page) deathNotices(add func(tone Tone, href, text string, args ...any)) {
+	n := len(p.System.Deaths) + p.System.MoreDeaths
+	if n == 0 {
+		return
+	}
+	last := p.System.Deaths[0]
+	who := "1 worker died"
+	if n > 1 {
+		who = grouped(n) + " workers died"
+	}
+	add(Warn, "#fleet", "%s within the last hour, %s %s: %s.", who, name(last.ID), at(p.At, last.At).Ago(), tasksBack(last.Tasks))
+}
+
+// tasksBack says what became of the tasks of a worker that died.
+func tasksBack(n int) string {
+	switch n {
+	case 0:
+		return "it had no tasks"
+	case 1:
+		return "1 task went back"
+	}
+	return grouped(n) + " tasks went back"
 }
 
 func waiting(n int64) string {
@@ -118,7 +149,7 @@ func (p page) QueueTone(q Queue) Tone {
 	if p.QueuesStale() {
 		return Quiet
 	}
-	if q.Tone == Good && (q.Pending > manyPending || q.Latency > longWait) {
+	if (q.Tone == Good || q.Tone == Quiet) && (q.Pending > manyPending || q.Latency > longWait) {
 		return Warn
 	}
 	return q.Tone

@@ -29,9 +29,44 @@ func (t Tone) sign() string {
 	return "●"
 }
 
-// Title is the title of the window.
+// IsWorker reports whether the page is a worker's, and not the fleet's.
+func (p page) IsWorker() bool { return p.Process != nil }
+
+// MainTone is the tone of the page: of its worker, or of the system where it has none.
+func (p page) MainTone() Tone {
+	if p.IsWorker() {
+		return p.Health.Tone
+	}
+	return p.SystemState().Tone
+}
+
+// Title is the title of the window. A worker's has the state of the system too, where that is worse.
 func (p page) Title() string {
-	return p.Health.Tone.sign() + " " + p.Health.Label + " – " + name(p.Name)
+	system := p.SystemState()
+	if !p.IsWorker() {
+		return system.Tone.sign() + " " + system.Label + " – " + name(p.Name)
+	}
+	title := p.Health.Tone.sign() + " " + p.Health.Label + " – " + name(p.Name)
+	if urgency(system.Tone) < urgency(p.Health.Tone) && system.Tone != Quiet {
+		title += " – system: " + system.Tone.sign() + " " + system.Label
+	}
+	return title
+}
+
+// QueueRows are the queues as they are listed: those of the page, then those elsewhere that have a fault.
+func (p page) QueueRows() []Queue { return slices.Concat(p.Queues.List, p.Queues.Elsewhere) }
+
+// Elsewhere reports whether a queue of the list is not this worker's.
+func (p page) Elsewhere(q Queue) bool {
+	return slices.ContainsFunc(p.Queues.Elsewhere, func(e Queue) bool { return e.Name == q.Name })
+}
+
+// Scope says of which queues the page's figures are.
+func (p page) Scope() string {
+	if p.IsWorker() {
+		return "this worker's queues"
+	}
+	return "all queues"
 }
 
 // check is the outcome of one of the checks that the health is made of.
@@ -58,9 +93,18 @@ func (p page) Checks() []check {
 		}
 		out = append(out, c)
 	}
-	if p.Process != nil {
-		add("Python process", p.Health.Worker)
+	if !p.IsWorker() { // of a checker only whether it sees the system
+		c := check{"Redis", "answers", Good}
+		switch p.Health.Broker {
+		case status.Healthy:
+		case status.Unhealthy:
+			c.Answer, c.Tone = "does not answer", Bad
+		default:
+			c.Answer, c.Tone = "is not known yet", Quiet
+		}
+		return []check{c}
 	}
+	add("Python process", p.Health.Worker)
 	add("Redis", p.Health.Broker)
 	add("Database", p.Health.Database)
 	switch {
@@ -81,6 +125,14 @@ func (w Worker) Label() string {
 		return "not healthy"
 	}
 	return string(w.State)
+}
+
+// ShownStatus is the worker's status, which a worker that does not answer has none of.
+func (w Worker) ShownStatus() status.Status {
+	if w.State == status.Dead && w.Status != status.Gone {
+		return ""
+	}
+	return w.Status
 }
 
 // unhealthy reports whether the worker has a heartbeat that says that it is not healthy.

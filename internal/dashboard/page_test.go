@@ -50,10 +50,10 @@ func TestNotices(t *testing.T) {
 		t.Errorf("notices without Redis %q, want %q", got, want)
 	}
 	v = healthyView()
-	v.Queues.List[0].Tone, v.Queues.List[0].Unserved = Bad, true
+	v.Queues.List[0].judge(status.Service{Others: 1})
 	v.Fleet.Workers[0].Tone, v.Fleet.Workers[0].Unreachable = Warn, "401 Unauthorized"
 	want = []string{
-		"bad: 3 tasks wait in inference_default and no healthy worker serves it.",
+		"bad: Queue inference_default: 3 tasks wait and no healthy worker serves it (1 takes no tasks).",
 		"warn: This worker cannot be pinged, so others may take it for dead: 401 Unauthorized",
 	}
 	if got := texts(page{View: v}.Notices()); !slices.Equal(got, want) {
@@ -103,7 +103,7 @@ func TestChecks(t *testing.T) {
 		"load":     "Python process healthy good, Redis healthy good, Database not configured quiet, New tasks wait for a free slot quiet",
 		"degraded": "Python process unhealthy bad, Redis healthy good, Database healthy good, New tasks are not taken bad",
 		"starting": "Python process unhealthy quiet, Redis healthy good, Database not configured quiet, New tasks are not taken quiet",
-		"checker":  "Redis healthy good, Database not configured quiet",
+		"checker":  "Redis answers good",
 	} {
 		var got []string
 		for _, c := range (page{View: fixtures()[name]}).Checks() {

@@ -339,23 +339,31 @@ func TestPageCanBeHeardAndWalked(t *testing.T) {
 			}
 		}
 		// A state is announced once, in few words, when it changes.
-		if state := byID(t, doc, "state"); attr(state, "role") != "status" || textOf(state) != v.Health.Label {
+		if state := byID(t, doc, "state"); attr(state, "role") != "status" || textOf(state) != label(v) {
 			t.Errorf("the live region says %q", textOf(state))
 		}
 	})
+}
+
+// label is the state that the page of a view announces.
+func label(v *View) string {
+	if p := (page{View: v}); !p.IsWorker() {
+		return p.SystemState().Label
+	}
+	return v.Health.Label
 }
 
 func TestPageSaysWhatItIs(t *testing.T) {
 	for name, want := range map[string][]string{
 		"healthy":  {"Healthy", "inference_default", "1.3 GiB", "3 m 20 s", "40 % epoch 4", "No task has failed lately.", "4.2/s", "1 d 2 h"},
 		"load":     {"12,345", "5 m 12 s", "Queue inference_default: 12,345 tasks wait, the oldest for 5 m 12 s.", "Queue emails is paused; 7 tasks wait.", "17 to retry, 3 given up", "wait for a free slot"},
-		"degraded": {"Degraded", "killed by signal 9", "for 3 m 20 s, since 12:31:36 UTC", "MemoryError: cannot allocate 4.2 GiB", "1 worker is dead: worker-dead99.", "are not taken", "It waits for a person: Restart below, or runqy-worker restart worker-abc123 starts it again.", "0–12,208", "p95 1.2 s in 15 min", "18,242 attempts ended since the start, 31 of them failed", "Nothing runs at the moment."},
+		"degraded": {"Degraded", "killed by signal 9", "for 3 m 20 s, since 12:31:36 UTC", "MemoryError: cannot allocate 4.2 GiB", "1 worker is dead: worker-dead99.", "are not taken", "It waits for a person: Restart below, or runqy-worker restart worker-abc123 starts it again.", "0–12,208", "p95 1.2 s in 15 min", "18,242 attempts ended since its start, 31 of them failed", "Nothing runs at the moment."},
 		"starting": {"Starting", "Not measured yet.", "not measured yet"},
 		"retries":  {"attempt 3 of 26, next in 42 s", "given up after 3 of 26", "given up after 26 attempts", "not healthy degraded"},
 		"stranger": {"It waits for a person: runqy-worker restart worker-abc123 starts it again."},
-		"empty":    {"No queue is served here.", "No worker is registered.", "nothing waits", "Nothing runs at the moment."},
+		"empty":    {"No queue is served here.", "No worker is registered.", "and no task waits", "0 tasks in this worker's queues", "Nothing runs at the moment."},
 		"huge":     {"And 950 more", "tenant_37_inference", "3 workers are dead: worker-000000, worker-000001, worker-000002.", "And 12 more."},
-		"checker":  {"health checker", "in all workers"},
+		"checker":  {"fleet checker", "The whole system", "in all workers", "tasks in all queues"},
 	} {
 		doc := parse(t, pageOf(t, fixtures()[name]))
 		shown := strings.Join(strings.Fields(textOf(elements(doc, "body")[0])), " ")

@@ -35,11 +35,22 @@ type Sources struct {
 	// Fleet returns every worker of the registry. Required.
 	Fleet func(context.Context) ([]Worker, error)
 
+	// System returns what else there is to know of the system. Required.
+	System func(context.Context) (System, error)
+
 	// Trusted reports whether a visitor sees what tasks carry (payloads, error texts, lines of stderr) and may act.
 	// Required.
 	Trusted func(*http.Request) bool
 	Actions Actions
 	Logger  *slog.Logger
+}
+
+// System is what is read of the whole system beside the workers and the queues of the page.
+type System struct {
+	Elsewhere []Queue        // all queues that Sources.Queues does not return
+	Unread    int            // how many queues there are beyond those that are read
+	Asynq     map[string]int // by queue, how many plain asynq servers serve it
+	Deaths    []Death        // within the last hour, the latest first
 }
 
 // Actions are what a trusted visitor can do. The first line of an error is shown to the visitor.
@@ -54,7 +65,7 @@ type Actions struct {
 func (s Sources) check() error {
 	for name, missing := range map[string]bool{
 		"Health": s.Health == nil, "Changed": s.Changed == nil, "Queues": s.Queues == nil, "Failures": s.Failures == nil,
-		"Fleet": s.Fleet == nil, "Trusted": s.Trusted == nil, "Logger": s.Logger == nil,
+		"Fleet": s.Fleet == nil, "System": s.System == nil, "Trusted": s.Trusted == nil, "Logger": s.Logger == nil,
 		"Actions": s.Actions.Retry == nil || s.Actions.Delete == nil || s.Actions.Pause == nil || s.Actions.Resume == nil,
 	} {
 		if missing {

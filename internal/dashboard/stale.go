@@ -30,6 +30,17 @@ func (p page) FailuresAt() time.Time {
 	return p.Failures.At
 }
 
+// SystemStale is QueuesStale for what else is known of the system.
+func (p page) SystemStale() bool { return stale(p.At, p.System.Err, p.System.At) }
+
+// DeathTone is the tone of who died, quiet when that is not of the present.
+func (p page) DeathTone() Tone {
+	if p.SystemStale() {
+		return Quiet
+	}
+	return Warn
+}
+
 // WorkerTone is the tone of a worker, quiet when the fleet is stale.
 func (p page) WorkerTone(w Worker) Tone {
 	if p.FleetStale() {

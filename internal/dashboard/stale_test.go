@@ -62,7 +62,7 @@ func TestWhatCannotBeReadIsUnknown(t *testing.T) {
 	}
 	failures := healthyView()
 	failures.Failures.Err, failures.Failures.At = "no", read
-	if tiles := figures(t, failures); tiles["Failed"] != unknown || tiles["Waiting"] != "3 oldest 120 ms" {
+	if tiles := figures(t, failures); tiles["Failed"] != unknown || tiles["Waiting"] != "3 tasks in this worker's queues, oldest 120 ms" {
 		t.Errorf("with the failed tasks alone unknown: %q", tiles)
 	}
 }

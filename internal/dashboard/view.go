@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"strings"
 	"time"
 
 	"github.com/runqy/runqy-worker/internal/status"
@@ -37,15 +38,45 @@ type View struct {
 	Active   *Active // nil: this process runs no tasks
 	Failures Failures
 	Fleet    Fleet
+	System   SystemView
 }
+
+// SystemView is what is known of the system beside the workers and the queues that are listed.
+type SystemView struct {
+	Err        string    // why it could not be read
+	At         time.Time // of the last good reading; zero: there was none
+	Unserved   int       // queues with tasks that nobody takes
+	Waits      int       // of these: whose worker is starting
+	Stranded   int64     // their tasks
+	Unread     int       // queues beyond the limit of how many are read
+	Deaths     []Death   // within the last hour, the latest first
+	MoreDeaths int       // how many are not shown
+}
+
+// Death is the end of one process of a worker.
+type Death struct {
+	Key     string // tells this end from another of the same worker
+	ID      string
+	At      time.Time
+	Cause   string // refused, process_gone, …
+	Reason  string
+	Queues  []string
+	Address string // host:port; empty: none
+	Host    string
+	Tasks   int // that were taken back from it
+}
+
+// Serves names the queues that it served.
+func (d Death) Serves() string { return strings.Join(d.Queues, ", ") }
 
 // Health is the health of this process, the first thing on the page: the public one, without lines of stderr, with a
 // label and a tone.
 type Health struct {
 	status.Health
-	Tone  Tone
-	Label string    // Healthy, Starting, Degraded, Draining, Unhealthy, …
-	Since time.Time // when the label became what it is; zero when unknown
+	Report status.Mark // of the report that this is
+	Tone   Tone
+	Label  string    // Healthy, Starting, Degraded, Draining, Unhealthy, …
+	Since  time.Time // when the label became what it is; zero when unknown
 }
 
 // Process is the Python process.
@@ -79,6 +110,8 @@ type Queues struct {
 	List []Queue
 	More int   // how many are not shown
 	Rest Queue // their Pending, Active and Latency together
+	// Elsewhere are queues that are not this worker's, and of which tasks wait for nobody.
+	Elsewhere []Queue
 }
 
 // Queue is one queue now and over the last fifteen minutes.
@@ -86,7 +119,8 @@ type Queue struct {
 	status.Depth
 	Name     string
 	Tone     Tone
-	Unserved bool // tasks wait in it and no healthy worker serves it
+	Fault    string // which of its tasks nobody takes, and why; empty: none
+	Stranded int64  // how many these are
 
 	PendingChart Chart // over the history, oldest first
 	LatencyChart Chart // in seconds
@@ -159,6 +193,7 @@ type Fleet struct {
 	Err                         string
 	At                          time.Time // of the last good reading; zero: there was none
 	Free, Busy, Dead, Unhealthy int       // Unhealthy: with a heartbeat that says that they are not healthy
+	Serving, Starting           int       // that take tasks, and that are about to
 	Workers                     []Worker  // those that need attention first, then by id
 	More                        int       // how many are not shown
 }
@@ -169,6 +204,8 @@ type Worker struct {
 	Self                bool // this one
 	Tone                Tone
 	State               status.State // FREE, BUSY or DEAD
+	Serving             bool         // it takes the tasks of its queues, now or when a slot is free
+	Starting            bool         // it is about to
 	Status              status.Status
 	Reason              string // why it is not FREE, its first line
 	Queues              []string

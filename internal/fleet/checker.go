@@ -64,6 +64,8 @@ type Checker struct {
 
 	mu      sync.Mutex // guards the rest
 	workers map[string]*entry
+	listed  bool // a round has read the registry
+	known   bool // and each worker that it found has been classified since
 }
 
 // entry is what the Checker keeps of one worker.
@@ -126,6 +128,20 @@ func (c *Checker) Workers() []Worker {
 	}
 	slices.SortFunc(out, func(a, b Worker) int { return strings.Compare(a.ID, b.ID) })
 	return out
+}
+
+// Complete reports whether all workers have been classified that the first round found: before, Workers may be without
+// some.
+func (c *Checker) Complete() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.known && c.listed {
+		c.known = true
+		for _, e := range c.workers {
+			c.known = c.known && e.classified
+		}
+	}
+	return c.known
 }
 
 // Counts returns how many workers are in each state.
@@ -196,6 +212,9 @@ func (r round) start(ctx context.Context, list []heartbeat.Worker, checks *sync.
 			r.check(ctx, w)
 		})
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listed = true
 }
 
 // begin marks a worker as being checked, and reports false when it is already. The result has the last beat that was
@@ -244,7 +263,8 @@ func (r round) check(ctx context.Context, w heartbeat.Worker) {
 		return // an interrupted ping says nothing about the worker
 	}
 	result.Seen = read
-	if died := r.record(result); died && r.opts.Lost != nil && (r.settled || result.Alive) {
+	result, died := r.record(result)
+	if died && r.opts.Lost != nil && (r.settled || result.Alive) {
 		r.opts.Lost(ctx, result)
 	}
 	if result.Proven && r.opts.Reaper != nil {
@@ -316,6 +336,16 @@ func (c *Checker) knows(id string) bool {
 	return c.workers[id] != nil
 }
 
+// find returns a worker as it was classified last.
+func (c *Checker) find(id string) (Worker, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.workers[id]; e != nil && e.classified {
+		return e.last, true
+	}
+	return Worker{}, false
+}
+
 func (c *Checker) isDead(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -365,16 +395,21 @@ func (c *Checker) dropLocked(id string, e *entry) {
 	}
 }
 
-// record keeps how a worker was classified, and logs when that differs in kind from the time before. It reports whether
-// the worker is newly dead.
-func (c *Checker) record(w Worker) (died bool) {
+// record keeps how a worker was classified, and logs when that differs in kind from the time before. It returns the
+// worker with the time since when it is dead, and reports whether that is new.
+func (c *Checker) record(w Worker) (_ Worker, died bool) {
 	c.mu.Lock()
 	e := c.workers[w.ID]
 	if e == nil {
 		c.mu.Unlock()
-		return false
+		return w, false
 	}
 	before, known, inherited := e.last, e.classified, e.inherited
+	if w.State == status.Dead {
+		if w.DeadSince = before.DeadSince; w.DeadSince.IsZero() {
+			w.DeadSince = time.Now()
+		}
+	}
 	e.last, e.classified = w, true
 	c.mu.Unlock()
 
@@ -395,5 +430,5 @@ func (c *Checker) record(w Worker) (died bool) {
 	if died && c.opts.Died != nil {
 		c.opts.Died(w.Cause)
 	}
-	return died
+	return w, died
 }

@@ -41,6 +41,7 @@ type world struct {
 	events     []string                    // recoveries and removals, in order
 	fates      map[string]queue.DirectFate // of the lists of all workers that ever beat
 	returned   []string                    // whose lists ever went back
+	deaths     []Death                     // that were recorded
 }
 
 type answer struct {
@@ -289,6 +290,21 @@ func (w *world) SaveCheckpoint(_ context.Context, beats map[string]heartbeat.Bea
 	return w.redis
 }
 
+func (w *world) RecordDeath(_ context.Context, d Death, tasks int, age time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d.Tasks, d.Age = tasks, age
+	w.deaths = append(w.deaths, d)
+	return w.redis
+}
+
+// recorded returns the deaths that were recorded.
+func (w *world) recorded() []Death {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.deaths)
+}
+
 func (w *world) happened() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -329,7 +345,7 @@ func (w *world) service(t *testing.T, name string, book *logBook, observer Obser
 	t.Helper()
 	s, err := New(Options{
 		ID: name, Self: heartbeat.Identity{Nonce: "x"}, Interval: 5 * time.Second, PingTimeout: 3 * time.Second,
-		Registry: w, Lease: w, Checkpoints: w, Pinger: w, Recoverer: w, Directs: w, Observer: observer, Logger: book.logger(),
+		Registry: w, Lease: w, Checkpoints: w, Deaths: w, Pinger: w, Recoverer: w, Directs: w, Observer: observer, Logger: book.logger(),
 	})
 	if err != nil {
 		t.Fatalf("make a service: %v", err)

@@ -42,12 +42,12 @@ type fingerprint struct{ nonce, address, queues string }
 func newLeader(s *Service) *leader {
 	now := time.Now()
 	l := &leader{Service: s, since: now, lastRead: now, saved: make(map[string]fingerprint)}
-	l.reaper = newReaper(s.opts)
+	l.reaper = newReaper(s)
 	l.checker = NewChecker(CheckerOptions{
 		Registry: s.opts.Registry, Pinger: s.opts.Pinger, PingTimeout: s.opts.PingTimeout, Self: s.opts.Self,
 		Confirm: confirmAfter, Reaper: l.reaper, Died: s.opts.Observer.Died, Lost: l.reaper.returnDirects, Logger: s.opts.Logger,
 	})
-	l.sweeper = newSweeper(s.opts, l.checker)
+	l.sweeper = newSweeper(s, l.checker)
 	return l
 }
 

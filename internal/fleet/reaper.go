@@ -18,17 +18,18 @@ const (
 // reaper takes the tasks of workers whose death is proven, and then removes the workers from the registry. It is the
 // first of the four recovery paths; queue/recovery.go lists what each may touch and what keeps them apart.
 type reaper struct {
-	opts  Options
-	slot  chan struct{} // one element per worker that is being reaped
-	group sync.WaitGroup
+	opts    Options
+	service *Service
+	slot    chan struct{} // one element per worker that is being reaped
+	group   sync.WaitGroup
 
 	mu      sync.Mutex      // guards the rest
 	reaping map[string]bool // by worker id and nonce
 	failing bool
 }
 
-func newReaper(opts Options) *reaper {
-	return &reaper{opts: opts, slot: make(chan struct{}, reapsAtOnce), reaping: make(map[string]bool)}
+func newReaper(s *Service) *reaper {
+	return &reaper{opts: s.opts, service: s, slot: make(chan struct{}, reapsAtOnce), reaping: make(map[string]bool)}
 }
 
 // Reap implements [Reaper]: it begins to reap a worker, unless that is going on already, and returns at once. What
@@ -60,8 +61,8 @@ func (r *reaper) Reap(ctx context.Context, w Worker) {
 // wait returns when no worker is being reaped any more. Reap must not be called again.
 func (r *reaper) wait() { r.group.Wait() }
 
-// reap recovers the worker's tasks and then, and only then, removes it from the registry: as long as it is there,
-// another leader can begin anew.
+// reap recovers the worker's tasks, keeps its death for those who ask, and then, and only then, removes it from the
+// registry: as long as it is there, another leader can begin anew.
 func (r *reaper) reap(ctx context.Context, w Worker) error {
 	reading, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -82,6 +83,9 @@ func (r *reaper) reap(ctx context.Context, w Worker) error {
 		if err != nil {
 			return err
 		}
+	}
+	if err := r.service.recordDeath(ctx, w); err != nil {
+		return err
 	}
 	forgetting, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -133,6 +137,7 @@ func (r *reaper) returnDirect(ctx context.Context, w Worker, name string) error 
 		return queue.DirectKept
 	})
 	if n > 0 {
+		r.service.returned.add(w.ID, w.Beat.Nonce, n)
 		r.opts.Logger.Warn("direct tasks requeued", "queue", name, "tasks", n, "reason", "their worker is dead")
 	}
 	return err

@@ -241,17 +241,20 @@ func hold(t *testing.T, client *redis.Client, worker string, n int) {
 func onRedis(t *testing.T, client *redis.Client, name string, book *logBook, change func(*Options)) *Service {
 	t.Helper()
 	store := NewStore(client)
+	var s *Service
 	opts := Options{
 		ID: name, Self: heartbeat.Identity{Nonce: "x-" + name}, Interval: 100 * time.Millisecond, PingTimeout: 30 * time.Second,
-		Registry: store, Lease: store, Checkpoints: store, Pinger: newPinger(t),
-		Recoverer: queue.NewRecoverer(client, queue.RecovererOptions{MaxRecoveries: 3, Logger: book.logger()}),
-		Directs:   queue.NewDirects(client), Logger: book.logger(),
+		Registry: store, Lease: store, Checkpoints: store, Deaths: store, Pinger: newPinger(t),
+		Recoverer: queue.NewRecoverer(client, queue.RecovererOptions{
+			MaxRecoveries: 3, Logger: book.logger(), Taken: func(id, nonce string) { s.TaskReturned(id, nonce) },
+		}),
+		Directs: queue.NewDirects(client), Logger: book.logger(),
 	}
 	if change != nil {
 		change(&opts)
 	}
-	s, err := New(opts)
-	if err != nil {
+	var err error
+	if s, err = New(opts); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -313,6 +316,11 @@ func TestDeadWorkersOnRedis(t *testing.T) {
 	defer mu.Unlock()
 	if recovered[queue.RecoveredDead] != 3 || died[CauseRefused] != 2 || len(died) != 1 {
 		t.Errorf("recovered %v, died %v; want 3 %s, 2 %s and nothing else", recovered, died, queue.RecoveredDead, CauseRefused)
+	}
+	deaths, err := NewStore(client).Deaths(t.Context())
+	if err != nil || len(deaths) != 1 || deaths[0].ID != "dead" || deaths[0].Nonce != "n-dead" || deaths[0].Tasks != 3 ||
+		deaths[0].Cause != CauseRefused || deaths[0].Reason == "" || !slices.Equal(deaths[0].Queues, []string{"q"}) || deaths[0].Age > time.Minute {
+		t.Errorf("deaths %+v, %v; want that of the dead worker, with its three tasks", deaths, err)
 	}
 	if queues, err := NewStore(client).Queues(t.Context()); err != nil || !slices.Equal(queues, []string{"q"}) {
 		t.Errorf("queues %q, %v; want q", queues, err)
@@ -445,7 +453,7 @@ func TestSweepWithoutALeaderOnRedis(t *testing.T) {
 	client.LPush(ctx, "runqy:{q}:direct:dead", "claimed")
 	client.LPush(ctx, "runqy:{q}:direct:living", "kept")
 	s := onRedis(t, client, "living", &logBook{}, func(o *Options) { o.Queues = []string{"q"} })
-	w := &watcher{Service: s, sweeper: newSweeper(s.opts, nil)}
+	w := &watcher{Service: s, sweeper: newSweeper(s, nil)}
 	for range 2 { // a worker that is not registered may have been so since the registry was read
 		if err := w.sweep(ctx); err != nil {
 			t.Fatal(err)

@@ -40,6 +40,7 @@ type Options struct {
 	Registry    Registry
 	Lease       Lease
 	Checkpoints CheckpointStore
+	Deaths      DeathStore
 	Pinger      Pinger // nil: workers are classified by their heartbeats alone
 	Recoverer   Recoverer
 	Directs     Directs
@@ -53,6 +54,8 @@ type Service struct {
 	opts    Options
 	elector *elector
 	current atomic.Pointer[Checker] // nil while another process is the leader
+
+	returned tally // tasks of dead workers
 }
 
 // New returns a Service that does not take part in the election before Run.
@@ -62,7 +65,7 @@ func New(opts Options) (*Service, error) {
 		return nil, errors.New("fleet: the process has no id or nonce to be elected with")
 	case opts.Interval <= 0:
 		return nil, errors.New("fleet: the interval between two rounds is not more than 0")
-	case opts.Registry == nil || opts.Lease == nil || opts.Checkpoints == nil || opts.Recoverer == nil || opts.Directs == nil || opts.Logger == nil:
+	case opts.Registry == nil || opts.Lease == nil || opts.Checkpoints == nil || opts.Deaths == nil || opts.Recoverer == nil || opts.Directs == nil || opts.Logger == nil:
 		return nil, errors.New("fleet: a required part is missing in Options")
 	}
 	if opts.Observer.Died == nil {
@@ -96,9 +99,9 @@ func (s *Service) States() map[string]int {
 }
 
 // Workers returns each worker as it was classified last, which may be as old as its Seen tells; nil while another
-// process is the leader.
+// process is the leader, and until this one has classified all of them.
 func (s *Service) Workers() []Worker {
-	if c := s.current.Load(); c != nil {
+	if c := s.current.Load(); c != nil && c.Complete() {
 		return c.Workers()
 	}
 	return nil

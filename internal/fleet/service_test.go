@@ -111,6 +111,9 @@ func TestSilenceWaitsForTheLeases(t *testing.T) {
 			t.Errorf("the worker is %s, cause %q, proven %t; want cause %q, not proven", got.State, got.Cause, got.Proven, CauseHeartbeatExpired)
 		}
 		time.Sleep(45 * time.Second)
+		if deaths := w.recorded(); len(deaths) != 1 || deaths[0].ID != "w" || deaths[0].Cause != CauseHeartbeatExpired || deaths[0].Age <= 0 {
+			t.Errorf("deaths %+v, want that of w", deaths)
+		}
 		if events := w.happened(); !slices.Equal(events, []string{"lapsed q of w", "forget w"}) {
 			t.Errorf("at last: events %q, want the recovery and then the removal", events)
 		}

@@ -29,6 +29,7 @@ const (
 // recovery paths; queue/recovery.go lists what each may touch and what keeps them apart.
 type sweeper struct {
 	opts    Options
+	service *Service
 	checker *Checker                // nil where nobody leads: heartbeats decide alone, and no worker is removed
 	lists   chan []heartbeat.Worker // received only while no sweep goes on
 
@@ -39,12 +40,12 @@ type sweeper struct {
 	absent map[string]map[string]time.Time
 }
 
-func newSweeper(opts Options, checker *Checker) *sweeper {
+func newSweeper(service *Service, checker *Checker) *sweeper {
 	s := &sweeper{
-		opts: opts, checker: checker, lists: make(chan []heartbeat.Worker),
+		opts: service.opts, service: service, checker: checker, lists: make(chan []heartbeat.Worker),
 		queues: make(map[string]bool), absent: make(map[string]map[string]time.Time),
 	}
-	s.addQueues(opts.Queues)
+	s.addQueues(service.opts.Queues)
 	return s
 }
 
@@ -190,6 +191,13 @@ func (s *sweeper) forgetLapsed(ctx context.Context, list []heartbeat.Worker) err
 	for _, w := range list {
 		if w.Alive || w.Err != nil || s.checker.missingFor(w.ID) < lapsedAfter {
 			continue
+		}
+		dead, known := s.checker.find(w.ID)
+		if !known {
+			dead = Worker{Worker: w, Cause: CauseHeartbeatExpired}
+		}
+		if err := s.service.recordDeath(ctx, dead); err != nil {
+			return err
 		}
 		if err := s.forget(ctx, w); err != nil {
 			return err

@@ -28,7 +28,7 @@ type watcher struct {
 // there has been none for 30 s, until ctx ends. It then returns nil. A worker runs it whether or not it takes part in the
 // election, so that what another one leaves behind never depends on a leader. It costs one command every ten seconds.
 func (s *Service) Watch(ctx context.Context) error {
-	w := &watcher{Service: s, sweeper: newSweeper(s.opts, nil)}
+	w := &watcher{Service: s, sweeper: newSweeper(s, nil)}
 	for timer.Sleep(ctx, watchEvery+rand.N(campaignJitter)) == nil {
 		if w.leaderless(ctx) {
 			w.sweeper.logOutcome(ctx, w.sweep(ctx))

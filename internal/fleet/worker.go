@@ -41,6 +41,8 @@ type Worker struct {
 	Reason string // why it is not Free, for people
 	Proven bool   // its death is proven: its tasks may be taken from it
 
+	DeadSince time.Time // when it was found dead, before it was anything else again; zero unless State is Dead
+
 	Seen time.Time // when the registry's entry was read: its Age was that old then
 }
 

@@ -23,7 +23,7 @@ func TestCheckAsksTheWorker(t *testing.T) {
 			t.Errorf("probe %q: result %+v, error %v; want OK %v", probe, res, err, ok)
 		}
 		b, err := json.Marshal(res)
-		if want := `{"worker":"unhealthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,` +
+		if want := `{"worker":"unhealthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,"report":"4; age=0.250",` +
 			`"error":"The Python process is not healthy: exit status 1."}`; err != nil || string(b) != want {
 			t.Errorf("the result is printed as %s (error %v), want %s", b, err, want)
 		}
@@ -70,8 +70,8 @@ func TestCheckWithoutAWorker(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Fatalf("error %v, want one with %q", err, want)
 			}
-			if res.OK || res.Worker != status.Unhealthy || res.Broker != status.Unhealthy || res.Database != status.Unhealthy || res.Error != err.Error() {
-				t.Errorf("result %+v, want one that is unhealthy throughout and repeats %q", res, err)
+			if res.OK || res.Worker != status.Unhealthy || res.Broker != status.Unknown || res.Database != status.Unknown || res.QueueDepth != nil || res.Error != err.Error() {
+				t.Errorf("result %+v, want an unhealthy worker, nothing known of the rest, and %q", res, err)
 			}
 		})
 	}

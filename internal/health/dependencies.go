@@ -17,6 +17,8 @@ const (
 	pingInterval = time.Second
 	pingTimeout  = 2 * time.Second
 
+	consumptionInterval = 500 * time.Millisecond
+
 	databaseInterval = 5 * time.Second
 	databaseTimeout  = 3 * time.Second
 )
@@ -34,16 +36,23 @@ func RedisOptions(o *redis.UniversalOptions) {
 
 // DependenciesOptions say what [Dependencies] watches.
 type DependenciesOptions struct {
-	// Redis is a client that nothing else uses, opened with [RedisOptions]: on a shared one PING would queue behind
-	// commands that block. Run closes it at its end, since nothing else interrupts a PING. Required.
+	// Consumption says whether tasks can be taken and settled, of which Redis is judged; it must not block. Required without
+	// a Redis.
+	Consumption func() Consumption
+	// ConsumptionChanged returns a channel that is closed when something works that did not.
+	ConsumptionChanged func() <-chan struct{}
+	// Redis is for a process that consumes nothing: whether a PING is answered. It is a client that nothing else uses, opened
+	// with [RedisOptions]: on a shared one PING would queue behind commands that block. Run closes it at its end, since
+	// nothing else interrupts a PING.
 	Redis redis.UniversalClient
 	// DatabaseURL is a postgres:// URL; empty: no database is watched.
 	DatabaseURL string
 	Logger      *slog.Logger // default: slog.Default()
 }
 
-// Dependencies asks Redis every second and the database every five whether they answer. Until the first answer they
-// count as unhealthy. The methods may be called from any goroutine; Run only once.
+// Dependencies judges Redis by what the work with it comes to, or where there is none by a PING every second, and asks the
+// database every five seconds whether it answers. Until the first answer they count as unhealthy. The methods may be called
+// from any goroutine; Run only once.
 type Dependencies struct {
 	watches  []*watch
 	redis    *watch
@@ -60,7 +69,8 @@ type watch struct {
 	interval, timeout time.Duration
 	check             func(context.Context) error
 	close             func()
-	interrupt         func() // makes a check under way end; nil: its context does
+	interrupt         func()                 // makes a check under way end; nil: its context does
+	changed           func() <-chan struct{} // is closed when the next check should be at once; nil: none is
 
 	asked bool // guarded by Dependencies.mu, as err
 	err   error
@@ -74,8 +84,12 @@ func NewDependencies(opts DependenciesOptions) (*Dependencies, error) {
 		logger = slog.Default()
 	}
 	d := &Dependencies{logger: logger.With("component", "health")}
-	d.redis = newRedisWatch(func(ctx context.Context) error { return ping(ctx, opts.Redis) })
-	d.redis.interrupt = func() { _ = opts.Redis.Close() }
+	if opts.Consumption != nil {
+		d.redis = newConsumptionWatch(opts.Consumption, opts.ConsumptionChanged)
+	} else {
+		d.redis = newRedisWatch(func(ctx context.Context) error { return ping(ctx, opts.Redis) })
+		d.redis.interrupt = func() { _ = opts.Redis.Close() }
+	}
 	d.watches = append(d.watches, d.redis)
 	if opts.DatabaseURL != "" {
 		db, err := newDatabase(opts.DatabaseURL)
@@ -130,6 +144,10 @@ func (d *Dependencies) watch(ctx context.Context, w *watch) {
 	tick := time.NewTicker(w.interval)
 	defer tick.Stop()
 	for {
+		var changed <-chan struct{}
+		if w.changed != nil {
+			changed = w.changed()
+		}
 		checkCtx, cancel := context.WithTimeout(ctx, w.timeout)
 		err := w.check(checkCtx)
 		timedOut := errors.Is(checkCtx.Err(), context.DeadlineExceeded)
@@ -140,10 +158,13 @@ func (d *Dependencies) watch(ctx context.Context, w *watch) {
 		if err != nil && timedOut {
 			err = fmt.Errorf("no answer within %s", w.timeout)
 		}
-		d.record(w, err)
+		if !errors.Is(err, errNotAsked) {
+			d.record(w, err)
+		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-changed:
 		case <-tick.C:
 		}
 	}
@@ -152,9 +173,9 @@ func (d *Dependencies) watch(ctx context.Context, w *watch) {
 // record keeps the outcome of a check, and announces it when it differs in kind from the one before.
 func (d *Dependencies) record(w *watch, err error) {
 	d.mu.Lock()
-	first, wasHealthy := !w.asked, w.asked && w.err == nil
+	first, was, wasOpen := !w.asked, w.err, w.open()
 	w.asked, w.err = true, err
-	changed := first || wasHealthy != (err == nil)
+	changed := first || (was == nil) != (err == nil) || wasOpen != w.open()
 	d.mu.Unlock()
 	if !changed {
 		return

@@ -8,27 +8,21 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
-// wedgedAfter is how old the last pass of the supervisor's event loop may be before it counts as wedged. There is a
-// pass at least every second.
-const wedgedAfter = 10 * time.Second
-
 // Sources are what the probes are answered from. Their functions are called from any goroutine.
 type Sources struct {
-	// Health returns the worker's health, lines of stderr included; it must not block. Required.
-	Health      func() status.Health
+	// Report returns the worker's health, lines of stderr included; it must not block. Required.
+	Report      func() status.Report
 	Environment string
-	// LoopTick returns the time of the last pass of the supervisor's event loop, zero while there is no loop yet. Nil
-	// counts as a loop that is always alive.
-	LoopTick func() time.Time
-	// Counts returns the numbers of the healthcheck command. It may ask Redis, briefly. Nil: all are 0.
-	Counts func() Counts
+	// Counts returns the numbers of the healthcheck command for a worker of this health. It may ask Redis, briefly. Nil: none
+	// is known.
+	Counts func(status.Health) Counts
 	// Queues and Broker serve /health/v2/queues; without Queues the path is not found.
 	Queues QueueSource
+	Faults FaultSource // nil: those that can be read have none
 	Broker BrokerSource
 	// Metrics serves /metrics; without it the path is not found.
 	Metrics http.Handler
@@ -138,23 +132,23 @@ func statusCode(ok bool) int {
 }
 
 // probes answers the probes. It has no other way to the health than the one that leaves out what the visitor may not
-// see.
+// see, and each answer comes from one report.
 type probes struct {
-	health      func(*http.Request) status.Health
-	live        func() (ok bool, reason string)
-	counts      func() Counts
+	report      func(*http.Request) status.Report
+	counts      func(status.Health) Counts
 	environment string
 	queues      QueueSource
+	faults      FaultSource
 	broker      BrokerSource
 }
 
 func (src Sources) probes() probes {
 	p := probes{
-		health: visible(src.Health, src.Trusted), live: func() (bool, string) { return Live(src.LoopTick) },
-		counts: src.Counts, environment: src.Environment, queues: src.Queues, broker: src.Broker,
+		report: visible(src.Report, src.Trusted), counts: src.Counts,
+		environment: src.Environment, queues: src.Queues, faults: src.Faults, broker: src.Broker,
 	}
 	if p.counts == nil {
-		p.counts = func() Counts { return Counts{} }
+		p.counts = func(status.Health) Counts { return Counts{} }
 	}
 	return p
 }
@@ -170,6 +164,7 @@ type verboseBody struct {
 	State        status.State  `json:"state"`
 	Environment  string        `json:"environment"`
 	Checks       checksBody    `json:"checks"`
+	Report       string        `json:"report"`
 }
 
 type checksBody struct {
@@ -179,18 +174,18 @@ type checksBody struct {
 }
 
 func (p probes) serveHealth(w http.ResponseWriter, r *http.Request) {
-	h := p.health(r)
+	h := p.report(r)
 	word := "UNHEALTHY"
 	if h.Healthy {
 		word = "HEALTHY"
 	}
 	if !verbose(r) {
-		writeJSON(w, statusCode(h.Healthy), healthBody{word})
+		answer(w, h.Mark, h.Healthy, healthBody{word})
 		return
 	}
-	writeJSON(w, statusCode(h.Healthy), verboseBody{
+	answer(w, h.Mark, h.Healthy, verboseBody{
 		Status: word, Reasons: texts(h.Reasons), WorkerStatus: h.Status, State: h.State, Environment: p.environment,
-		Checks: checksBody{h.Worker, h.Broker, h.Database},
+		Checks: checksBody{h.Worker, h.Broker, h.Database}, Report: h.Mark.String(),
 	})
 }
 
@@ -221,43 +216,32 @@ type probeBody struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-func (p probes) serveLive(w http.ResponseWriter, _ *http.Request) {
-	live, reason := p.live()
+func (p probes) serveLive(w http.ResponseWriter, r *http.Request) {
+	h := p.report(r)
+	live, reason := Live(h.Health)
 	word := "LIVE"
 	if !live {
 		word = "WEDGED"
 	}
-	writeJSON(w, statusCode(live), probeBody{word, reason})
-}
-
-// Live reports whether the supervisor's event loop is alive, and why not, as /livez answers. loopTick returns the time
-// of its last pass; zero, and a nil function, mean that there is no loop that could be wedged.
-func Live(loopTick func() time.Time) (ok bool, reason string) {
-	if loopTick == nil {
-		return true, ""
-	}
-	tick := loopTick()
-	if tick.IsZero() {
-		return true, ""
-	}
-	if age := time.Since(tick); age > wedgedAfter {
-		return false, fmt.Sprintf("The supervisor's loop has not turned for %s.", age.Truncate(time.Second))
-	}
-	return true, ""
+	answer(w, h.Mark, live, probeBody{word, reason})
 }
 
 func (p probes) serveReady(w http.ResponseWriter, r *http.Request) {
-	h := p.health(r)
+	h := p.report(r)
 	word, reason := "READY", ""
 	if !h.Ready() {
-		word, reason = "NOT_READY", notReady(h)
+		word, reason = "NOT_READY", notReady(h.Health)
 	}
-	writeJSON(w, statusCode(h.Ready()), probeBody{word, reason})
+	answer(w, h.Mark, h.Ready(), probeBody{word, reason})
 }
 
 // notReady says why a worker that is not ready is not.
 func notReady(h status.Health) string {
-	if len(h.Reasons) == 0 {
+	switch {
+	case len(h.Reasons) > 0:
+	case h.Awaits.Summary != "":
+		return fmt.Sprintf("The worker is %s: %s.", h.Status, h.Awaits)
+	default:
 		return fmt.Sprintf("The worker is %s.", h.Status)
 	}
 	return strings.Join(texts(h.Reasons), " ")
@@ -266,23 +250,33 @@ func notReady(h status.Health) string {
 // serveHealthcheck answers the healthcheck command: the status code is the answer to the probe that was asked, the body
 // is always the same.
 func (p probes) serveHealthcheck(w http.ResponseWriter, r *http.Request) {
-	h, counts := p.health(r), p.counts()
+	h := p.report(r)
 	ok, reason := h.Healthy, strings.Join(texts(h.Reasons), " ")
 	switch Probe(r.URL.Query().Get("probe")) {
 	case ProbeLive:
-		if live, why := p.live(); live {
+		if live, why := Live(h.Health); live {
 			ok = true
 		} else {
 			ok, reason = false, why
 		}
 	case ProbeReady:
 		if ok = h.Ready(); !ok {
-			reason = notReady(h)
+			reason = notReady(h.Health)
 		}
 	default: // ProbeHealth
 	}
-	writeJSON(w, statusCode(ok), Result{
-		Worker: h.Worker, Broker: h.Broker, Database: h.Database,
-		QueueDepth: counts.QueueDepth, Processing: counts.Processing, Failed: counts.Failed, Error: reason,
-	})
+	result := Result{
+		Worker: h.Worker, Broker: h.Broker, Database: h.Database, Counts: p.counts(h.Health),
+		Report: h.Mark.String(), Error: reason,
+	}
+	if !ok { // whoever reads the first word only is not to read "healthy" there
+		result.Worker = status.Unhealthy
+	}
+	answer(w, h.Mark, ok, result)
+}
+
+// answer answers a probe with a body that was made from the report of this mark.
+func answer(w http.ResponseWriter, m status.Mark, ok bool, body any) {
+	w.Header().Set(status.ReportHeader, m.String())
+	writeJSON(w, statusCode(ok), body)
 }

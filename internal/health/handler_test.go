@@ -29,10 +29,15 @@ func degraded() status.Health {
 
 func sources(h status.Health) Sources {
 	return Sources{
-		Health: func() status.Health { return h }, Environment: "development",
-		LoopTick: time.Now,
-		Counts:   func() Counts { return Counts{QueueDepth: 7, Processing: 2, Failed: 3} },
-		Metrics:  http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "runqy_worker_healthy 1\n") }),
+		Report: func() status.Report {
+			return status.Report{Health: h, Mark: status.Mark{Number: 4, Age: 250 * time.Millisecond}}
+		},
+		Environment: "development",
+		Counts: func(status.Health) Counts {
+			depth, processing, failed := int64(7), int64(2), int64(3)
+			return Counts{QueueDepth: &depth, Processing: &processing, Failed: &failed}
+		},
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "runqy_worker_healthy 1\n") }),
 		Queues: func(context.Context) (map[string]status.Depth, error) {
 			return map[string]status.Depth{"default": {Pending: 1}}, nil
 		},
@@ -49,10 +54,12 @@ func TestProbes(t *testing.T) {
 	starting, draining := degraded(), healthy()
 	starting.Status, starting.Reasons = "starting", nil
 	draining.Status = "draining"
-	wedged := sources(healthy())
-	wedged.LoopTick = func() time.Time { return time.Now().Add(-11 * time.Second) }
-	early := sources(starting)
-	early.LoopTick = func() time.Time { return time.Time{} }
+	lately := sources(StoodStill(healthy(), "The loop", time.Now().Add(-3*time.Second)))
+	since := time.Now().Add(-11 * time.Second)
+	wedged := sources(StoodStill(healthy(), "The loop", since))
+	why := "The loop has not turned since " + since.UTC().Format(time.RFC3339) + ": nothing newer is known."
+	uncounted := sources(healthy())
+	uncounted.Counts = nil
 
 	for _, c := range []struct {
 		name   string
@@ -64,27 +71,34 @@ func TestProbes(t *testing.T) {
 		{"healthy", sources(healthy()), "/health", 200, `{"status":"HEALTHY"}`},
 		{"degraded", sources(degraded()), "/health", 503, `{"status":"UNHEALTHY"}`},
 		{"verbose", sources(healthy()), "/health?verbose=1", 200,
-			`{"status":"HEALTHY","reasons":[],"worker_status":"running","state":"BUSY","environment":"development","checks":{"worker":"healthy","broker":"healthy","database":"not configured"}}`},
+			`{"status":"HEALTHY","reasons":[],"worker_status":"running","state":"BUSY","environment":"development","checks":{"worker":"healthy","broker":"healthy","database":"not configured"},"report":"4; age=0.250"}`},
 		{"verbose degraded", sources(degraded()), "/health?verbose", 503,
-			`{"status":"UNHEALTHY","reasons":["The Python process is not healthy: exit status 1."],"worker_status":"degraded","state":"FREE","environment":"development","checks":{"worker":"unhealthy","broker":"healthy","database":"not configured"}}`},
+			`{"status":"UNHEALTHY","reasons":["The Python process is not healthy: exit status 1."],"worker_status":"degraded","state":"FREE","environment":"development","checks":{"worker":"unhealthy","broker":"healthy","database":"not configured"},"report":"4; age=0.250"}`},
 		{"not verbose", sources(healthy()), "/health?verbose=0", 200, `{"status":"HEALTHY"}`},
 		{"live", sources(healthy()), "/livez", 200, `{"status":"LIVE"}`},
 		{"live though degraded", sources(degraded()), "/livez", 200, `{"status":"LIVE"}`},
-		{"live without a loop yet", early, "/livez", 200, `{"status":"LIVE"}`},
-		{"wedged", wedged, "/livez", 503, `{"status":"WEDGED","reason":"The supervisor's loop has not turned for 11s."}`},
+		{"stands still", lately, "/livez", 200, `{"status":"LIVE"}`},
+		{"stands still, health", lately, "/health", 503, `{"status":"UNHEALTHY"}`},
+		{"wedged", wedged, "/livez", 503, `{"status":"WEDGED","reason":"` + why + `"}`},
+		{"wedged is not healthy", wedged, "/health", 503, `{"status":"UNHEALTHY"}`},
+		{"wedged is not ready", wedged, "/readyz", 503, `{"status":"NOT_READY","reason":"` + why + `"}`},
 		{"ready", sources(healthy()), "/readyz", 200, `{"status":"READY"}`},
 		{"degraded is not ready", sources(degraded()), "/readyz", 503, `{"status":"NOT_READY","reason":"The Python process is not healthy: exit status 1."}`},
 		{"starting is not ready", sources(starting), "/readyz", 503, `{"status":"NOT_READY","reason":"The worker is starting."}`},
+		{"being replaced is not ready", sources(OfProcess(status.Restarting, true, status.Reason{Summary: "it waits for a task"})),
+			"/readyz", 503, `{"status":"NOT_READY","reason":"The worker is restarting: it waits for a task."}`},
 		{"draining is not ready", sources(draining), "/readyz", 503, `{"status":"NOT_READY","reason":"The worker is draining."}`},
 		{"draining is healthy", sources(draining), "/health", 200, `{"status":"HEALTHY"}`},
 		{"healthcheck", sources(degraded()), "/healthcheck", 503,
-			`{"worker":"unhealthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,"error":"The Python process is not healthy: exit status 1."}`},
+			`{"worker":"unhealthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,"report":"4; age=0.250","error":"The Python process is not healthy: exit status 1."}`},
 		{"healthcheck live", sources(degraded()), "/healthcheck?probe=live", 200,
-			`{"worker":"unhealthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,"error":"The Python process is not healthy: exit status 1."}`},
+			`{"worker":"unhealthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,"report":"4; age=0.250","error":"The Python process is not healthy: exit status 1."}`},
 		{"healthcheck wedged", wedged, "/healthcheck?probe=live", 503,
-			`{"worker":"healthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,"error":"The supervisor's loop has not turned for 11s."}`},
+			`{"worker":"unhealthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,"report":"4; age=0.250","error":"` + why + `"}`},
+		{"healthcheck without numbers", uncounted, "/healthcheck", 200,
+			`{"worker":"healthy","broker":"healthy","database":"not configured","queue_depth":null,"processing":null,"failed":null,"report":"4; age=0.250"}`},
 		{"healthcheck draining", sources(draining), "/healthcheck?probe=ready", 503,
-			`{"worker":"healthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,"error":"The worker is draining."}`},
+			`{"worker":"unhealthy","broker":"healthy","database":"not configured","queue_depth":7,"processing":2,"failed":3,"report":"4; age=0.250","error":"The worker is draining."}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rec := request(SocketHandler(c.src), "GET", c.target)
@@ -93,6 +107,9 @@ func TestProbes(t *testing.T) {
 			}
 			if h := rec.Header(); h.Get("Content-Type") != "application/json" || h.Get("Cache-Control") != "no-store" {
 				t.Errorf("GET %s has the headers %v, want JSON that is not stored", c.target, h)
+			}
+			if mark := rec.Header().Get(status.ReportHeader); mark != "4; age=0.250" {
+				t.Errorf("GET %s is marked %q, want 4; age=0.250", c.target, mark)
 			}
 			if head := request(SocketHandler(c.src), "HEAD", c.target); head.Code != c.code {
 				t.Errorf("HEAD %s answers %d, want %d", c.target, head.Code, c.code)
@@ -135,7 +152,7 @@ func TestIndexAndUnknownPaths(t *testing.T) {
 			t.Errorf("GET %s answers %d, want 404", path, rec.Code)
 		}
 	}
-	bare := Handler(Sources{Health: healthy})
+	bare := Handler(Sources{Report: sources(healthy()).Report})
 	for _, path := range []string{"/metrics", "/health/v2/queues"} {
 		if rec := request(bare, "GET", path); rec.Code != 404 {
 			t.Errorf("without a source GET %s answers %d, want 404", path, rec.Code)
@@ -156,9 +173,9 @@ func TestQueuesEndpoint(t *testing.T) {
 	src := sources(healthy())
 	src.Queues = func(context.Context) (map[string]status.Depth, error) { return queues, nil }
 	const rows = `{"broken":{"name":"broken","status":"error","error":"WRONGTYPE"},` +
-		`"default":{"name":"default","status":"ok","pending":1,"active":2,"scheduled":3,"retry":4,"archived":5,"completed":6,"latency_seconds":1.5},` +
+		`"default":{"name":"default","status":"active","pending":1,"active":2,"scheduled":3,"retry":4,"archived":5,"completed":6,"latency_seconds":1.5},` +
 		`"slow":{"name":"slow","status":"paused","pending":0,"active":0,"scheduled":0,"retry":0,"archived":0,"completed":0,"latency_seconds":0},` +
-		`"unaged":{"name":"unaged","status":"ok","pending":1,"active":0,"scheduled":0,"retry":0,"archived":0,"completed":0,"latency_seconds":null}}`
+		`"unaged":{"name":"unaged","status":"active","pending":1,"active":0,"scheduled":0,"retry":0,"archived":0,"completed":0,"latency_seconds":null}}`
 
 	for name, c := range map[string]struct {
 		broker BrokerSource
@@ -175,6 +192,20 @@ func TestQueuesEndpoint(t *testing.T) {
 		if rec.Code != 200 || rec.Body.String() != want {
 			t.Errorf("with figures of Redis %s the answer is %d\n got %s\nwant %s", name, rec.Code, rec.Body, want)
 		}
+	}
+
+	// What can be read may be at fault all the same: its figures stay.
+	src.Broker = nil
+	src.Queues = func(context.Context) (map[string]status.Depth, error) {
+		return map[string]status.Depth{"typo": {Pending: 2, Aggregating: 3}}, nil
+	}
+	src.Faults = func(_ context.Context, queues map[string]status.Depth) map[string]string {
+		return map[string]string{"typo": (status.Service{Asynq: 0}).Fault(status.Depth{Pending: queues["typo"].Pending})}
+	}
+	if got, want := request(Handler(src), "GET", "/health/v2/queues").Body.String(), `"typo":{"name":"typo","status":"error",`+
+		`"error":"2 tasks wait and no worker serves it","pending":2,"active":0,"scheduled":0,"retry":0,"archived":0,"completed":0,`+
+		`"aggregating":3,"latency_seconds":0}`; !strings.Contains(got, want) {
+		t.Errorf("a queue without workers is\n     %s\nwant %s", got, want)
 	}
 
 	src.Queues = func(context.Context) (map[string]status.Depth, error) { return nil, errors.New("connection refused") }

@@ -23,6 +23,9 @@ type Broker struct {
 	ConnectedClients int64  // negative: unknown
 }
 
+// FaultSource tells by queue what is wrong with those that could be read, as that tasks wait and no worker serves it.
+type FaultSource func(ctx context.Context, queues map[string]status.Depth) map[string]string
+
 // BrokerSource reads the Broker's figures.
 type BrokerSource func(ctx context.Context) (Broker, error)
 
@@ -34,17 +37,17 @@ type queuesBody struct {
 	Environment      string               `json:"environment"`
 }
 
-// queueBody is a queue that was read, or one that failed: then the numbers are left out, since a zero would pass for an
-// empty queue.
+// queueBody is a queue that was read, with what is wrong with it, or one that failed: then the numbers are left out,
+// since a zero would pass for an empty queue.
 type queueBody struct {
 	Name   string
-	Status string // ok, paused or error
+	Status string // active, paused or error
 	Error  string
 	status.Depth
 }
 
 func (q queueBody) MarshalJSON() ([]byte, error) {
-	if q.Error != "" {
+	if q.Err != nil {
 		return json.Marshal(struct {
 			Name   string `json:"name"`
 			Status string `json:"status"`
@@ -57,16 +60,20 @@ func (q queueBody) MarshalJSON() ([]byte, error) {
 		latency = &seconds
 	}
 	return json.Marshal(struct {
-		Name      string   `json:"name"`
-		Status    string   `json:"status"`
-		Pending   int64    `json:"pending"`
-		Active    int64    `json:"active"`
-		Scheduled int64    `json:"scheduled"`
-		Retry     int64    `json:"retry"`
-		Archived  int64    `json:"archived"`
-		Completed int64    `json:"completed"`
-		Latency   *float64 `json:"latency_seconds"` // null: unknown
-	}{q.Name, q.Status, q.Pending, q.Active, q.Scheduled, q.Retry, q.Archived, q.Completed, latency})
+		Name        string   `json:"name"`
+		Status      string   `json:"status"`
+		Error       string   `json:"error,omitempty"`
+		Pending     int64    `json:"pending"`
+		Active      int64    `json:"active"`
+		Scheduled   int64    `json:"scheduled"`
+		Retry       int64    `json:"retry"`
+		Archived    int64    `json:"archived"`
+		Completed   int64    `json:"completed"`
+		Aggregating int64    `json:"aggregating,omitempty"`
+		Latency     *float64 `json:"latency_seconds"` // null: unknown
+	}{
+		q.Name, q.Status, q.Error, q.Pending, q.Active, q.Scheduled, q.Retry, q.Archived, q.Completed, q.Aggregating, latency,
+	})
 }
 
 type brokerErrorBody struct {
@@ -86,11 +93,17 @@ func (p probes) serveQueues(w http.ResponseWriter, r *http.Request) {
 		Broker: "connected", Queues: make(map[string]queueBody, len(queues)),
 		MemoryUsed: "unknown", Environment: p.environment,
 	}
+	var faults map[string]string
+	if p.faults != nil {
+		faults = p.faults(ctx, queues)
+	}
 	for name, q := range queues {
-		b := queueBody{Name: name, Status: "ok", Depth: q}
+		b := queueBody{Name: name, Status: "active", Depth: q}
 		switch {
 		case q.Err != nil:
 			b.Status, b.Error = "error", cmp.Or(q.Err.Error(), "unknown error")
+		case faults[name] != "":
+			b.Status, b.Error = "error", faults[name]
 		case q.Paused:
 			b.Status = "paused"
 		}

@@ -14,8 +14,9 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 )
 
-// shutdownTimeout is how long requests may go on once the server is to stop.
-const shutdownTimeout = 3 * time.Second
+// shutdownTimeout is how long requests may go on once the server is to stop: a visitor that does not read its answer holds
+// up the end of the process for so long.
+const shutdownTimeout = 500 * time.Millisecond
 
 // ServerOptions say where a [Server] listens and what it serves.
 type ServerOptions struct {
@@ -111,7 +112,7 @@ func (s *Server) Addr() net.Addr {
 	return s.tcp.Addr()
 }
 
-// Run serves until ctx ends, then lets requests finish for three seconds at most, with their contexts cancelled so that
+// Run serves until ctx ends, then lets requests finish for half a second at most, with their contexts cancelled so that
 // streams end at once, removes the unix socket and returns nil. It returns an error when a listener fails.
 func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup

@@ -9,12 +9,13 @@ import (
 
 // visible returns the health as each visitor may see it: with what the Python process wrote for the trusted (nil trusts
 // everybody), else without. It is the one place that decides so for the probes, which have no other source.
-func visible(health func() status.Health, trusted func(*http.Request) bool) func(*http.Request) status.Health {
-	return func(r *http.Request) status.Health {
-		if trusted == nil || trusted(r) {
-			return health()
+func visible(report func() status.Report, trusted func(*http.Request) bool) func(*http.Request) status.Report {
+	return func(r *http.Request) status.Report {
+		h := report()
+		if trusted != nil && !trusted(r) {
+			h.Health = h.Public()
 		}
-		return health().Public()
+		return h
 	}
 }
 

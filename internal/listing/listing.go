@@ -45,8 +45,9 @@ func Table(w io.Writer, workers []client.Worker, colour bool) error {
 func row(w client.Worker) string {
 	reason := fullReason(w)
 	if !w.Alive {
+		queues := strings.Join(w.Queues, ",")
 		return strings.Join([]string{
-			clean(w.ID), "-", "gone", string(w.State), "-", "-", "-", "-", "-", "-", "-", "-", clean(reason),
+			Clean(w.ID), "false", "gone", string(w.State), Clean(orDash(queues)), "-", "-", "-", "-", "-", "-", Clean(orDash(w.Address)), Clean(reason),
 		}, "\t")
 	}
 	beat := "-"
@@ -63,7 +64,7 @@ func row(w client.Worker) string {
 		up, beat, orDash(w.Address), reason,
 	}
 	for i, cell := range cells {
-		cells[i] = clean(cell)
+		cells[i] = Clean(cell)
 	}
 	return strings.Join(cells, "\t")
 }
@@ -76,7 +77,7 @@ func fullReason(w client.Worker) string {
 			parts = append(parts, s)
 		}
 	}
-	if w.Cause != "" && w.Alive {
+	if w.Cause != "" && (w.Alive || w.Died != nil) {
 		add(string(w.Cause) + ": " + w.Reason)
 	} else {
 		add(w.Reason)
@@ -87,7 +88,27 @@ func fullReason(w client.Worker) string {
 	if w.Err != nil {
 		add(w.Err.Error())
 	}
+	if w.Died != nil {
+		add(death(w))
+	}
 	return strings.Join(parts, "; ")
+}
+
+// death tells when a process of the worker died, and what became of its tasks.
+func death(w client.Worker) string {
+	text := "died"
+	if w.State != client.Dead {
+		text = "an earlier process of this id died"
+	}
+	text += " " + w.Died.Age.Truncate(time.Second).String() + " ago"
+	if w.State != client.Dead {
+		reason, _, _ := strings.Cut(w.Died.Reason, "\n")
+		text += " (" + string(w.Died.Cause) + ": " + reason + ")"
+	}
+	if w.Died.Tasks == 1 {
+		return text + ", 1 task went back"
+	}
+	return text + fmt.Sprintf(", %d tasks went back", w.Died.Tasks)
 }
 
 func paint(w client.Worker, line string) string {
@@ -104,8 +125,8 @@ func paint(w client.Worker, line string) string {
 	return c.Sprint(line)
 }
 
-// clean keeps what another process wrote to Redis from steering the terminal or breaking the columns.
-func clean(s string) string {
+// Clean keeps what another process wrote to Redis from steering the terminal or breaking the columns.
+func Clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || r == '\r' {
 			return ' '
@@ -146,14 +167,24 @@ type entry struct {
 	LastBeat    *time.Time    `json:"last_beat"`
 	AgeSeconds  float64       `json:"age_seconds"`
 	TTLSeconds  float64       `json:"ttl_seconds"`
-	Expiry      time.Time     `json:"expiry"`
+	Expiry      *time.Time    `json:"expiry"`
 	Host        string        `json:"host"`
 	PID         int           `json:"pid"`
 	PythonPID   int           `json:"python_pid"`
 	Version     string        `json:"version"`
 	Environment string        `json:"environment"`
 	Address     string        `json:"address"`
+	Died        *died         `json:"died,omitempty"` // the last process with this id that was found dead within an hour
 	Error       string        `json:"error,omitempty"`
+}
+
+// died is when and why a process died, and how many tasks were taken back from it.
+type died struct {
+	At         time.Time    `json:"at"`
+	AgeSeconds float64      `json:"age_seconds"`
+	Cause      client.Cause `json:"cause"`
+	Reason     string       `json:"reason"`
+	Tasks      int          `json:"tasks"`
 }
 
 // JSON writes the workers as one list on one line.
@@ -165,7 +196,7 @@ func JSON(out io.Writer, workers []client.Worker) error {
 			Queues: list(w.Queues), ActiveTask: w.ActiveTask, ActiveTasks: list(w.ActiveTasks), Concurrency: w.Concurrency,
 			Processed: w.Processed, Failed: w.Failed, Restarts: w.Restarts, Crashes: w.Crashes, LagSeconds: w.EventLoopLag.Seconds(),
 			Started: moment(w.Started), LastBeat: moment(w.LastBeat), AgeSeconds: w.Age.Seconds(), TTLSeconds: w.TTL.Seconds(),
-			Expiry: w.Expiry, Host: w.Host, PID: w.PID, PythonPID: w.PythonPID, Version: w.Version, Environment: w.Environment,
+			Expiry: moment(w.Expiry), Host: w.Host, PID: w.PID, PythonPID: w.PythonPID, Version: w.Version, Environment: w.Environment,
 			Address: w.Address,
 		}
 		if !w.Alive {
@@ -176,6 +207,9 @@ func JSON(out io.Writer, workers []client.Worker) error {
 		}
 		if w.Err != nil {
 			e.Error = w.Err.Error()
+		}
+		if d := w.Died; d != nil {
+			e.Died = &died{At: d.At.UTC(), AgeSeconds: d.Age.Seconds(), Cause: d.Cause, Reason: d.Reason, Tasks: d.Tasks}
 		}
 		entries = append(entries, e)
 	}

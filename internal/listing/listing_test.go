@@ -25,12 +25,20 @@ func workers() []client.Worker {
 			HealthReason: "exit \x1b[31m", Stderr: []string{"9"}, Err: errors.New("field pid"),
 		},
 		{
-			ID: "w2", State: client.Dead, Cause: client.CauseRefused, Reason: "connection refused", Alive: true, Healthy: true,
+			ID: "w2", State: client.Dead, Cause: client.CauseRefused, Reason: "connection refused", Alive: true,
 			Status: client.StatusRunning, Address: "h:1",
 		},
 		{
 			ID: "w3", State: client.Dead, Cause: client.CauseHeartbeatExpired, Reason: "no heartbeat since 2026-01-02T03:04:05Z",
 			Expiry: start,
+		},
+		{
+			ID: "w4", State: client.Dead, Cause: client.CauseRefused, Reason: "connection refused", Queues: []string{"a"},
+			Died: &client.Death{At: start, Age: 200 * time.Second, Cause: client.CauseRefused, Reason: "connection refused", Tasks: 2},
+		},
+		{
+			ID: "w5", State: client.Free, Alive: true, Healthy: true, Status: client.StatusRunning,
+			Died: &client.Death{At: start, Age: time.Minute, Cause: client.CauseProcessGone, Reason: "no \x1b[2J process\nat all", Tasks: 1},
 		},
 	}
 }
@@ -44,8 +52,10 @@ func TestTable(t *testing.T) {
 WORKER            HEALTHY  STATUS    STATE  QUEUES  TASKS  PROCESSED  FAILED  CRASHES  UP     BEAT      ADDRESS  REASON
 w1                true     running   BUSY   a,b     1/4    10         2       0        1m30s  2.0s ago  h:8001   
 worker-long-name  false    degraded  BUSY           0/0    0          0       0        -      -         -        exit ?[31m; field pid
-w2                true     running   DEAD           0/0    0          0       0        -      -         h:1      refused: connection refused
-w3                -        gone      DEAD   -       -      -          -       -        -      -         -        no heartbeat since 2026-01-02T03:04:05Z
+w2                false    running   DEAD           0/0    0          0       0        -      -         h:1      refused: connection refused
+w3                false    gone      DEAD   -       -      -          -       -        -      -         -        no heartbeat since 2026-01-02T03:04:05Z
+w4                false    gone      DEAD   a       -      -          -       -        -      -         -        refused: connection refused; died 3m20s ago, 2 tasks went back
+w5                true     running   FREE           0/0    0          0       0        -      -         -        an earlier process of this id died 1m0s ago (process_gone: no ?[2J process), 1 task went back
 `
 	if got := b.String(); got != want[1:] {
 		t.Errorf("got:\n%s\nwant:%s", got, want)
@@ -78,7 +88,12 @@ func TestJSON(t *testing.T) {
 	if err := json.Unmarshal(b.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 4 || got[0]["healthy"] != true || got[0]["age_seconds"] != 2.0 || got[3]["status"] != "gone" || got[3]["alive"] != false ||
+	died, _ := got[4]["died"].(map[string]any)
+	if died["age_seconds"] != 200.0 || died["tasks"] != 2.0 || died["cause"] != "refused" || died["at"] != "2026-01-02T03:04:05Z" || got[4]["expiry"] != nil ||
+		got[4]["healthy"] != false || got[0]["died"] != nil {
+		t.Errorf("who died is %v as JSON", got[4])
+	}
+	if len(got) != 6 || got[0]["healthy"] != true || got[0]["age_seconds"] != 2.0 || got[3]["status"] != "gone" || got[3]["alive"] != false ||
 		got[1]["error"] != "field pid" || got[3]["started"] != nil || got[0]["state"] != "BUSY" || got[2]["state"] != "DEAD" || got[2]["cause"] != "refused" {
 		t.Errorf("the workers as JSON are %v, not what was listed", got)
 	}

@@ -30,10 +30,10 @@ var idle = Pong{
 
 func answering(p Pong) Sources {
 	return Sources{
-		Ping:    func() Pong { return p },
-		Healthy: func() bool { return p.Healthy },
-		Ready:   func() bool { return p.Healthy && p.Status == "running" },
-		Live:    func() bool { return true },
+		Ping: func() Pong { return p },
+		Report: func() status.Report {
+			return status.Report{Health: status.Health{Healthy: p.Healthy, Status: p.Status}, Mark: p.Report}
+		},
 	}
 }
 
@@ -43,7 +43,7 @@ func serve(t *testing.T, listen, webConfig string, src Sources) (address string,
 	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
-	h := health.Handler(health.Sources{Health: func() status.Health { return status.Health{} }, RPC: Handlers(src)})
+	h := health.Handler(health.Sources{Report: func() status.Report { return status.Report{} }, RPC: Handlers(src)})
 	s, err := health.NewServer(health.ServerOptions{
 		Listen: listen, WebConfig: webConfig, Handler: h, Logger: slog.New(slog.DiscardHandler),
 	})

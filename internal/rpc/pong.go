@@ -24,6 +24,9 @@ type Pong struct {
 	Status  status.Status // as in the heartbeat: starting, running, degraded, …
 	Healthy bool
 	Version string // of the program
+
+	// Report is the report that this is made from. The answer has it in a header, which pings do not read.
+	Report status.Mark
 }
 
 // message is p in protobuf, which refuses a message with bytes that are not UTF-8; a reason may quote what the Python

@@ -8,6 +8,8 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 
+	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/status"
 	runqyv1 "github.com/runqy/runqy-worker/proto/runqy/v1"
 	"github.com/runqy/runqy-worker/proto/runqy/v1/runqyv1connect"
 )
@@ -30,9 +32,9 @@ type Sources struct {
 	// Stack says where the Python process is. It may take a second. Nil: there is none. It is asked only for visitors who
 	// may see what tasks carry ([health.MaySee]).
 	Stack func(ctx context.Context, taskID string) (Stack, error)
-	// Healthy, Ready and Live answer grpc.health.v1's Check, as the probes of the same names answer over HTTP. A
-	// service whose function is nil is not found.
-	Healthy, Ready, Live func() bool
+	// Report is what grpc.health.v1's Check is answered from, as the probes of the same names over HTTP. Nil: every service
+	// is unknown.
+	Report func() status.Report
 }
 
 // Handlers returns the handler of each service by the path to mount it at, which ends in a slash. They speak gRPC only
@@ -44,7 +46,7 @@ func Handlers(src Sources) map[string]http.Handler {
 		path, h := runqyv1connect.NewWorkerServiceHandler(service{src.Ping, src.Stack}, limit, connect.WithCodec(wholeJSON{}))
 		handlers[path] = uncached(h)
 	}
-	path, h := grpchealth.NewHandler(newChecker(src), limit)
+	path, h := grpchealth.NewHandler(checker{src.Report}, limit)
 	handlers[path] = uncached(h)
 	return handlers
 }
@@ -63,32 +65,46 @@ type service struct {
 }
 
 // Ping implements runqyv1connect.WorkerServiceHandler.
-func (s service) Ping(context.Context, *runqyv1.PingRequest) (*runqyv1.PingResponse, error) {
-	return s.ping().message(), nil
+func (s service) Ping(ctx context.Context, _ *runqyv1.PingRequest) (*runqyv1.PingResponse, error) {
+	pong := s.ping()
+	setMark(ctx, pong.Report)
+	return pong.message(), nil
 }
 
-// checker holds the answer for each service that it knows.
-type checker map[string]func() bool
-
-func newChecker(src Sources) checker {
-	c := make(checker)
-	for name, ok := range map[string]func() bool{ServiceAll: src.Healthy, ServiceWorker: src.Ready, ServiceLive: src.Live} {
-		if ok != nil {
-			c[name] = ok
-		}
+// setMark tells in a header which report the answer is made from.
+func setMark(ctx context.Context, m status.Mark) {
+	if call, ok := connect.CallInfoForHandlerContext(ctx); ok {
+		call.ResponseHeader().Set(status.ReportHeader, m.String())
 	}
-	return c
+}
+
+// checker answers Check from a report.
+type checker struct {
+	report func() status.Report
 }
 
 // Check implements grpchealth.Checker.
-func (c checker) Check(_ context.Context, req *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
-	ok, known := c[req.Service]
-	if !known {
-		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("unknown service %.80q", req.Service))
+func (c checker) Check(ctx context.Context, req *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
+	unknown := connect.NewError(connect.CodeNotFound, fmt.Errorf("unknown service %.80q", req.Service))
+	if c.report == nil {
+		return nil, unknown
 	}
-	status := grpchealth.StatusNotServing
-	if ok() {
-		status = grpchealth.StatusServing
+	report := c.report()
+	var ok bool
+	switch req.Service {
+	case ServiceAll:
+		ok = report.Healthy
+	case ServiceWorker:
+		ok = report.Ready()
+	case ServiceLive:
+		ok, _ = health.Live(report.Health)
+	default:
+		return nil, unknown
 	}
-	return &grpchealth.CheckResponse{Status: status}, nil
+	setMark(ctx, report.Mark)
+	answer := grpchealth.StatusNotServing
+	if ok {
+		answer = grpchealth.StatusServing
+	}
+	return &grpchealth.CheckResponse{Status: answer}, nil
 }

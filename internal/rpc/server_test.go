@@ -95,16 +95,13 @@ func TestHealthCheckOverGRPC(t *testing.T) {
 }
 
 func TestWithoutAWorkerService(t *testing.T) {
-	address, _ := serve(t, "", "", Sources{Healthy: func() bool { return true }})
+	address, _ := serve(t, "", "", Sources{Report: answering(idle).Report})
 	if _, err := mustClient(t, ClientOptions{}).Ping(t.Context(), address); kindOf(err) != KindOther {
 		t.Errorf("ping: %v, want kind %s", err, KindOther)
 	}
 	client := grpc_health_v1.NewHealthClient(dialGRPC(t, address, insecure.NewCredentials()))
 	if resp, err := client.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{}); err != nil || resp.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
 		t.Errorf("check: %v, %v; want SERVING", resp, err)
-	}
-	if _, err := client.Check(bounded(t), &grpc_health_v1.HealthCheckRequest{Service: ServiceWorker}); grpcstatus.Code(err) != codes.NotFound {
-		t.Errorf("check of the worker service: %v, want NotFound", err)
 	}
 }
 
@@ -249,6 +246,27 @@ func TestRequestsAreBounded(t *testing.T) {
 	}
 	if cc := resp.Header.Get("Cache-Control"); cc != "no-store" {
 		t.Errorf("Cache-Control is %q, want no-store", cc)
+	}
+}
+
+// Both services say in a header which report they answer from.
+func TestAnswersCarryTheMarkOfTheirReport(t *testing.T) {
+	marked := idle
+	marked.Report = status.Mark{Number: 12, Age: 503 * time.Millisecond}
+	address, _ := serve(t, "", "", answering(marked))
+	conn := dialGRPC(t, address, insecure.NewCredentials())
+	var ping, check metadata.MD
+	if err := conn.Invoke(bounded(t), runqyv1connect.WorkerServicePingProcedure, &runqyv1.PingRequest{}, &runqyv1.PingResponse{},
+		grpc.Header(&ping)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := grpc_health_v1.NewHealthClient(conn).Check(bounded(t), &grpc_health_v1.HealthCheckRequest{}, grpc.Header(&check)); err != nil {
+		t.Fatal(err)
+	}
+	for name, header := range map[string]metadata.MD{"Ping": ping, "Check": check} {
+		if got := header.Get(status.ReportHeader); len(got) != 1 || got[0] != "12; age=0.503" {
+			t.Errorf("%s has the header %v, want 12; age=0.503 in %s", name, header, status.ReportHeader)
+		}
 	}
 }
 

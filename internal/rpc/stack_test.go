@@ -33,7 +33,7 @@ func hanging() Sources {
 func serveStacks(t *testing.T, src Sources, trusted bool) (address, socket string) {
 	t.Helper()
 	sources := health.Sources{
-		Health: func() status.Health { return status.Health{} }, RPC: Handlers(src), Trusted: func(*http.Request) bool { return trusted },
+		Report: func() status.Report { return status.Report{} }, RPC: Handlers(src), Trusted: func(*http.Request) bool { return trusted },
 	}
 	socket = filepath.Join(t.TempDir(), "s")
 	s, err := health.NewServer(health.ServerOptions{

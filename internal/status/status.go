@@ -35,6 +35,7 @@ const (
 	Healthy       Check = "healthy"
 	Unhealthy     Check = "unhealthy"
 	NotConfigured Check = "not configured"
+	Unknown       Check = "unknown" // nobody could be asked
 )
 
 // TaskState is where asynq keeps a task.
@@ -55,7 +56,16 @@ type Health struct {
 	Healthy bool     // the Python process, Redis and the database, all of them
 	Reasons []Reason // why not, the most important one first; empty when healthy
 	Status  Status
-	State   State
+	State   State // of the moment at which it was asked for, since it changes with every task
+	Stalled bool  // the Python process is there and does not answer
+	// Probed says that tasks are taken although it is not healthy, one at a time, since nothing else would show that it is again.
+	Probed bool
+	// Awaits says what a healthy worker that takes no tasks waits for, as in a planned replacement; zero: nothing is told.
+	Awaits Reason
+
+	// StoodSince is when a loop that the health comes from turned last, where that is too long ago to know more than that;
+	// zero else.
+	StoodSince time.Time
 
 	Worker   Check // the Python process
 	Broker   Check // Redis
@@ -79,7 +89,7 @@ func (h Health) Public() Health {
 	for i, r := range h.Reasons {
 		reasons[i] = r.Public()
 	}
-	h.Reasons = reasons
+	h.Reasons, h.Awaits = reasons, h.Awaits.Public()
 	return h
 }
 
@@ -87,6 +97,9 @@ func (h Health) Public() Health {
 type Depth struct {
 	Pending                                       int64 // tasks that wait for one named worker included
 	Active, Scheduled, Retry, Archived, Completed int64
+	Due                                           int64 // of Scheduled and Retry: their time has come
+	Groups                                        int64 // of tasks that asynq would aggregate
+	Aggregating                                   int64 // tasks in these groups; of the first hundred, where there are more
 	// Latency is the age of the oldest pending task, 0 when none is pending, negative when it is not known.
 	Latency time.Duration
 	Paused  bool

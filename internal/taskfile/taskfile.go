@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 
@@ -18,6 +19,7 @@ import (
 const (
 	batchLines = 500
 	batchBytes = 4 << 20
+	maxQueues  = 100 // that a summary names
 )
 
 // Report is told how a run goes. Both functions may be nil and are called from Enqueue's own goroutine.
@@ -29,10 +31,11 @@ type Report struct {
 
 // Summary is what a run did.
 type Summary struct {
-	Enqueued int // tasks that are in Redis
-	Bad      int // lines that were refused: not a task, or an id that exists
-	Unknown  int // tasks of the pipeline that broke: perhaps in Redis, perhaps not
-	LastLine int // the last line that was dealt with
+	Enqueued int      // tasks that are in Redis
+	Bad      int      // lines that were refused: not a task, or an id that exists
+	Unknown  int      // tasks of the pipeline that broke: perhaps in Redis, perhaps not
+	LastLine int      // the last line that was dealt with
+	Queues   []string // that got tasks, in their order; the first hundred
 }
 
 // Enqueue enqueues every line of the stream in order, many at a time. A line is {"payload": …} with optional type,
@@ -106,6 +109,9 @@ func (f *run) flush(ctx context.Context) error {
 		outcomes, err := f.client.EnqueueMany(ctx, f.tasks)
 		for i, outcome := range outcomes {
 			cause := f.count(f.lines[i], outcome.Err)
+			if q := f.tasks[i].Queue; outcome.Err == nil && len(f.summary.Queues) < maxQueues && !slices.Contains(f.summary.Queues, q) {
+				f.summary.Queues = append(f.summary.Queues, q)
+			}
 			if errors.Is(cause, client.ErrNotSent) {
 				cause = err // why it was not sent
 			}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -160,7 +161,7 @@ func TestEnqueueTellsWhatItDoesNotKnow(t *testing.T) {
 	summary, err := Enqueue(t.Context(), c, r, client.Task{Queue: "q", Type: "x"}, Report{Progress: func(int64, int) { stop() }})
 	r.Close()
 	<-done
-	if err == nil || summary != (Summary{Enqueued: 1, Unknown: 1, LastLine: 2}) {
+	if err == nil || !reflect.DeepEqual(summary, Summary{Enqueued: 1, Unknown: 1, LastLine: 2, Queues: []string{"q"}}) {
 		t.Errorf("summary %+v, error %v, want one task enqueued and one unknown", summary, err)
 	}
 }
@@ -177,7 +178,7 @@ func TestEnqueueEndsAtALineThatIsNotSent(t *testing.T) {
 	if want := "line 2: enqueue in queue q: "; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("error %v, want one that begins with %q", err, want)
 	}
-	if summary != (Summary{LastLine: 1}) {
+	if !reflect.DeepEqual(summary, Summary{LastLine: 1}) {
 		t.Errorf("summary %+v, want nothing enqueued after line 1", summary)
 	}
 }

@@ -14,6 +14,8 @@ func busyReason(h status.Health, free bool, active, concurrency int) string {
 	switch {
 	case !h.Healthy && len(h.Reasons) > 0:
 		return h.Reason().String() // the first line: everybody may ping
+	case !h.Ready() && h.Awaits.Summary != "":
+		return fmt.Sprintf("The worker is %s: %s.", h.Status, h.Awaits)
 	case !h.Ready():
 		return fmt.Sprintf("The worker is %s.", h.Status)
 	case free:

@@ -3,6 +3,7 @@ package worker
 import (
 	"testing"
 
+	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
@@ -16,10 +17,12 @@ func TestBusyReason(t *testing.T) {
 		active int
 		want   string // of a consumer that is free with no or one task
 	}{
-		"a free slot":         {healthy, 1, ""},
-		"a task must end":     {healthy, -1, "A task is running, and another one would wait for it."},
-		"all slots taken":     {healthy, 2, "All slots are taken (2 of 2)."},
-		"draining":            {status.Health{Healthy: true, Status: status.Draining}, 0, "The worker is draining."},
+		"a free slot":     {healthy, 1, ""},
+		"a task must end": {healthy, -1, "A task is running, and another one would wait for it."},
+		"all slots taken": {healthy, 2, "All slots are taken (2 of 2)."},
+		"draining":        {status.Health{Healthy: true, Status: status.Draining}, 0, "The worker is draining."},
+		"being replaced": {health.OfProcess(status.Restarting, true, status.Reason{Summary: "it waits for a task"}), 0,
+			"The worker is restarting: it waits for a task."},
 		"an error of 2 lines": {failed(status.Reason{Summary: "Redis does not answer: one\ntwo."}), 0, "Redis does not answer: one"},
 		"lines of stderr":     {failed(status.Reason{Summary: "exit status 3", Stderr: []string{"Traceback"}}), 0, "exit status 3"},
 	} {

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -22,7 +22,6 @@ import (
 	"github.com/runqy/runqy-worker/internal/systemd"
 	"github.com/runqy/runqy-worker/metrics"
 	"github.com/runqy/runqy-worker/queue"
-	"github.com/runqy/runqy-worker/supervisor"
 )
 
 // CheckerProcessOptions are what a [CheckerProcess] needs besides its configuration.
@@ -30,6 +29,8 @@ type CheckerProcessOptions struct {
 	Config  *config.Config
 	Version string // of the program
 	Logger  *slog.Logger
+	// LogLinesDropped counts the lines that the logger has lost; nil: it is not known.
+	LogLinesDropped func() int64
 }
 
 // CheckerProcess is a process that runs the fleet's checker without a worker around it: no Python process, no tasks, no
@@ -46,8 +47,8 @@ type CheckerProcess struct {
 	probe  redis.UniversalClient // for the PING of dependencies
 
 	dependencies *health.Dependencies
+	reporter     *health.Reporter
 	fleet        *fleetMember
-	depths       *fleetDepths
 	workers      *workerList
 	dashboard    *dashboard.Dashboard
 	notifier     *systemd.Notifier
@@ -79,13 +80,13 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 	if c.dependencies, err = health.NewDependencies(health.DependenciesOptions{Redis: c.probe, Logger: c.logger}); err != nil {
 		return nil, fmt.Errorf("watch redis: %w", err)
 	}
+	c.reporter = health.NewReporter(c.judge)
 	registry := prometheus.NewRegistry()
 	member := fleetMemberOptions{config: c.cfg, self: identity, target: c.target, client: c.client, logger: c.logger}
 	if c.fleet, err = newFleetMember(member, registry); err != nil {
 		return nil, err
 	}
-	c.depths = &fleetDepths{client: c.client, store: c.fleet.store, own: queue.ByPriority(c.cfg.Worker.Queues)}
-	if err := metrics.NewQueues(registry, c.depths.Read); err != nil {
+	if err := metrics.NewQueues(registry, c.fleet.queues.Read, opts.LogLinesDropped); err != nil {
 		return nil, fmt.Errorf("register the metrics: %w", err)
 	}
 	if c.notifier, err = c.newNotifier(); err != nil {
@@ -104,65 +105,78 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 // probeSources are what the HTTP server answers from, the dashboard included.
 func (c *CheckerProcess) probeSources(metricsHandler http.Handler) health.Sources {
 	return health.Sources{
-		Health: c.health, Environment: c.cfg.Environment, Counts: c.counts,
-		Queues: c.depths.Read, Broker: health.InfoSource(c.client), Metrics: metricsHandler,
-		RPC: rpc.Handlers(rpc.Sources{
-			Healthy: func() bool { return c.health().Healthy },
-			Ready:   func() bool { return c.health().Ready() },
-			Live:    func() bool { return true },
-		}),
-		Dashboard: c.dashboard.Handlers(),
-		Trusted:   health.NewAccess(c.cfg.Health.WebConfig).Trusted,
+		Report: c.reporter.Report, Environment: c.cfg.Environment, Counts: c.counts,
+		Queues: c.fleet.queues.Read, Faults: c.queueFaults, Broker: health.InfoSource(c.client), Metrics: metricsHandler,
+		RPC: rpc.Handlers(rpc.Sources{Report: c.reporter.Report}), Dashboard: c.dashboard.Handlers(),
+		Trusted: health.NewAccess(c.cfg.Health.WebConfig).Trusted,
 	}
 }
 
-// health is this process's health: it is healthy while Redis answers.
-func (c *CheckerProcess) health() status.Health {
+// judge is called by the reporter: this process is healthy while Redis answers.
+func (c *CheckerProcess) judge() status.Health {
 	return c.dependencies.Health(health.OfProcess(status.Running, true, status.Reason{}))
 }
 
+// queueFaults says which queues have tasks that nobody takes.
+func (c *CheckerProcess) queueFaults(ctx context.Context, depths map[string]status.Depth) map[string]string {
+	workers, err := c.workers.list(ctx)
+	return c.fleet.queues.faults(ctx, workers, err, depths)
+}
+
 // counts are the numbers of the healthcheck command.
-func (c *CheckerProcess) counts() health.Counts {
-	if c.health().Broker != status.Healthy {
-		return health.Counts{}
-	}
-	return health.Counts{QueueDepth: pendingTasks(c.depths)}
+func (c *CheckerProcess) counts(h status.Health) health.Counts {
+	return health.Counts{QueueDepth: depthOf(c.fleet.queues, h)}
 }
 
 func (c *CheckerProcess) newDashboard() (*dashboard.Dashboard, error) {
 	sources := dashboard.Sources{
 		Name: "fleet checker", Version: c.version, Environment: c.cfg.Environment, Host: c.host,
 		ShowPayloads: c.cfg.Dashboard.ShowPayloads,
-		Health:       func() dashboard.Health { return dashboardHealth(c.health(), supervisor.Snapshot{}) },
-		Changed:      c.dependencies.Changed,
-		Queues:       dashboardQueues(c.depths), Fleet: dashboardWorkers(c.workers, ""),
+		Health:       func() dashboard.Health { return dashboardHealth(c.reporter.Report()) },
+		Changed:      c.reporter.Changed,
+		Queues:       dashboardQueues(c.fleet.queues), Fleet: dashboardWorkers(c.workers, ""),
+		System:  dashboardSystem(c.fleet.queues, nil),
 		Trusted: health.NewAccess(c.cfg.Health.WebConfig).Trusted, Logger: c.logger,
 	}
-	addTaskActions(&sources, queue.NewAdmin(c.client), c.depths.queues)
+	addTaskActions(&sources, queue.NewAdmin(c.client), c.fleet.queues.queues)
 	return dashboard.New(sources)
 }
 
 // Addr returns the bound address of the HTTP server, nil when there is none.
 func (c *CheckerProcess) Addr() net.Addr { return c.server.Addr() }
 
+// checkerShutdown is what the parts of a checker may take to end by themselves.
+const checkerShutdown = 3 * time.Second
+
 // Run checks the fleet whenever this process is the leader, until ctx is over, and gives the leadership up then. The
-// error is nil after that. When Run returns, nothing is left running.
+// error is nil after that. It ends within four seconds, whoever does not answer. When it returns nothing is left running,
+// but for what the log then names.
 func (c *CheckerProcess) Run(ctx context.Context) error {
 	defer c.close()
 	running, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	var group sync.WaitGroup
-	defer group.Wait()
+	parts := newParts()
+	ended := make(chan error, 1)
+	go func() { ended <- c.work(ctx, running, fail, parts) }() // awaited below
+	return shutdown{limit: checkerShutdown, close: c.closeRedis, parts: parts, log: c.log}.await(ctx, running, ended)
+}
+
+// work runs the parts of the process until running is over.
+func (c *CheckerProcess) work(ctx, running context.Context, fail context.CancelCauseFunc, parts *parts) error {
+	defer parts.wait()
+	defer fail(nil)
 	start := func(name string, run func(context.Context) error) {
-		group.Go(func() {
+		parts.start(name, func() {
 			if err := run(running); err != nil {
 				fail(fmt.Errorf("%s: %w", name, err))
 			}
 		})
 	}
-	defer fail(nil)
 	start("health server", c.server.Run)
 	start("dependencies", c.dependencies.Run)
+	start("health report", func(ctx context.Context) error {
+		return c.reporter.Run(ctx, func() {}, c.dependencies.Changed)
+	})
 	start("service manager", c.notifier.Run)
 	start("dashboard", c.dashboard.Run)
 	start("worker list", c.workers.run)
@@ -180,10 +194,15 @@ func (c *CheckerProcess) Run(ctx context.Context) error {
 }
 
 func (c *CheckerProcess) close() {
-	for _, client := range []redis.UniversalClient{c.client, c.probe} {
-		_ = client.Close()
-	}
+	c.closeRedis()
 	if c.fleet != nil {
 		c.fleet.close()
+	}
+}
+
+// closeRedis closes the clients, which frees those that wait for an answer.
+func (c *CheckerProcess) closeRedis() {
+	for _, client := range []redis.UniversalClient{c.client, c.probe} {
+		_ = client.Close()
 	}
 }

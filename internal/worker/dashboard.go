@@ -23,12 +23,13 @@ func (w *Worker) newDashboard() (*dashboard.Dashboard, error) {
 	sources := dashboard.Sources{
 		Name: w.cfg.Worker.ID, Version: w.version, Environment: w.cfg.Environment, Host: w.identity.Host,
 		ShowPayloads: w.cfg.Dashboard.ShowPayloads,
-		Health:       w.dashboardHealth,
+		Health:       func() dashboard.Health { return dashboardHealth(w.report()) },
 		Changed:      w.monitor.Changed,
 		Process:      w.dashboardProcess, Active: w.dashboardActive,
 		Totals:  func() (int64, int64) { return w.processed.Load(), w.failed.Load() },
 		Queues:  dashboardQueues(w.depths),
 		Fleet:   dashboardWorkers(w.workers, w.cfg.Worker.ID),
+		System:  dashboardSystem(w.fleet.queues, w.cfg.Worker.Queues),
 		Trusted: health.NewAccess(w.cfg.Health.WebConfig).Trusted,
 		Logger:  w.logger,
 	}
@@ -70,28 +71,18 @@ func (w *Worker) restartFromDashboard(ctx context.Context) error {
 	return w.RestartProcess(ctx)
 }
 
-// dashboardHealth is the worker's health with a label. When the supervisor's event loop is wedged, so that the health
-// is old, the label says that.
-func (w *Worker) dashboardHealth() dashboard.Health {
-	h := dashboardHealth(w.health(), w.supervisor.Snapshot())
-	if live, why := health.Live(w.loopTick); !live {
-		h.Tone, h.Label, h.Worker = dashboard.Bad, "Wedged", status.Unhealthy
-		wedged := status.Reason{Summary: why + " What is shown of the process is as old."}
-		h.Reasons = append([]status.Reason{wedged}, h.Reasons...)
-	}
-	return h
-}
-
 // dashboardHealth gives the health a label and a tone. What is planned is quiet; only what an operator should look at
 // is bad.
-func dashboardHealth(h status.Health, snap supervisor.Snapshot) dashboard.Health {
-	out := dashboard.Health{Health: h.Public(), Tone: dashboard.Bad}
+func dashboardHealth(h status.Report) dashboard.Health {
+	out := dashboard.Health{Health: h.Public(), Report: h.Mark, Tone: dashboard.Bad}
 	switch {
+	case !h.StoodSince.IsZero():
+		out.Label = "Wedged"
 	case h.Status == status.Draining:
 		out.Tone, out.Label = dashboard.Quiet, "Draining"
 	case h.Worker != status.Healthy && h.Status == status.Degraded:
 		out.Label = "Degraded"
-	case h.Worker != status.Healthy && snap.Status == supervisor.StatusStalled:
+	case h.Stalled:
 		out.Label = "Stalled"
 	case h.Broker == status.Unhealthy || h.Database == status.Unhealthy:
 		out.Label = "Unhealthy"
@@ -171,6 +162,34 @@ func dashboardQueues(r depthReader) func(context.Context) ([]dashboard.Queue, er
 	}
 }
 
+// dashboardSystem returns what the page shows of the whole system beside its own queues, which are left out.
+func dashboardSystem(s *systemQueues, own map[string]int) func(context.Context) (dashboard.System, error) {
+	return func(ctx context.Context) (dashboard.System, error) {
+		queues, err := dashboardQueues(s)(ctx)
+		if err != nil {
+			return dashboard.System{}, err
+		}
+		servers, err := s.asynqServers(ctx)
+		if err != nil {
+			return dashboard.System{}, err
+		}
+		deaths, err := s.store.Deaths(ctx)
+		if err != nil {
+			return dashboard.System{}, err
+		}
+		out := dashboard.System{Unread: s.unread(), Asynq: servers}
+		if own != nil {
+			out.Elsewhere = slices.DeleteFunc(queues, func(q dashboard.Queue) bool { _, mine := own[q.Name]; return mine })
+		}
+		for _, d := range deaths {
+			out.Deaths = append(out.Deaths, dashboard.Death{
+				Key: d.Nonce, ID: d.ID, At: time.Now().Add(-d.Age), Cause: d.Cause, Reason: d.Reason, Queues: d.Queues, Address: d.Address, Host: d.Host, Tasks: d.Tasks,
+			})
+		}
+		return out, nil
+	}
+}
+
 func dashboardFailure(f queue.Failure) dashboard.Failure {
 	text, traceback, _ := strings.Cut(strings.TrimSpace(f.Error), "\n")
 	out := dashboard.Failure{
@@ -226,6 +245,7 @@ func dashboardWorker(w fleet.Worker, age time.Duration) dashboard.Worker {
 		ID: w.ID, State: w.State, Status: b.Status, Reason: w.Reason, Queues: b.Queues,
 		Address: b.Address, Host: b.Host, Active: len(b.ActiveTasks), Concurrency: b.Concurrency,
 		Processed: b.Processed, Failed: b.Failed, Started: b.Started, Version: b.Version, BeatAge: w.Age + age,
+		Serving: w.Serving(), Starting: w.Starting(),
 	}
 	if out.Reason == "" {
 		out.Reason = b.Reason.Summary

@@ -7,9 +7,9 @@ import (
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/dashboard"
 	"github.com/runqy/runqy-worker/internal/fleet"
+	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/queue"
-	"github.com/runqy/runqy-worker/supervisor"
 )
 
 func TestDashboardHealth(t *testing.T) {
@@ -22,24 +22,24 @@ func TestDashboardHealth(t *testing.T) {
 	}
 	for _, c := range []struct {
 		health status.Health
-		status supervisor.Status
 		label  string
 		tone   dashboard.Tone
 	}{
-		{healthy, supervisor.StatusRunning, "Healthy", dashboard.Good},
-		{process(status.Starting), supervisor.StatusStarting, "Starting", dashboard.Quiet},
-		{process(status.Degraded), supervisor.StatusDegraded, "Degraded", dashboard.Bad},
-		{process(status.Running), supervisor.StatusStalled, "Stalled", dashboard.Bad},
-		{with(func(h *status.Health) { h.Status = status.Restarting }), supervisor.StatusRestarting, "Restarting", dashboard.Quiet},
-		{process(status.Restarting), supervisor.StatusRestarting, "Restarting", dashboard.Bad},
-		{with(func(h *status.Health) { h.Healthy, h.Broker = false, status.Unhealthy }), supervisor.StatusRunning, "Unhealthy", dashboard.Bad},
-		{with(func(h *status.Health) { h.Healthy, h.Database = false, status.Unhealthy }), supervisor.StatusRunning, "Unhealthy", dashboard.Bad},
+		{healthy, "Healthy", dashboard.Good},
+		{process(status.Starting), "Starting", dashboard.Quiet},
+		{process(status.Degraded), "Degraded", dashboard.Bad},
+		{with(func(h *status.Health) { h.Healthy, h.Worker, h.Stalled = false, status.Unhealthy, true }), "Stalled", dashboard.Bad},
+		{with(func(h *status.Health) { h.Status = status.Restarting }), "Restarting", dashboard.Quiet},
+		{process(status.Restarting), "Restarting", dashboard.Bad},
+		{with(func(h *status.Health) { h.Healthy, h.Broker = false, status.Unhealthy }), "Unhealthy", dashboard.Bad},
+		{with(func(h *status.Health) { h.Healthy, h.Database = false, status.Unhealthy }), "Unhealthy", dashboard.Bad},
 		{with(func(h *status.Health) {
 			h.Healthy, h.Worker, h.Broker, h.Status = false, status.Unhealthy, status.Unhealthy, status.Starting
-		}), supervisor.StatusStarting, "Unhealthy", dashboard.Bad},
-		{with(func(h *status.Health) { h.Status = status.Draining }), supervisor.StatusDraining, "Draining", dashboard.Quiet},
+		}), "Unhealthy", dashboard.Bad},
+		{with(func(h *status.Health) { h.Status = status.Draining }), "Draining", dashboard.Quiet},
+		{health.StoodStill(process(status.Draining), "The loop", time.Now()), "Wedged", dashboard.Bad},
 	} {
-		h := dashboardHealth(c.health, supervisor.Snapshot{Status: c.status})
+		h := dashboardHealth(status.Report{Health: c.health})
 		if h.Label != c.label || h.Tone != c.tone {
 			t.Errorf("%+v shows as %s with the tone %s, want %s and %s", c.health, h.Label, h.Tone, c.label, c.tone)
 		}

@@ -33,6 +33,7 @@ type fleetMember struct {
 	service   *fleet.Service
 	store     *fleet.Store
 	recoverer *queue.Recoverer
+	queues    *systemQueues
 	metrics   *metrics.FleetSet
 
 	client redis.UniversalClient
@@ -58,10 +59,13 @@ func newFleetMember(o fleetMemberOptions, reg prometheus.Registerer) (_ *fleetMe
 	f.store = fleet.NewStore(f.client)
 	f.recoverer = queue.NewRecoverer(f.client, queue.RecovererOptions{
 		MaxRecoveries: cfg.Worker.MaxRecoveries, ViewTTL: viewTTL(cfg), Logger: o.logger,
+		Taken: func(workerID, nonce string) { f.service.TaskReturned(workerID, nonce) }, // called when everything is built
 	})
 	queues := queue.ByPriority(cfg.Worker.Queues)
+	f.queues = &systemQueues{client: f.client, store: f.store, own: queues}
 	f.metrics, err = metrics.NewFleet(reg, metrics.FleetSources{
 		States:      func() map[string]int { return f.service.States() }, // called when everything is built
+		Stranded:    func(ctx context.Context) (map[string]int64, error) { return f.queues.stranded(ctx, f.service) },
 		DeadReasons: fleet.Causes(), RecoveredReasons: queue.RecoveryReasons(), QueueNames: queues,
 	})
 	if err != nil {
@@ -69,7 +73,7 @@ func newFleetMember(o fleetMemberOptions, reg prometheus.Registerer) (_ *fleetMe
 	}
 	f.service, err = fleet.New(fleet.Options{
 		ID: cfg.Worker.ID, Self: o.self, Interval: cfg.Fleet.Interval, PingTimeout: cfg.Fleet.PingTimeout, Queues: queues,
-		Registry: f.store, Lease: f.store, Checkpoints: f.store, Pinger: f.pinger, Recoverer: f.recoverer,
+		Registry: f.store, Lease: f.store, Checkpoints: f.store, Deaths: f.store, Pinger: f.pinger, Recoverer: f.recoverer,
 		Directs: queue.NewDirects(f.client), Logger: o.logger,
 		Observer: fleet.Observer{Died: f.metrics.Died, Recovered: f.metrics.Recovered, Queues: f.metrics.QueuesSeen},
 	})

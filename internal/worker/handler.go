@@ -113,6 +113,8 @@ func (w *Worker) supervisorOptions(opts Options) supervisor.Options {
 		Restart: supervisor.RestartPolicy{
 			Max: c.Restart.Max, Window: c.Restart.Window, InitialDelay: c.Restart.InitialDelay, MaxDelay: c.Restart.MaxDelay,
 		},
+		CheckInterval: c.CheckInterval, CheckTimeout: c.CheckTimeout, CheckFailures: c.CheckFailures,
+		MaxConsecutiveFailures: c.MaxConsecutiveFailures, ReplaceTimeout: c.ReplaceTimeout,
 		MaxTasks: c.MaxTasks, MaxMemory: c.MaxMemory, MaxMessage: c.MaxMessage,
 		BlockThreshold: w.cfg.Health.EventLoopBlockThreshold, StallTimeout: c.StallTimeout,
 		StackSignal: c.StackSignalNumber(), IdleWarning: w.cfg.Health.TaskIdleWarning,

@@ -4,19 +4,21 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
-	"github.com/runqy/runqy-worker/internal/broadcast"
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-// monitor makes the worker's health of the supervisor's snapshot and of what is known about Redis and the database. It
-// is the queue's gate, and announces that something has changed.
+// monitor judges the worker's health by the supervisor's snapshot, by what the work with Redis comes to, and by what is known
+// of the database. Its reporter owns what comes of that; everything that shows the health, and the queue's gate, reads the
+// reporter's report.
 type monitor struct {
 	supervisor   *supervisor.Supervisor
 	dependencies *health.Dependencies
-	changed      broadcast.Notifier
+	reporter     *health.Reporter
+	loop         loopWatch // of the supervisor; only judge uses it
 
 	mu       sync.Mutex // guards the rest
 	begun    bool       // the supervisor runs: before, its snapshot says nothing
@@ -26,13 +28,18 @@ type monitor struct {
 }
 
 func newMonitor(s *supervisor.Supervisor, d *health.Dependencies) *monitor {
-	return &monitor{supervisor: s, dependencies: d, waitsFor: "the worker is starting"}
+	m := &monitor{supervisor: s, dependencies: d, waitsFor: "the worker is starting"}
+	m.reporter = health.NewReporter(m.judge)
+	return m
 }
 
-// health is the worker's health without its State. It never blocks.
-func (m *monitor) health() status.Health { return m.dependencies.Health(m.process()) }
+// report is the worker's health without its State. It never blocks.
+func (m *monitor) report() status.Report { return m.reporter.Report() }
 
-// process is the health as far as the Python process decides it.
+// judge is called by the reporter alone.
+func (m *monitor) judge() status.Health { return m.dependencies.Health(m.process()) }
+
+// process is the health as far as the Python process decides it; for judge alone.
 func (m *monitor) process() status.Health {
 	m.mu.Lock()
 	begun, draining, waitsFor := m.begun, m.draining, m.waitsFor
@@ -41,7 +48,34 @@ func (m *monitor) process() status.Health {
 		return health.OfProcess(status.Starting, false, status.Reason{Summary: "the Python process has not been started: " + waitsFor})
 	}
 	snap := m.supervisor.Snapshot()
-	return health.OfProcess(workerStatus(snap, draining), snap.Healthy, snap.Reason)
+	h := health.OfProcess(workerStatus(snap, draining), snap.Healthy, snap.Reason)
+	h.Stalled = snap.Status == supervisor.StatusStalled
+	if m.loop.standsStill(time.Now(), snap) {
+		h = health.StoodStill(h, "The supervisor's loop", snap.LoopTick)
+	}
+	return h
+}
+
+// loopLimit is how long the supervisor's event loop may stand still before nothing is known of the Python process.
+const loopLimit = 2*supervisor.MaxTick + 2*time.Second
+
+// loopWatch measures for how long the supervisor's event loop has been seen to stand still. A pause of the whole program
+// is no part of that: the loop could not turn in it.
+type loopWatch struct {
+	looked time.Time // last
+	tick   time.Time // the loop's, then
+	still  time.Duration
+}
+
+// standsStill takes one look.
+func (l *loopWatch) standsStill(now time.Time, snap supervisor.Snapshot) bool {
+	passed := min(now.Sub(l.looked), time.Second)
+	if !snap.LoopTick.Equal(l.tick) || l.looked.IsZero() || snap.Status == supervisor.StatusStopped { // which has no loop
+		passed, l.still = 0, 0
+	}
+	l.looked, l.tick = now, snap.LoopTick
+	l.still += passed
+	return l.still > loopLimit
 }
 
 // workerStatus maps the supervisor's states to those of the heartbeat. A stalled process is a running one that is not
@@ -58,11 +92,16 @@ func workerStatus(snap supervisor.Snapshot, draining bool) status.Status {
 	return status.Status(snap.Status)
 }
 
-// Open implements queue.Gate: a task is taken only while everything is healthy and the process runs.
-func (m *monitor) Open() bool { return m.health().Ready() }
+// Open implements queue.Gate: a task is taken only while everything is healthy and the process runs, or where only a task
+// that is taken would show that it is.
+func (m *monitor) Open() bool {
+	r := m.report()
+	return r.Ready() || r.Probed
+}
 
-// Changed implements queue.Gate. The channel is closed when the health next changes; take it before reading the health.
-func (m *monitor) Changed() <-chan struct{} { return m.changed.Next() }
+// Changed implements queue.Gate. The channel is closed when there is a report of another number; take it before reading
+// the report.
+func (m *monitor) Changed() <-chan struct{} { return m.reporter.Changed() }
 
 // waiting says why the worker has not begun.
 func (m *monitor) waiting(what string, err error) {
@@ -82,31 +121,15 @@ func (m *monitor) begin() { m.set(func() { m.begun = true }) }
 // drain says that no task is taken any more.
 func (m *monitor) drain() { m.set(func() { m.draining = true }) }
 
-// set makes a change and announces it.
+// set makes a change, which the reporter soon reports.
 func (m *monitor) set(change func()) {
 	m.mu.Lock()
 	change()
 	m.mu.Unlock()
-	m.changed.Notify()
+	m.reporter.Wake()
 }
 
-// run passes changes of the supervisor and of the dependencies on until ctx is over, and calls notify after each, as
-// after those of its own.
-func (m *monitor) run(ctx context.Context, notify func()) error {
-	process, dependencies, own := m.supervisor.Changed(), m.dependencies.Changed(), m.Changed()
-	for {
-		select {
-		case <-process:
-			process = m.supervisor.Changed()
-			m.changed.Notify()
-		case <-dependencies:
-			dependencies = m.dependencies.Changed()
-			m.changed.Notify()
-		case <-own:
-		case <-ctx.Done():
-			return nil
-		}
-		own = m.Changed() // before notify reads the health: a change that follows is not missed
-		notify()
-	}
+// run makes the reports until ctx is over, and calls announce after each new one.
+func (m *monitor) run(ctx context.Context, announce func()) error {
+	return m.reporter.Run(ctx, announce, m.supervisor.Changed, m.dependencies.Changed)
 }

@@ -70,7 +70,7 @@ func TestMonitorAnnouncesTheLastOfManyChanges(t *testing.T) {
 	go func() {
 		defer close(done)
 		_ = m.run(ctx, func() {
-			announced.Store(m.process().Reason().Summary)
+			announced.Store(m.report().Reason().Summary)
 			for range 100 {
 				runtime.Gosched() // announcing takes a moment, in which more changes
 			}
@@ -83,7 +83,7 @@ func TestMonitorAnnouncesTheLastOfManyChanges(t *testing.T) {
 		for step := range 3 {
 			m.waiting(fmt.Sprint("round ", round, " step ", step), nil)
 		}
-		want := m.process().Reason().Summary
+		want := fmt.Sprintf("The Python process is not healthy: the Python process has not been started: round %d step 2 (<nil>).", round)
 		for deadline := time.Now().Add(10 * time.Second); announced.Load() != want; {
 			if time.Now().After(deadline) {
 				t.Fatalf("announced the reason %q, want %q", announced.Load(), want)
@@ -102,12 +102,50 @@ func TestGateIsClosedUntilTheProcessRuns(t *testing.T) {
 		t.Error("the gate is open before anything runs")
 	}
 	m.begin()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = m.run(ctx, func() {})
+	}()
 	select {
 	case <-changed:
-	default:
+	case <-time.After(testTimeout):
 		t.Error("the gate does not announce that the worker has begun")
 	}
 	if m.Open() {
 		t.Error("the gate is open although neither the process nor Redis answers")
+	}
+	cancel()
+	<-done
+}
+
+// Only a loop that has been seen to stand still counts: in a pause of the whole program no loop can turn.
+func TestLoopWatch(t *testing.T) {
+	start := time.Unix(1000, 0)
+	var watch loopWatch
+	now, tick := start, start
+	look := func(after time.Duration, s supervisor.Status) bool {
+		now = now.Add(after)
+		return watch.standsStill(now, supervisor.Snapshot{Status: s, LoopTick: tick})
+	}
+	look(0, supervisor.StatusRunning)
+	for range 100 {
+		tick = tick.Add(500 * time.Millisecond)
+		if look(500*time.Millisecond, supervisor.StatusRunning) {
+			t.Fatal("a loop that turns stands still")
+		}
+	}
+	if look(time.Hour, supervisor.StatusRunning) {
+		t.Error("a pause of the program counts as one of the loop")
+	}
+	for range 3 {
+		look(500*time.Millisecond, supervisor.StatusRunning)
+	}
+	if !look(500*time.Millisecond, supervisor.StatusRunning) {
+		t.Errorf("a loop that has not turned for %v does not stand still", 3*time.Second)
+	}
+	if look(500*time.Millisecond, supervisor.StatusStopped) {
+		t.Error("a supervisor that has stopped has a loop")
 	}
 }

@@ -2,6 +2,8 @@ package worker
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -24,39 +26,58 @@ type depthReader interface {
 // depthTimeout bounds how long the healthcheck command waits for the queues' depth, which is an extra to it.
 const depthTimeout = 500 * time.Millisecond
 
-// pendingTasks returns the number of pending tasks over all queues, 0 where Redis does not tell it within depthTimeout.
-func pendingTasks(r depthReader) int64 {
+// depthOf returns the number of pending tasks over all queues; nil where it is not known, because Redis does not answer
+// by this health, does not tell it within depthTimeout, or cannot read one of the queues.
+func depthOf(r depthReader, h status.Health) *int64 {
+	if h.Broker != status.Healthy {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), depthTimeout)
 	defer cancel()
 	depths, err := r.Read(ctx)
 	if err != nil {
-		return 0
+		return nil
 	}
 	var pending int64
 	for _, d := range depths {
+		if d.Err != nil {
+			return nil
+		}
 		pending += d.Pending
 	}
-	return pending
+	return &pending
 }
 
-// fleetDepths reads the depths of all queues that workers serve or have served, and of this process's own.
-type fleetDepths struct {
+const (
+	// manyQueues is from how many queues on their depths are read less often, since a reading costs Redis about 15 µs
+	// for each.
+	manyQueues      = 200
+	depthMaxAgeMany = 5 * time.Second
+	// namesMaxAge is how old the list of queue names may be.
+	namesMaxAge = 2 * time.Second
+	// serversMaxAge is how old the list of plain asynq servers may be: each writes what it says of itself every 5 s.
+	serversMaxAge = 5 * time.Second
+)
+
+// systemQueues reads the depths of all queues: those that workers serve or have served, this process's own, and those
+// that anybody has enqueued to. It is cheap to ask again and again, and safe for concurrent use.
+type systemQueues struct {
 	client redis.UniversalClient
 	store  *fleet.Store
 	own    []string
 
-	mu     sync.Mutex // guards the rest
-	read   time.Time  // when the names were last read
-	names  []string
-	depths *queue.Depths
+	mu      sync.Mutex // guards the rest
+	read    time.Time  // when the names were last read
+	names   []string
+	more    int // queues beyond the limit of how many are read
+	depths  *queue.Depths
+	asked   time.Time // when the servers were last read
+	servers map[string]int
 }
 
-// namesMaxAge is how old the list of queue names may be.
-const namesMaxAge = 2 * time.Second
-
 // Read implements depthReader.
-func (f *fleetDepths) Read(ctx context.Context) (map[string]status.Depth, error) {
-	depths, err := f.current(ctx)
+func (s *systemQueues) Read(ctx context.Context) (map[string]status.Depth, error) {
+	depths, err := s.current(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -64,34 +85,125 @@ func (f *fleetDepths) Read(ctx context.Context) (map[string]status.Depth, error)
 }
 
 // queues returns the names of the queues that are read.
-func (f *fleetDepths) queues(ctx context.Context) ([]string, error) {
-	if _, err := f.current(ctx); err != nil {
+func (s *systemQueues) queues(ctx context.Context) ([]string, error) {
+	if _, err := s.current(ctx); err != nil {
 		return nil, err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.names, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.names, nil
 }
 
-func (f *fleetDepths) current(ctx context.Context) (*queue.Depths, error) {
-	f.mu.Lock()
-	fresh, depths := time.Since(f.read) < namesMaxAge, f.depths
-	f.mu.Unlock()
+// unread returns how many queues there are beyond those that are read.
+func (s *systemQueues) unread() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.more
+}
+
+func (s *systemQueues) current(ctx context.Context) (*queue.Depths, error) {
+	s.mu.Lock()
+	fresh, depths := time.Since(s.read) < namesMaxAge, s.depths
+	s.mu.Unlock()
 	if fresh {
 		return depths, nil
 	}
-	served, err := f.store.Queues(ctx)
+	served, err := s.store.Queues(ctx)
 	if err != nil {
 		return nil, err
 	}
-	names := slices.Concat(f.own, served)
+	all, more, err := s.store.AllQueues(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := slices.Concat(s.own, served, all)
 	slices.Sort(names)
 	names = slices.Compact(names)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.read = time.Now()
-	if f.depths == nil || !slices.Equal(names, f.names) {
-		f.names, f.depths = names, queue.NewDepths(f.client, names, depthMaxAge)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.read, s.more = time.Now(), more
+	if s.depths == nil || !slices.Equal(names, s.names) {
+		keep := depthMaxAge
+		if len(names) > manyQueues {
+			keep = depthMaxAgeMany
+		}
+		s.names, s.depths = names, queue.NewDepths(s.client, names, keep)
 	}
-	return f.depths, nil
+	return s.depths, nil
+}
+
+// asynqServers returns by queue how many plain asynq servers serve it.
+func (s *systemQueues) asynqServers(ctx context.Context) (map[string]int, error) {
+	s.mu.Lock()
+	fresh, servers := time.Since(s.asked) < serversMaxAge, s.servers
+	s.mu.Unlock()
+	if fresh {
+		return servers, nil
+	}
+	servers, err := queue.AsynqServers(ctx, s.client)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked, s.servers = time.Now(), servers
+	return servers, nil
+}
+
+// services tells by queue who serves it, given the workers. Asynq's servers are read only where a queue has something
+// that these workers do not take.
+func (s *systemQueues) services(ctx context.Context, workers []fleet.Worker, depths map[string]status.Depth) (map[string]status.Service, error) {
+	services := fleet.Services(workers, nil)
+	for q, d := range depths {
+		if services[q].Stranded(d) > 0 {
+			servers, err := s.asynqServers(ctx)
+			return fleet.Services(workers, servers), err
+		}
+	}
+	return services, nil
+}
+
+// stranded returns by queue how many tasks wait for nobody, for the metrics of the leader; nil while this process is not
+// the leader.
+func (s *systemQueues) stranded(ctx context.Context, service *fleet.Service) (map[string]int64, error) {
+	workers := service.Workers()
+	if workers == nil {
+		return nil, nil
+	}
+	depths, err := s.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	services, err := s.services(ctx, workers, depths)
+	if err != nil {
+		return nil, err
+	}
+	stranded := make(map[string]int64, len(depths))
+	for q, d := range depths {
+		if d.Err == nil { // else it is not known
+			stranded[q] = services[q].Stranded(d)
+		}
+	}
+	return stranded, nil
+}
+
+// faults says by queue what is wrong with those of which tasks wait for nobody. Where the workers cannot be read, it
+// says so of every queue that has tasks.
+func (s *systemQueues) faults(ctx context.Context, workers []fleet.Worker, err error, depths map[string]status.Depth) map[string]string {
+	var services map[string]status.Service
+	if err == nil {
+		services, err = s.services(ctx, workers, depths)
+	}
+	faults := make(map[string]string)
+	for q, d := range depths {
+		switch {
+		case d.Err != nil:
+		case err == nil:
+			faults[q] = services[q].Fault(d)
+		case (status.Service{}).Stranded(d) > 0:
+			faults[q] = fmt.Sprintf("it is not known whether a worker serves it: %v", err)
+		}
+	}
+	maps.DeleteFunc(faults, func(_, text string) bool { return text == "" })
+	return faults
 }

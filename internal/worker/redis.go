@@ -8,7 +8,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/redisclient"
 	"github.com/runqy/runqy-worker/queue"
 )
@@ -44,8 +43,7 @@ func (w *Worker) openRedis() error {
 	}
 	w.client = target.Open(sized)
 	w.noRetry = target.Open(sized, queue.NoRetry)
-	w.blocking = target.Open(queue.NoRetry, func(o *redis.UniversalOptions) { o.PoolSize = len(w.cfg.Worker.Queues) })
-	w.probe = target.Open(health.RedisOptions)
+	w.blocking = target.Open(queue.Blocking, func(o *redis.UniversalOptions) { o.PoolSize = len(w.cfg.Worker.Queues) })
 	return nil
 }
 
@@ -72,12 +70,17 @@ func (w *Worker) closeClients() {
 	if w.fleet != nil {
 		w.fleet.close()
 	}
-	for _, c := range []redis.UniversalClient{w.client, w.noRetry, w.blocking, w.probe} {
+	w.closeRedis()
+	if w.embedded != nil {
+		w.embedded.Close()
+	}
+}
+
+// closeRedis closes the clients, which frees those that wait for an answer.
+func (w *Worker) closeRedis() {
+	for _, c := range []redis.UniversalClient{w.client, w.noRetry, w.blocking} {
 		if c != nil {
 			_ = c.Close()
 		}
-	}
-	if w.embedded != nil {
-		w.embedded.Close()
 	}
 }

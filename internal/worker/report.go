@@ -1,13 +1,14 @@
 package worker
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/config"
+	"github.com/runqy/runqy-worker/internal/fleet"
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/rpc"
 	"github.com/runqy/runqy-worker/internal/status"
@@ -16,31 +17,34 @@ import (
 	"github.com/runqy/runqy-worker/supervisor"
 )
 
-// This file turns the worker's health into what each place shows: the heartbeat, the metrics and the probes.
+// This file turns the report of the monitor into what each place shows: the heartbeat, the metrics and the probes. Each
+// reads the report once for an answer, and decides nothing by itself.
 
-// health is the worker's health. It never blocks.
-func (w *Worker) health() status.Health {
-	h := w.monitor.health()
-	h.State = state(busyReason(h, w.consumer.Free(), w.consumer.ActiveCount(), w.cfg.Worker.Concurrency))
+// report is the present report, with the state of this moment. It never blocks.
+func (w *Worker) report() status.Report {
+	h := w.monitor.report()
+	h.State = state(busyReason(h.Health, w.consumer.Free(), w.consumer.ActiveCount(), w.cfg.Worker.Concurrency))
 	return h
 }
 
 // counts are the numbers of the healthcheck command. The depth of the queues is read only where Redis answers.
-func (w *Worker) counts() health.Counts {
-	c := health.Counts{Processing: int64(w.consumer.ActiveCount()), Failed: w.failed.Load()}
-	if w.monitor.health().Broker == status.Healthy {
-		c.QueueDepth = pendingTasks(w.depths)
-	}
-	return c
+func (w *Worker) counts(h status.Health) health.Counts {
+	processing, failed := int64(w.consumer.ActiveCount()), w.failed.Load()
+	return health.Counts{QueueDepth: depthOf(w.depths, h), Processing: &processing, Failed: &failed}
 }
 
 // currentBeat is the heartbeat's source.
 func (w *Worker) currentBeat() heartbeat.Beat {
-	h := w.health()
+	h := w.report()
 	snap := w.supervisor.Snapshot()
+	reason := h.Reason()
+	if h.Healthy {
+		reason = h.Awaits
+	}
 	b := heartbeat.Beat{
+		Report:  h.Mark,
 		Started: w.started, Healthy: h.Healthy, Queues: queue.ByPriority(w.cfg.Worker.Queues),
-		Status: h.Status, State: h.State, Reason: h.Reason(), Concurrency: w.cfg.Worker.Concurrency,
+		Status: h.Status, State: h.State, Reason: reason, Concurrency: w.cfg.Worker.Concurrency,
 		Processed: w.processed.Load(), Failed: w.failed.Load(),
 		Restarts: int64(snap.Restarts), Crashes: int64(snap.Crashes), EventLoopLag: snap.Lag, PythonPID: snap.PID,
 		Version: w.version, Environment: w.cfg.Environment, Address: w.address,
@@ -56,7 +60,7 @@ func (w *Worker) currentBeat() heartbeat.Beat {
 
 func (w *Worker) beatNow() { w.beat.WriteNow() }
 
-func (w *Worker) metricSources() metrics.Sources {
+func (w *Worker) metricSources(logLinesDropped func() int64) metrics.Sources {
 	return metrics.Sources{
 		Info: metrics.Info{
 			WorkerID: w.cfg.Worker.ID, Version: w.version, Environment: w.cfg.Environment, Started: w.started,
@@ -64,12 +68,13 @@ func (w *Worker) metricSources() metrics.Sources {
 		QueueNames:  queue.ByPriority(w.cfg.Worker.Queues),
 		CrashCauses: supervisor.CrashCauses(), RestartCauses: supervisor.RestartCauses(),
 		Worker: func() metrics.Worker {
-			snap, idle := w.supervisor.Snapshot(), -1
+			h, snap, idle := w.report(), w.supervisor.Snapshot(), -1
 			if snap.Idle != nil {
 				idle = len(snap.Idle)
 			}
 			return metrics.Worker{
-				Healthy: w.monitor.health().Healthy, Lag: snap.Lag, ActiveTasks: w.consumer.ActiveCount(), IdleTasks: idle,
+				Healthy: h.Healthy, Report: h.Mark, Lag: snap.Lag, RecyclingSuspended: snap.RecyclingSuspended != "",
+				ActiveTasks: w.consumer.ActiveCount(), IdleTasks: idle,
 				Concurrency: w.cfg.Worker.Concurrency, LastBeat: w.beat.LastBeat(),
 			}
 		},
@@ -88,18 +93,27 @@ func (w *Worker) metricSources() metrics.Sources {
 			}
 			return p
 		},
-		ChildPID: func() int { return w.supervisor.Snapshot().PID },
+		ChildPID:        func() int { return w.supervisor.Snapshot().PID },
+		LogLinesDropped: logLinesDropped,
 	}
 }
 
 // probeSources are what the HTTP server answers from, the dashboard included.
 func (w *Worker) probeSources(metricsHandler http.Handler) health.Sources {
 	return health.Sources{
-		Health: w.health, Environment: w.cfg.Environment, LoopTick: w.loopTick, Counts: w.counts,
-		Queues: w.depths.Read, Broker: health.InfoSource(w.client), Metrics: metricsHandler,
+		Report: w.report, Environment: w.cfg.Environment, Counts: w.counts,
+		Queues: w.depths.Read, Faults: w.queueFaults, Broker: health.InfoSource(w.client), Metrics: metricsHandler,
 		RPC: rpc.Handlers(w.rpcSources()), Dashboard: w.dashboard.Handlers(),
 		Trusted: health.NewAccess(w.cfg.Health.WebConfig).Trusted,
 	}
+}
+
+// queueFaults says which of this worker's queues have tasks that are to be aggregated: no worker does that. Whether
+// another worker serves them while this one does not is for the page and for the fleet's checker to tell.
+func (w *Worker) queueFaults(ctx context.Context, depths map[string]status.Depth) map[string]string {
+	self := fleet.Worker{State: status.Free}
+	self.Alive, self.Beat = true, heartbeat.Beat{Healthy: true, Status: status.Running, Queues: queue.ByPriority(w.cfg.Worker.Queues)}
+	return w.fleet.queues.faults(ctx, []fleet.Worker{self}, nil, depths)
 }
 
 func newServer(cfg *config.Config, sources health.Sources, log *slog.Logger) (*health.Server, error) {
@@ -111,13 +125,4 @@ func newServer(cfg *config.Config, sources health.Sources, log *slog.Logger) (*h
 		return nil, fmt.Errorf("serve health: %w", err)
 	}
 	return server, nil
-}
-
-// loopTick is the time of the last pass of the supervisor's event loop; before it runs there is no loop that could be
-// wedged.
-func (w *Worker) loopTick() time.Time {
-	if w.monitor.process().Status == status.Starting && w.supervisor.Snapshot().PID == 0 {
-		return time.Time{}
-	}
-	return w.supervisor.Snapshot().LoopTick
 }

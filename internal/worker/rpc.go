@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/rpc"
 	"github.com/runqy/runqy-worker/queue"
 	"github.com/runqy/runqy-worker/supervisor"
@@ -13,13 +12,7 @@ import (
 
 // rpcSources answer remote procedures with what the probes answer.
 func (w *Worker) rpcSources() rpc.Sources {
-	return rpc.Sources{
-		Ping:    w.pong,
-		Stack:   w.stack,
-		Healthy: func() bool { return w.health().Healthy },
-		Ready:   func() bool { return w.health().Ready() },
-		Live:    func() bool { live, _ := health.Live(w.loopTick); return live },
-	}
+	return rpc.Sources{Ping: w.pong, Stack: w.stack, Report: w.report}
 }
 
 // stack says where the Python process is, for those who may see what tasks carry.
@@ -29,7 +22,7 @@ func (w *Worker) stack(ctx context.Context, taskID string) (rpc.Stack, error) {
 	case errors.Is(err, supervisor.ErrUnknownTask):
 		return rpc.Stack{}, fmt.Errorf("%w %.200q", rpc.ErrNotFound, taskID)
 	case errors.Is(err, supervisor.ErrNoProcess):
-		return rpc.Stack{}, fmt.Errorf("%w: the worker is %s", rpc.ErrNoStack, w.monitor.health().Status)
+		return rpc.Stack{}, fmt.Errorf("%w: the worker is %s", rpc.ErrNoStack, w.report().Status)
 	case err != nil:
 		return rpc.Stack{}, err //nolint:wrapcheck // it says all there is to say
 	}
@@ -38,13 +31,13 @@ func (w *Worker) stack(ctx context.Context, taskID string) (rpc.Stack, error) {
 
 // pong answers a ping. It never blocks.
 func (w *Worker) pong() rpc.Pong {
-	h, active := w.monitor.health(), w.consumer.Active()
-	reason := busyReason(h, w.consumer.Free(), len(active), w.cfg.Worker.Concurrency)
+	h, active := w.monitor.report(), w.consumer.Active()
+	reason := busyReason(h.Health, w.consumer.Free(), len(active), w.cfg.Worker.Concurrency)
 	p := rpc.Pong{
 		WorkerID: w.cfg.Worker.ID, Nonce: w.identity.Nonce, State: state(reason), Reason: reason,
 		Queues: queue.ByPriority(w.cfg.Worker.Queues), Concurrency: w.cfg.Worker.Concurrency,
 		Load:   float64(len(active)) / float64(w.cfg.Worker.Concurrency),
-		Status: h.Status, Healthy: h.Healthy, Version: w.version,
+		Status: h.Status, Healthy: h.Healthy, Version: w.version, Report: h.Mark,
 	}
 	for _, t := range active {
 		p.ActiveTasks = append(p.ActiveTasks, t.ID)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/queue"
@@ -14,22 +13,22 @@ import (
 // Run works until ctx is over and then drains: no new task is taken, those in flight get worker.shutdown_timeout, what
 // has not ended then goes back to pending, and the heartbeat is deleted. The error is nil after a drain. It wraps
 // [ErrCrashed] when the Python process crashed under python.on_crash: exit, and [heartbeat.ErrTakenOver] or a
-// [*heartbeat.LiveError] when another process has this worker's id. When Run returns, nothing of the worker is left
-// running.
+// [*heartbeat.LiveError] when another process has this worker's id.
+//
+// From the end of ctx on Run takes no longer than worker.shutdown_timeout, python.stop_timeout and a second, whoever does
+// not answer. When it returns nothing of the worker is left running, but for what the log or the error then names: the
+// program should end.
 func (w *Worker) Run(ctx context.Context) error {
 	defer w.closeClients()
-	// serving outlives ctx: the probes answer, and the heartbeat is written, until the drain has ended.
-	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopServing()
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer stopServing()
-
-	// working ends with ctx, or with the first failure of a component.
+	// working ends with ctx, or with the first failure of a part.
 	working, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	// serving outlives it: the probes answer, and the heartbeat is written, until the drain has ended.
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServing()
+	parts := newParts()
 	start := func(name string, run func(context.Context) error) {
-		running.Go(func() {
+		parts.start(name, func() {
 			err := run(serving)
 			switch {
 			case err == nil:
@@ -40,12 +39,30 @@ func (w *Worker) Run(ctx context.Context) error {
 			}
 		})
 	}
+	ended := make(chan error, 1)
+	go func() { // awaited below
+		err := w.work(ctx, working, start)
+		stopServing()
+		parts.wait()
+		ended <- err
+	}()
+	return shutdown{
+		limit: w.cfg.Worker.ShutdownTimeout + w.cfg.Python.StopTimeout, parts: parts, log: w.log,
+		close: func() {
+			w.closeRedis()
+			stopServing()
+		},
+	}.await(ctx, working, ended)
+}
+
+// work starts the parts of the worker, waits until working is over, and drains.
+func (w *Worker) work(ctx, working context.Context, start func(name string, run func(context.Context) error)) error {
 	start("health server", w.server.Run)
 	start("dependencies", w.dependencies.Run)
 	start("service manager", w.notifier.Run)
 	start("dashboard", w.dashboard.Run)
 	start("worker list", w.workers.run)
-	start("health monitor", func(ctx context.Context) error { return w.monitor.run(ctx, w.beatNow) })
+	start("health report", func(ctx context.Context) error { return w.monitor.run(ctx, w.beatNow) })
 	if w.Addr() != nil {
 		w.log.Info("http server listening", "address", w.Addr().String())
 	}
@@ -69,7 +86,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return runError(ctx, working, err)
 	}
 	start("control", w.runCommands)
-	start("supervisor", w.supervisor.Run)
+	start(supervisorPart, w.supervisor.Run)
 	start("abort", w.killOnAbort)
 	w.monitor.begin()
 	// A worker is not ready from the first moment of its drain on.
@@ -79,9 +96,16 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 	defer stop()
 
-	consumed, process := make(chan struct{}), make(chan error, 1)
-	running.Go(func() { process <- w.stopWhenDrained(ctx, consumed) })
-	err := w.consumer.Run(working, w.kill)
+	queues, process, consumed := make(chan error, 1), make(chan error, 1), make(chan struct{})
+	start("queues", func(context.Context) error {
+		queues <- w.consumer.Run(working, w.kill)
+		return nil
+	})
+	start("drain", func(context.Context) error {
+		process <- w.stopWhenDrained(ctx, consumed)
+		return nil
+	})
+	err := <-queues
 	close(consumed)
 	if err == nil {
 		err = context.Cause(working)

@@ -89,7 +89,12 @@ type running struct {
 
 func run(t *testing.T, cfg *config.Config) *running {
 	t.Helper()
-	w, err := New(testOptions(t, cfg))
+	return runWith(t, testOptions(t, cfg))
+}
+
+func runWith(t *testing.T, opts Options) *running {
+	t.Helper()
+	w, err := New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +285,7 @@ func TestStopWhileRedisIsAbsent(t *testing.T) {
 	server.Kill()
 	w := run(t, testConfig(t, server.URL))
 	eventually(t, func() string {
-		if reason := w.monitor.process().Reason().Summary; !strings.Contains(reason, "waiting for Redis") {
+		if reason := w.monitor.report().Reason().Summary; !strings.Contains(reason, "waiting for Redis") {
 			return "the reason is " + reason
 		}
 		return ""
@@ -360,7 +365,7 @@ func TestAbortEndsADrain(t *testing.T) {
 	})
 	w.stop()
 	eventually(t, func() string {
-		if got := w.monitor.process().Status; got != status.Draining {
+		if got := w.monitor.report().Status; got != status.Draining {
 			return "the worker is " + string(got)
 		}
 		return ""

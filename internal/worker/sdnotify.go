@@ -13,17 +13,16 @@ import (
 
 // This file tells a service manager, by sd_notify, what the probes and the heartbeat tell others.
 
-// stopSpare is how much longer than the two timeouts a stop may take: for the death of a process that hangs in the
-// kernel, and for the last writes to Redis.
-const stopSpare = 20 * time.Second
+// stopSpare is how much longer than its own limit the service manager is to wait for the end.
+const stopSpare = 3 * time.Second
 
 func (w *Worker) newNotifier() (*systemd.Notifier, error) {
 	n, err := systemd.NewNotifier(systemd.Options{
 		State:   w.serviceState,
 		Changed: w.monitor.Changed,
 		// What /livez says: a degraded worker is alive, and a restart by the watchdog would not help it.
-		Live:        func() (bool, string) { return health.Live(w.loopTick) },
-		StopTimeout: w.cfg.Worker.ShutdownTimeout + 2*w.cfg.Python.StopTimeout + stopSpare,
+		Live:        func() (bool, string) { return health.Live(w.report().Health) },
+		StopTimeout: w.cfg.Worker.ShutdownTimeout + w.cfg.Python.StopTimeout + maxShutdown + stopSpare,
 		Logger:      w.logger.With("component", "systemd"),
 	})
 	if err != nil {
@@ -36,7 +35,7 @@ func (w *Worker) newNotifier() (*systemd.Notifier, error) {
 // Redis does not let the worker begin. Were the start held back until the worker is healthy, the service manager would
 // kill it at the end of its timeout, and start it again without end.
 func (w *Worker) serviceState() systemd.State {
-	h := w.health()
+	h := w.report().Health
 	return systemd.State{
 		Starting: h.Status == status.Starting && !w.monitor.held(),
 		Stopping: h.Status == status.Draining,
@@ -83,14 +82,14 @@ const checkerStopTimeout = 15 * time.Second
 func (c *CheckerProcess) newNotifier() (*systemd.Notifier, error) {
 	n, err := systemd.NewNotifier(systemd.Options{
 		State: func() systemd.State {
-			h := c.health()
+			h := c.reporter.Report().Health
 			if h.Healthy {
 				return systemd.State{Text: "Running: is a candidate for the fleet's leader."}
 			}
 			return systemd.State{Text: "Running, but checks nothing: " + reasonText(h)}
 		},
-		Changed:     c.dependencies.Changed,
-		Live:        func() (bool, string) { return true, "" },
+		Changed:     c.reporter.Changed,
+		Live:        func() (bool, string) { return health.Live(c.reporter.Report().Health) },
 		StopTimeout: checkerStopTimeout,
 		Logger:      c.logger.With("component", "systemd"),
 	})

@@ -28,7 +28,7 @@ func TestServiceText(t *testing.T) {
 
 // The start is over when Redis has refused once, though nothing has begun.
 func TestAStartThatIsHeldIsOver(t *testing.T) {
-	m := &monitor{}
+	m := idleMonitor(t)
 	if m.held() {
 		t.Error("the start counts as held before anything has been tried")
 	}

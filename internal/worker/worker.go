@@ -33,7 +33,10 @@ type Options struct {
 	Environ []string // the worker's own environment, as os.Environ returns it; what is secret does not reach the child
 	// Guardian is the argv that runs supervisor.RunGuardian; empty: no guardian.
 	Guardian []string
-	Logger   *slog.Logger
+	// Logger must never wait for what reads it: the parts that know the state of the worker and those of its drain log.
+	Logger *slog.Logger
+	// LogLinesDropped counts the lines that the logger has lost; nil: it is not known.
+	LogLinesDropped func() int64
 }
 
 // Worker is one worker. Its listeners are bound by New; Run is called once.
@@ -53,7 +56,6 @@ type Worker struct {
 	client     redis.UniversalClient // for everything but what follows
 	noRetry    redis.UniversalClient // never sends a command twice
 	blocking   redis.UniversalClient // for commands that block; the consumer closes it
-	probe      redis.UniversalClient // for the PING of dependencies
 
 	dependencies *health.Dependencies
 	supervisor   *supervisor.Supervisor
@@ -96,10 +98,13 @@ func New(opts Options) (_ *Worker, err error) {
 		return nil, err
 	}
 	w.dependencies, err = health.NewDependencies(health.DependenciesOptions{
-		Redis: w.probe, DatabaseURL: cfg.Health.DatabaseURL, Logger: w.logger,
+		// The consumer is built after its gate, and asked only while the worker runs.
+		Consumption:        w.consumption,
+		ConsumptionChanged: func() <-chan struct{} { return w.consumer.ConsumptionChanged() },
+		DatabaseURL:        cfg.Health.DatabaseURL, Logger: w.logger,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("watch redis and the database: %w", err)
+		return nil, fmt.Errorf("watch the database: %w", err)
 	}
 	if w.supervisor, err = supervisor.New(w.supervisorOptions(opts)); err != nil {
 		return nil, fmt.Errorf("supervise the Python process: %w", err)
@@ -107,7 +112,7 @@ func New(opts Options) (_ *Worker, err error) {
 	w.monitor = newMonitor(w.supervisor, w.dependencies)
 	w.depths = queue.NewDepths(w.client, queue.ByPriority(cfg.Worker.Queues), depthMaxAge)
 	registry := prometheus.NewRegistry()
-	if w.metrics, err = metrics.New(registry, w.metricSources()); err != nil {
+	if w.metrics, err = metrics.New(registry, w.metricSources(opts.LogLinesDropped)); err != nil {
 		return nil, fmt.Errorf("register the metrics: %w", err)
 	}
 	if w.fleet, err = newFleetMember(w.fleetMemberOptions(), registry); err != nil {
@@ -142,7 +147,8 @@ func (w *Worker) newConsumer() (*queue.Consumer, error) {
 		queue.Options{
 			WorkerID: cfg.Worker.ID, Nonce: w.identity.Nonce, Queues: cfg.Worker.Queues,
 			StrictPriority: cfg.Worker.StrictPriority, Concurrency: cfg.Worker.Concurrency,
-			ShutdownTimeout: cfg.Worker.ShutdownTimeout, MaxTaskCrashes: cfg.Python.MaxTaskCrashes,
+			ShutdownTimeout: cfg.Worker.ShutdownTimeout, SettleTimeout: cfg.Python.StopTimeout,
+			ConsumeTimeout: cfg.Health.ConsumeTimeout, MaxTaskCrashes: cfg.Python.MaxTaskCrashes,
 			ResultTTL: cfg.Results.TTL, Views: cfg.Results.RedisCLIViews, Cluster: w.target.Cluster(),
 			BeatInterval: cfg.Heartbeat.Interval, BeatTTL: cfg.Heartbeat.TTL, Logger: w.logger,
 			Observer: queue.Observer{

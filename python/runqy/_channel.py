@@ -98,6 +98,24 @@ class Channel:
             self.on_gone()
             raise WorkerGone() from exc
 
+    def close_output(self) -> None:
+        """Close this process' end of the output, so that the worker sees that nothing follows.
+
+        Another thread may be writing at this moment. So the descriptor is not closed, which would set its number free,
+        but made that of a pipe without a reader.
+        """
+        if self.forked:
+            return
+        self.gone = True
+        try:
+            reader, writer = os.pipe()
+        except OSError:  # no descriptor is free
+            os.close(self.output)
+            return
+        os.close(reader)
+        os.dup2(writer, self.output, inheritable=False)
+        os.close(writer)
+
     def silence(self) -> None:
         """Point standard output and error at /dev/null: their reader is gone too, and writing must not fail."""
         try:

@@ -50,7 +50,15 @@ class Retry(Exception):
         return f"again in {self.delay:g} s"
 
 
-Permanent.__module__ = Retry.__module__ = "runqy"
+class Broken(Exception):
+    """Raise it in a handler when this process cannot work any more, for example after a CUDA error.
+
+    The attempt fails and is retried. The worker replaces the process before another task begins; async tasks that are
+    running may end. Tasks that wait in the process go back as if they had never been here.
+    """
+
+
+Broken.__module__ = Permanent.__module__ = Retry.__module__ = "runqy"
 
 
 def classify(exc: BaseException) -> Tuple[bool, Optional[float]]:
@@ -60,6 +68,11 @@ def classify(exc: BaseException) -> Tuple[bool, Optional[float]]:
         return False, None
     delays = [leaf.delay for leaf in leaves if isinstance(leaf, Retry) and leaf.delay is not None]
     return True, max(delays) if delays else None
+
+
+def says_broken(exc: BaseException) -> bool:
+    """Whether a handler that raised exc said that its process cannot work any more."""
+    return any(isinstance(leaf, Broken) for leaf in _leaves(exc))
 
 
 def _leaves(exc: BaseException) -> List[BaseException]:

@@ -8,13 +8,17 @@ import sys
 import threading
 import time
 from functools import partial
-from typing import Any, Callable, Coroutine, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, List, Optional, Tuple
 
 from . import _stack, _wire
 from ._channel import Channel, Line, WorkerGone, exit_forked_child
+from ._errors import says_broken
 from ._outbox import Outbox
 from ._report import current_task
-from ._wire import Request
+from ._wire import Request, Waiting
+
+if TYPE_CHECKING:
+    from ._health import Check
 
 _TICK = 0.5  # seconds between two measurements of the lag
 
@@ -22,10 +26,10 @@ _MakeTask = Callable[[Coroutine[Any, Any, None]], Any]
 
 
 class EventLoop:
-    """Runs requests as asyncio tasks. Any thread may call `deliver`, `cancel`, `answer_cancelled`, `finish`, `lag`,
-    `running` and `stacks`."""
+    """Runs requests as asyncio tasks. Any thread may call `deliver`, `check`, `cancel`, `answer_cancelled`, `finish`,
+    `lag`, `running` and `stacks`."""
 
-    def __init__(self, outbox: Outbox, channel: Channel, queued: Dict[Request, None]) -> None:
+    def __init__(self, outbox: Outbox, channel: Channel, queued: Waiting) -> None:
         self.loaded: Any = None
         # Requests that have not begun, of any handler. Who removes one from here answers it.
         self._queued = queued
@@ -37,6 +41,7 @@ class EventLoop:
         self._starting: Optional[Request] = None  # its asyncio task is being made, and may take the first step by that
         self._ticker: Any = None
         self._thread: Optional[int] = None  # that serves
+        self._checking: Any = None  # the asyncio task of the last check: a loop keeps no task from being collected
         self._ending = False
         self._ended = False
         self._interrupted = False
@@ -81,6 +86,10 @@ class EventLoop:
     def deliver(self, batch: List[Request]) -> None:
         """Start these requests."""
         self._loop.call_soon_threadsafe(self._begin, batch)
+
+    def check(self, check: "Check", number: Any) -> None:
+        """Answer the worker's check with this number."""
+        self._loop.call_soon_threadsafe(self._begin_check, check, number)
 
     def cancel(self, task_id: Any) -> None:
         """Cancel the request with this task id, if there is one that has begun."""
@@ -172,9 +181,30 @@ class EventLoop:
         make: _MakeTask = partial(asyncio.Task, loop=loop, name="runqy", **how)
         return make
 
+    def _begin_check(self, check: "Check", number: Any) -> None:
+        if self._queued.closed:
+            return  # the worker replaces this process
+        if check.is_async:
+            self._checking = self._loop.create_task(self._answer_check(check, number))
+        else:
+            self._send_answer(check.answer(number))  # the loop runs on the main thread
+
+    async def _answer_check(self, check: "Check", number: Any) -> None:
+        self._send_answer(await check.answer_async(number))
+
+    def _send_answer(self, answer: bytes) -> None:
+        if self._channel.forked:
+            exit_forked_child(0)
+        try:
+            self._outbox.send(answer)
+        except WorkerGone:
+            self._end()
+
     async def _serve(self, request: Request) -> None:
-        if self._queued.pop(request, self) is self:
-            self._forget(request)  # cancelled or withdrawn, and answered, before it began
+        queued = self._queued
+        if queued.closed or queued.pop(request, self) is self:
+            # None begins any more; or it was cancelled or withdrawn, and answered, before it began.
+            self._forget(request)
             return
         current_task.set(request)  # for this asyncio task and those it starts; each has its own context
         task_id = request.task_id
@@ -187,6 +217,8 @@ class EventLoop:
             else:
                 reply = _wire.error_reply(task_id, exc, request.ran())
         except BaseException as exc:  # SystemExit would stop the loop
+            if says_broken(exc):
+                queued.closed = True
             reply = _wire.error_reply(task_id, exc, request.ran())
         else:
             reply = _wire.success_reply(task_id, result, seconds)

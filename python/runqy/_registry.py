@@ -1,4 +1,4 @@
-"""@task and @load: the functions of the task file, and how each is called."""
+"""@task, @load and @health: the functions of the task file, and how each is called."""
 
 from __future__ import annotations
 
@@ -25,16 +25,22 @@ class Handler:
 
 
 class Registry:
-    """The handlers and the loader of this process. Modules add to it while they are imported, until it is frozen."""
+    """The handlers, the loader and the check of this process. Modules add to it until it is frozen."""
 
     def __init__(self) -> None:
         self.handlers: Dict[Optional[str], Handler] = {}
         self.loader: Optional[Callable[[], Any]] = None
+        self.check: Optional[Callable[..., Any]] = None
         self._frozen = False
 
     def freeze(self) -> None:
-        """Refuse more handlers: the worker is about to be told whether there are async ones."""
+        """Refuse more of them: the worker is about to be told whether there are async ones."""
         self._frozen = True
+
+    @property
+    def frozen(self) -> bool:
+        """Whether more are refused."""
+        return self._frozen
 
     def add(self, task_type: Optional[str], func: Callable[..., Any]) -> None:
         """Take func as the handler of a task type. Raises ValueError when the type has one already."""
@@ -131,6 +137,57 @@ def load(*args: Any) -> Any:
         return func
 
     return decorate(args[0]) if args else decorate
+
+
+@overload
+def health(check: F, /) -> F:
+    ...
+
+
+@overload
+def health() -> Callable[[F], F]:
+    ...
+
+
+def health(*args: Any) -> Any:
+    """Declare the function that says whether this process can do its work.
+
+    It fails by an exception, or by returning False or a text; None and True are fine. The function may be plain or
+    ``async def``. It takes no argument, or a Context, of which ``loaded`` is set. It is called after @load, while there
+    is nothing to do, and after a failed task; a plain one on the main thread; never while a handler runs. There is at
+    most one such function in a process.
+    """
+
+    def decorate(func: F) -> F:
+        _callable(func, "health")
+        if registry.frozen:
+            raise RuntimeError(f"@health {_name(func)}: run() is serving already; declare it at the top of the file")
+        if registry.check is not None:
+            raise ValueError(
+                f"there is already a @health function: {_name(registry.check)}; call the second from the first"
+            )
+        wants_argument(func)
+        registry.check = func
+        return func
+
+    return decorate(args[0]) if args else decorate
+
+
+def wants_argument(check: Callable[..., Any]) -> bool:
+    """Whether a @health function takes a context. Raises TypeError when it takes more than that."""
+    parameters = _positional(check)
+    if not parameters:
+        return False
+    for extra in parameters[1:]:
+        if extra.default is extra.empty and extra.kind is not extra.VAR_POSITIONAL:
+            raise TypeError(f"@health {_name(check)} takes too many arguments; it gets a context and nothing else")
+    first = parameters[0]
+    if first.kind is not first.VAR_POSITIONAL and first.default not in (first.empty, None):
+        raise TypeError(
+            f"@health {_name(check)}: its parameter {first.name!r} would receive the context; "
+            "make it keyword-only (put * before it)"
+        )
+    return True
 
 
 def _callable(func: Any, decorator: str) -> Any:

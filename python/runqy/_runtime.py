@@ -14,15 +14,16 @@ import sys
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Union
 
 from . import _channel, _stack, _startup, _wire
 from ._channel import Channel, Line, WorkerGone
-from ._errors import describe
+from ._errors import describe, says_broken
+from ._health import Check
 from ._outbox import HOLD_TIME, Outbox
 from ._registry import Handler, Registry, is_async, registry
 from ._report import current_task, reporter
-from ._wire import Input, Request
+from ._wire import Input, Request, Waiting
 
 if TYPE_CHECKING:
     from ._loop import EventLoop
@@ -51,8 +52,8 @@ def run() -> None:
     # A crash in C code then writes the Python traceback to the log.
     if not faulthandler.is_enabled():
         faulthandler.enable(2, all_threads=False)
+    app = App(registry, channel)
     try:
-        app = App(registry, channel)
         if under_worker:
             reporter.open(app.outbox)
         app.prepare()
@@ -64,10 +65,14 @@ def run() -> None:
         app.serve()
     except WorkerGone:
         pass
-    except KeyboardInterrupt:  # Ctrl-C at a terminal, between tasks
+    except KeyboardInterrupt:  # Ctrl-C at a terminal, or SIGINT, between tasks
+        if under_worker:
+            _warn("SIGINT ended run()")
         sys.exit(130)
     finally:
-        reporter.close()
+        # However it is left, no task is run from now on. Other threads may live on, and the process with them: the worker
+        # must not take their answers for life.
+        app.left()
 
 
 class App:
@@ -80,11 +85,13 @@ class App:
         self._loaded: Any = None
         self._has_async = self._has_sync = False
         self._loop: Optional[EventLoop] = None
-        # Requests that have not begun. The thread that removes one from here answers it: the thread that runs handlers,
-        # or the reader, when it is cancelled or withdrawn.
-        self._queued: Dict[Request, None] = {}
-        self._inbox: "queue.SimpleQueue[Optional[List[Request]]]" = queue.SimpleQueue()
+        self._queued = Waiting()
+        # What the main thread does next: requests, a check, or nothing more.
+        self._inbox: "queue.SimpleQueue[Union[List[Request], _CheckNumber, None]]" = queue.SimpleQueue()
+        self._check = Check(None)
+        self._check_on_loop = False
         self._running: Optional[Request] = None
+        self._in_run = True
         channel.on_gone = self._finish
 
     # --- getting ready ---------------------------------------------------------------------------------------------
@@ -99,7 +106,11 @@ class App:
         handlers = list(self._registry.handlers.values())
         self._has_async = any(handler.is_async for handler in handlers)
         self._has_sync = any(not handler.is_async for handler in handlers)
-        if self._has_async:
+        self._check = Check(self._registry.check)
+        self._check.loaded = self._loaded
+        # A plain one on the main thread, where the loop runs when all handlers are async.
+        self._check_on_loop = self._check.is_async or not self._has_sync
+        if self._has_async or self._check.is_async:
             self._event_loop()
         if error is None and not handlers:
             error = "no handler: decorate a function with @task before calling run()"
@@ -126,6 +137,12 @@ class App:
 
             self._loop = EventLoop(self.outbox, self._channel, self._queued)
         return self._loop
+
+    def left(self) -> None:
+        """Say that the main thread has left run(): nothing is written any more, and the worker sees that."""
+        self._in_run = False
+        reporter.close()
+        self._channel.close_output()
 
     # --- serving ---------------------------------------------------------------------------------------------------
 
@@ -157,10 +174,13 @@ class App:
         outbox, inbox, queued, execute = (self.outbox, self._inbox, self._queued, self._execute)
         while True:
             batch = inbox.get()
-            if batch is None:
-                return
+            if not isinstance(batch, list):
+                if batch is None:
+                    return
+                self._answer_check(batch.number)
+                continue
             batch.reverse()
-            while batch:
+            while batch and not queued.closed:
                 request = batch.pop()
                 if queued.pop(request, self) is self:
                     continue  # cancelled or withdrawn, and answered, while it waited
@@ -181,6 +201,14 @@ class App:
                 del request, reply
             current_task.set(None)
 
+    def _answer_check(self, number: Any) -> None:
+        if self._queued.closed:
+            return  # the worker replaces this process
+        answer = self._check.answer(number)
+        if self._channel.forked:
+            _channel.exit_forked_child(0)
+        self.outbox.send(answer)
+
     def _execute(self, request: Request) -> Line:
         task_id = request.task_id
         status = 0
@@ -189,6 +217,8 @@ class App:
             result = request.handler.func(*request.arguments(self._loaded))
             seconds = time.monotonic() - request.begun
         except BaseException as exc:  # after sys.exit or KeyboardInterrupt in a handler the task has failed
+            if says_broken(exc):
+                self._queued.closed = True
             reply: Line = _wire.error_reply(task_id, exc, request.ran())
             if isinstance(exc, SystemExit) and isinstance(exc.code, int):
                 status = exc.code
@@ -264,19 +294,25 @@ class App:
                     (async_batch if handler.is_async else sync_batch).append(Request(message, handler))
             elif "ping" in message:
                 lag = self._loop.lag() if self._loop is not None and self._has_async else 0.0
-                self.outbox.send(_wire.pong(message["ping"], lag))
+                # Not alive: it has ended, without what is done when run() is left, and only other threads live.
+                main = self._in_run and threading.main_thread().is_alive()
+                self.outbox.send(_wire.pong(message["ping"], lag, main))
             elif "stack" in message:
                 self.outbox.send(_wire.stack(message["stack"], self._stacks()))
-            elif "cancel" in message or "withdraw" in message:
-                # The tasks before it in this block must be delivered first, or it would not find them.
+            elif "cancel" in message or "withdraw" in message or "check" in message:
+                # The tasks before it in this block must be delivered first: it concerns them, or comes after them.
                 self._deliver(sync_batch, async_batch)
                 sync_batch, async_batch = [], []
                 if "cancel" in message:
                     self._cancel(message["cancel"])
-                else:
+                elif "withdraw" in message:
                     self._withdraw(message["withdraw"])
+                elif self._check_on_loop and self._loop is not None:
+                    self._loop.check(self._check, message["check"])
+                else:
+                    self._inbox.put(_CheckNumber(message["check"]))
             else:
-                _warn(f"ignored an input line that is neither task, ping, stack, cancel nor withdraw: {_excerpt(raw)}")
+                _warn(f"ignored an input line that is neither a task nor a request of the worker's: {_excerpt(raw)}")
         self._deliver(sync_batch, async_batch)
 
     def _stacks(self) -> str:
@@ -355,6 +391,15 @@ class App:
     def _claim(self, request: Request) -> bool:
         """Whether this thread is the one that answers a request that has not begun."""
         return self._queued.pop(request, self) is not self
+
+
+class _CheckNumber:
+    """A check of the worker's that waits for the main thread."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: Any) -> None:
+        self.number = number
 
 
 def _exit_on_error(body: Callable[[], None]) -> None:

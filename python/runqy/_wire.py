@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from ._context import Context
 from ._deadline import effective_deadline
-from ._errors import BadRequest, classify, describe
+from ._errors import BadRequest, classify, describe, says_broken
 from ._channel import Line
 from ._json import dump, encode, quote, to_utf8
 from ._registry import Handler
@@ -25,8 +25,8 @@ from ._version import __version__
 #: The version of the protocol; docs/python.md describes it.
 PROTOCOL = 2
 
-#: What the worker may send beyond tasks.
-FEATURES = ["ping", "cancel", "withdraw", "stack"]
+#: What the worker may send beyond tasks, and what replies may say beyond those of the first version.
+FEATURES = ["ping", "cancel", "withdraw", "check", "stack", "broken"]
 
 #: The error of a task that was cancelled before its handler was called.
 CANCELLED = "Cancelled: the worker cancelled this task before it started"
@@ -80,7 +80,7 @@ class Request(TaskProgress):
                 raise BadRequest(f"payload_base64 is not base64: {exc}") from None
         else:
             payload = message.get("payload")
-        deadline, timeout, now = message.get("deadline"), message.get("timeout"), time.time()
+        deadline, timeout, now = (message.get("deadline"), message.get("timeout"), time.time())
         # A timeout alone is over only if it is negative; the rest is worked out when the handler asks for it.
         if deadline is not None or (timeout is not None and not (type(timeout) is int and timeout > 0)):
             until = effective_deadline(deadline, timeout, now)
@@ -127,6 +127,14 @@ class Request(TaskProgress):
             context._cancelled = True
 
 
+class Waiting(Dict[Request, None]):
+    """Requests that have not begun. The thread that removes one from here answers it: the thread that runs handlers, or
+    the reader, when it is cancelled or withdrawn."""
+
+    #: None of them begins any more: a handler has raised Broken. The worker asks for them back.
+    closed = False
+
+
 def parse(raw: Input) -> Any:
     """The JSON value on a line.
 
@@ -161,7 +169,7 @@ def success_reply(task_id: Any, result: Any, seconds: float) -> Line:
         text = encode(result)
         name = quote(task_id) if type(task_id) is str else encode(task_id)
         if len(text) > _LARGE:
-            head, tail = f'{{"task_id":{name},"result":', f',"error":null,"retry":false,"seconds":{seconds:.6f}}}\n'
+            head, tail = (f'{{"task_id":{name},"result":', f',"error":null,"retry":false,"seconds":{seconds:.6f}}}\n')
             return to_utf8(head), to_utf8(text), to_utf8(tail)
         return to_utf8(f'{{"task_id":{name},"result":{text},"error":null,"retry":false,"seconds":{seconds:.6f}}}\n')
     except BaseException as exc:
@@ -173,7 +181,7 @@ def error_reply(task_id: Any, exc: BaseException, seconds: Optional[float]) -> b
     if isinstance(exc, Overdue):
         return failure_reply(task_id, OVERDUE, True)
     retry, delay = classify(exc)
-    return failure_reply(task_id, describe(exc), retry, delay, seconds)
+    return failure_reply(task_id, describe(exc), retry, delay, seconds, says_broken(exc))
 
 
 def cancelled_reply(task_id: Any, exc: BaseException, seconds: Optional[float]) -> bytes:
@@ -182,15 +190,23 @@ def cancelled_reply(task_id: Any, exc: BaseException, seconds: Optional[float]) 
 
 
 def failure_reply(
-    task_id: Any, error: str, retry: bool, delay: Optional[float] = None, seconds: Optional[float] = None
+    task_id: Any,
+    error: str,
+    retry: bool,
+    delay: Optional[float] = None,
+    seconds: Optional[float] = None,
+    broken: bool = False,
 ) -> bytes:
     """The reply of a task that has failed.
 
     delay, in seconds, is for a retry; 0 is at once, None leaves it to the queue. seconds is how long the handler ran.
+    broken says that this process cannot work any more.
     """
     reply: Dict[str, Any] = {"task_id": task_id, "result": None, "error": error, "retry": retry}
     if delay is not None:
         reply["retry_delay"] = delay
+    if broken:
+        reply["broken"] = True
     text = encode(reply)
     if seconds is not None:
         text = f'{text[:-1]},"seconds":{seconds:.6f}}}'
@@ -205,6 +221,14 @@ def withdrawn(task_id: Any) -> bytes:
 def stack(number: Any, text: str) -> bytes:
     """The answer to a question for the stacks."""
     return dump({"stack": number, "text": text}) + b"\n"
+
+
+def checked(number: Any, error: Optional[str]) -> bytes:
+    """The answer to a check; error says what is wrong, None that nothing is."""
+    answer = {"check": number, "ok": error is None}
+    if error is not None:
+        answer["error"] = error
+    return dump(answer) + b"\n"
 
 
 def ready(handlers: str, types: Dict[str, str]) -> bytes:
@@ -235,8 +259,8 @@ def startup_error(error: str) -> bytes:
     return dump({"status": "error", "error": error}) + b"\n"
 
 
-def pong(number: Any, lag: float) -> bytes:
-    """The answer to a ping; lag is in seconds."""
+def pong(number: Any, lag: float, main: bool) -> bytes:
+    """The answer to a ping; lag is in seconds, main says whether the main thread is in run()."""
     generations = []
     for generation, stats in enumerate(gc.get_stats() if hasattr(gc, "get_stats") else []):
         # PyPy's get_stats returns an object of another kind. Then no generation is reported.
@@ -249,7 +273,7 @@ def pong(number: Any, lag: float) -> bytes:
                     "uncollectable": stats["uncollectable"],
                 }
             )
-    return dump({"pong": number, "lag": round(lag, 6), "stats": {"gc": generations}}) + b"\n"
+    return dump({"pong": number, "lag": round(lag, 6), "main": main, "stats": {"gc": generations}}) + b"\n"
 
 
 def _explain(result: Any, exc: BaseException) -> str:

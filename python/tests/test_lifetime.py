@@ -72,6 +72,69 @@ class Lifetime(ChildCase):
         self.assertExits(child, 130)
         self.assertNotInStderr("Traceback", child)
 
+    def assertLeaves(self, child, why):
+        """The child's output ends although the process lives on."""
+        self.assertIsNone(child.lines.get(timeout=TIMEOUT), "a line after run() was left")
+        child.wait_stderr(why)
+        self.assertIsNone(child.process.poll(), "exit status; the leaked thread should keep it alive")
+
+    def test_sigint_beside_a_thread_that_never_ends(self):
+        for kinds in (("@task\ndef", ""), ("@task\nasync def", ""), ("@task\ndef", "@task('a')\nasync def a(p): pass")):
+            with self.subTest(kinds):
+                source = f"""
+import threading
+{kinds[0]} t(p): threading.Thread(target=threading.Event().wait).start()
+{kinds[1]}
+"""
+                child = self.start(source)
+                self.assertDone(child.ask("1"), None)
+                child.process.send_signal(signal.SIGINT)
+                self.assertLeaves(child, "SIGINT ended run()")
+
+    def test_late_exception_beside_a_thread_that_never_ends(self):
+        child = self.start(
+            """
+            import signal, threading
+            class Late(Exception): pass
+            def late(number, frame): raise Late("too late for the handler that set the alarm")
+            signal.signal(signal.SIGALRM, late)
+            @task
+            def t(p):
+                threading.Thread(target=threading.Event().wait).start()
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
+            """
+        )
+        child.task("1")  # the alarm comes before or after the answer; either way none is left to run a task
+        child.wait_stderr("Late: too late")
+        while child.lines.get(timeout=TIMEOUT) is not None:
+            pass
+        self.assertIsNone(child.process.poll(), "exit status; the leaked thread should keep it alive")
+
+    def test_main_thread_in_the_pong(self):
+        child = self.start("@task\ndef t(p): pass")
+        child.send({"ping": 1})
+        self.assertIs(child.receive()["main"], True)
+
+    def test_main_thread_that_ends_without_leaving_run(self):
+        # As when an exception strikes in the clean-up of run().
+        child = self.start(
+            """
+            import threading
+            from runqy import _runtime
+            def interrupted(app): raise KeyboardInterrupt
+            _runtime.App.left = interrupted
+            @task
+            def t(p): threading.Thread(target=threading.Event().wait).start()
+            """
+        )
+        self.assertDone(child.ask("1"), None)
+        child.process.send_signal(signal.SIGINT)
+        child.wait_stderr("KeyboardInterrupt")
+        while True:
+            child.send({"ping": 1})
+            if not child.receive()["main"]:  # comes once the interpreter has begun to end
+                break
+
     def test_slow_task_does_not_hold_back_the_reply_before_it(self):
         child = self.start(
             """

@@ -4,11 +4,13 @@
 -- An id at the end of a list may have no task (it was evicted, or adopted tasks are still to come). So a few more are
 -- looked at; the first task that is found is then the oldest.
 --
--- KEYS: pending, active, scheduled, retry, archived, completed, paused, directs
--- ARGV: prefix of the task keys, prefix of the direct lists, how many ids to look at in each list
+-- KEYS: pending, active, scheduled, retry, archived, completed, paused, directs, groups
+-- ARGV: prefix of the task keys, prefix of the direct lists, how many ids to look at in each list, prefix of the groups,
+-- how many groups to count
 --
--- Returns pending, active, scheduled, retry, archived, completed, 1 when paused, and the age in µs: 0 when nothing
--- waits, -1 when it is not known.
+-- Returns pending, active, scheduled, retry, archived, completed, 1 when paused, the age in µs (0 when nothing waits, -1
+-- when it is not known), how many tasks of scheduled and retry are due, the number of groups, and how many tasks are in
+-- those that were counted.
 local age = -1
 local time = redis.call("TIME")
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
@@ -39,7 +41,16 @@ end
 if pending == 0 then
   age = 0
 end
+
+local groups = redis.call("SCARD", KEYS[9])
+local grouped = 0
+if groups > 0 then
+  for _, group in ipairs(redis.call("SRANDMEMBER", KEYS[9], ARGV[5])) do
+    grouped = grouped + redis.call("ZCARD", ARGV[4] .. group)
+  end
+end
 return {
   pending, redis.call("LLEN", KEYS[2]), redis.call("ZCARD", KEYS[3]), redis.call("ZCARD", KEYS[4]),
   redis.call("ZCARD", KEYS[5]), redis.call("ZCARD", KEYS[6]), redis.call("EXISTS", KEYS[7]), age,
+  redis.call("ZCOUNT", KEYS[3], "-inf", time[1]) + redis.call("ZCOUNT", KEYS[4], "-inf", time[1]), groups, grouped,
 }

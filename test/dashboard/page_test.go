@@ -324,7 +324,7 @@ func TestDashboardByKeyboard(t *testing.T) {
 	b.shows("#live", "Live")
 	const about = `(() => { const e = document.activeElement; const r = e.getBoundingClientRect(), s = getComputedStyle(e);
 		return e === document.body ? "" : e.textContent.trim().replace(/\s+/g, " ") + (r.width && r.bottom > 0 && r.top < innerHeight && s.outlineStyle !== "none" ? "" : " (unseen)") })()`
-	want := []string{"Skip to the health of this worker", "Waiting", "Running", "Done", "Failed", "Workers", "Restart", "Pause queue", "Retry now task", "Delete task", "Traceback"}
+	want := []string{"Skip to the state of this worker", "Waiting", "Running", "Done", "Failed", "Workers", "Restart", "Pause queue", "Retry now task", "Delete task", "Traceback"}
 	var walked []string
 	for range 40 {
 		b.press(kb.Tab)

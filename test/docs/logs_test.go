@@ -66,7 +66,7 @@ var loggerName = regexp.MustCompile(`(?i)(^|\.)(log|logger)$`)
 
 func readLogCall(call *ast.CallExpr) (logCall, bool) {
 	method, ok := call.Fun.(*ast.SelectorExpr)
-	// supervisor/receive.go logs through child.warn, so that what the process wrote and what is said of it keep their order.
+	// supervisor/receive.go logs through child.warn.
 	if ok && method.Sel.Name == "warn" && len(call.Args) > 0 {
 		if text, ok := call.Args[0].(*ast.BasicLit); ok && text.Kind == token.STRING {
 			message, _ := strconv.Unquote(text.Value)

@@ -29,6 +29,7 @@ type Worker struct {
 	ExtraEnv []string // for the worker and the commands that are run for it
 	Binary   string   // the program; "": the one under test
 	RunBy    []string // the command that runs the worker, as "ip netns exec NAME" does; nil: it is run directly
+	Output   *os.File // gets what the program writes, in place of Log; nil: Log does
 
 	t    *testing.T
 	cmd  *exec.Cmd
@@ -84,6 +85,9 @@ func (w *Worker) Start(args ...string) {
 	w.cmd = exec.Command(argv[0], argv[1:]...)
 	w.cmd.Env = append(Environ(), w.ExtraEnv...)
 	w.cmd.Stdout, w.cmd.Stderr = w.Log, w.Log
+	if w.Output != nil {
+		w.cmd.Stdout, w.cmd.Stderr = w.Output, w.Output
+	}
 	w.cmd.SysProcAttr = DieWithParent()
 	w.cmd.WaitDelay = 5 * time.Second
 	w.done = make(chan struct{})

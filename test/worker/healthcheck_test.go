@@ -25,15 +25,16 @@ type checkup struct {
 	Worker     string `json:"worker"`
 	Broker     string `json:"broker"`
 	Database   string `json:"database"`
-	QueueDepth int    `json:"queue_depth"`
+	QueueDepth int    `json:"queue_depth"` // -1: null
 	Processing int    `json:"processing"`
 	Failed     int    `json:"failed"`
+	Report     string `json:"report"`
 	Error      string `json:"error,omitempty"`
 }
 
 func readCheckup(t *testing.T, out harness.Outcome) checkup {
 	t.Helper()
-	var c checkup
+	c := checkup{QueueDepth: -1, Processing: -1, Failed: -1} // null leaves them as they are
 	decoder := json.NewDecoder(strings.NewReader(out.Out))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&c); err != nil {
@@ -54,12 +55,18 @@ func TestHealthcheckCommand(t *testing.T) {
 		if (got.Error == "") != (want.Error == "") || !strings.Contains(got.Error, want.Error) {
 			t.Errorf("healthcheck %q: error %q, want %q", args, got.Error, want.Error)
 		}
-		got.Error = want.Error
+		if told := strings.Contains(got.Report, "; age="); told != (want.Processing >= 0) {
+			t.Errorf("healthcheck %q names the report %q", args, got.Report)
+		}
+		got.Error, got.Report = want.Error, ""
 		if out.Code != code || got != want {
 			t.Errorf("healthcheck %q ends with %d and prints %s, want %d and %+v", args, out.Code, out.Out, code, want)
 		}
 	}
-	nobody := checkup{Worker: "unhealthy", Broker: "unhealthy", Database: "not configured", Error: "no worker answers at the unix socket"}
+	nobody := checkup{
+		Worker: "unhealthy", Broker: "unknown", Database: "not configured", QueueDepth: -1, Processing: -1, Failed: -1,
+		Error: "no worker answers at the unix socket",
+	}
 	ask(1, nobody)
 	ask(1, nobody, "--live")
 
@@ -80,7 +87,8 @@ func TestHealthcheckCommand(t *testing.T) {
 	busy := well
 	busy.Processing, busy.QueueDepth = 1, 2
 	harness.Eventually(t, "the depth is told", func() error {
-		if got := readCheckup(t, w.Command("healthcheck")); got != busy {
+		got := readCheckup(t, w.Command("healthcheck"))
+		if got.Report = ""; got != busy {
 			return harness.NotYet(w, "%+v", got)
 		}
 		return nil
@@ -115,7 +123,7 @@ func TestHealthcheckCommand(t *testing.T) {
 		t.Fatalf("write a wrong configuration: %v", err)
 	}
 	wrong := nobody
-	wrong.Database, wrong.Error = "unhealthy", "worker.concurrency" // nobody can tell whether there is one
+	wrong.Database, wrong.Error = "unknown", "worker.concurrency" // nobody can tell whether there is one
 	ask(1, wrong)
 }
 
@@ -194,7 +202,7 @@ func TestDatabaseThatRefuses(t *testing.T) {
 	w.AwaitAnswer("/health", 503, harness.UnhealthyBody)
 	w.AwaitAnswer("/livez", 200, "")
 	out := w.Command("healthcheck")
-	if got := readCheckup(t, out); out.Code != 1 || got.Worker != "healthy" || got.Broker != "healthy" || got.Database != "unhealthy" || got.Error == "" {
+	if got := readCheckup(t, out); out.Code != 1 || got.Worker != "unhealthy" || got.Broker != "healthy" || got.Database != "unhealthy" || got.Error == "" {
 		t.Errorf("healthcheck: %+v, want exit code 1", out)
 	}
 	w.Stop()

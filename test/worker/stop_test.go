@@ -51,33 +51,42 @@ func TestStopFromAnyState(t *testing.T) {
 	}
 }
 
-// SIGTERM while Redis is frozen or gone: the worker ends within bounds, and the task is not lost to its successor.
+// SIGTERM while Redis is frozen or gone, and also while nobody reads the log: the worker ends within bounds, and the task
+// is not lost to its successor.
 func TestStopWithoutRedis(t *testing.T) {
 	t.Parallel()
-	for _, how := range []string{"frozen", "gone"} {
+	for _, how := range []string{"frozen", "frozen, log unread", "gone"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 			q := harness.NewQueue(t, server.Client)
-			w := harness.StartWorker(t, server.URL, harness.Settings{"worker.shutdown_timeout": "1s"})
+			w := harness.NewWorker(t, server.URL, harness.Settings{"worker.shutdown_timeout": "1s", "python.stop_timeout": "1s"})
+			if how == "frozen, log unread" {
+				_, w.Output = fullPipe(t)
+			}
+			w.Start("run", "-c", w.Config)
 			q.PythonPID(w.ID)
 			task := q.Enqueue("sleep", map[string]any{"seconds": 600}, asynq.MaxRetry(0))
 			q.AwaitHeartbeat(w.ID, "active_task="+task)
-			if how == "frozen" {
-				server.Freeze()
-			} else {
+			if how == "gone" {
 				server.Kill()
+			} else {
+				server.Freeze()
 			}
 			began := time.Now()
 			w.Signal(syscall.SIGTERM)
 			if code := w.WaitExit(); code != 0 {
 				t.Errorf("exit code %d, want 0", code)
 			}
-			t.Logf("ended after %v", time.Since(began))
-			if how == "frozen" {
-				server.Thaw()
-			} else {
+			took := time.Since(began)
+			t.Logf("ended after %v", took)
+			if limit := 4 * time.Second; took > limit+10*time.Second { // the machine may be busy
+				t.Errorf("it took %v to end, want no more than the two timeouts and 2 s, %v", took, limit)
+			}
+			if how == "gone" {
 				server.Restart()
+			} else {
+				server.Thaw()
 			}
 			if _, err := q.Inspector.GetTaskInfo(harness.QueueName, task); err != nil {
 				t.Errorf("the task: %v", err)

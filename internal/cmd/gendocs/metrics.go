@@ -52,13 +52,14 @@ func declared() (metricSet, error) {
 		Info:        metrics.Info{WorkerID: "w", Started: now},
 		QueueNames:  queues,
 		CrashCauses: supervisor.CrashCauses(), RestartCauses: supervisor.RestartCauses(),
-		Worker: func() metrics.Worker { return metrics.Worker{LastBeat: now} },
+		Worker: func() metrics.Worker { return metrics.Worker{LastBeat: now, Report: status.Mark{Number: 1}} },
 		Queues: func(context.Context) (map[string]status.Depth, error) {
 			return map[string]status.Depth{"q": {}}, nil
 		},
 		Python: func() metrics.Python { return metrics.Python{Version: "3", GC: make([]metrics.GC, 1)} },
 		// Any process will do: it is the names that count.
-		ChildPID: os.Getpid,
+		ChildPID:        os.Getpid,
+		LogLinesDropped: func() int64 { return 0 },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("register the worker's metrics: %w", err)
@@ -67,6 +68,7 @@ func declared() (metricSet, error) {
 		States: func() map[string]int {
 			return map[string]int{string(status.Free): 0, string(status.Busy): 0, string(status.Dead): 0}
 		},
+		Stranded:    func(context.Context) (map[string]int64, error) { return map[string]int64{"q": 0}, nil },
 		DeadReasons: fleet.Causes(), RecoveredReasons: queue.RecoveryReasons(), QueueNames: queues,
 	})
 	if err != nil {

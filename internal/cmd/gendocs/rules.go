@@ -80,11 +80,15 @@ func alerts(rules []rule) (string, error) {
 		if r.Alert == "" {
 			continue
 		}
-		text, err := summary(r.Annotations["summary"])
+		text, err := annotation(r.Annotations["summary"])
 		if err != nil {
 			return "", fmt.Errorf("the summary of %s: %w", r.Alert, err)
 		}
-		runbook, err := url.Parse(r.Annotations["runbook_url"])
+		page, err := annotation(r.Annotations["runbook_url"])
+		if err != nil {
+			return "", fmt.Errorf("the runbook_url of %s: %w", r.Alert, err)
+		}
+		runbook, err := url.Parse(page)
 		if err != nil {
 			return "", fmt.Errorf("the runbook_url of %s: %w", r.Alert, err)
 		}
@@ -122,19 +126,21 @@ func paragraph(text string) string {
 	return "\n" + text + "\n"
 }
 
-// summary fills Prometheus' template with words in place of the values of an alert.
-func summary(text string) (string, error) {
+// annotation fills Prometheus' template with words in place of the values of an alert; there are no external labels.
+func annotation(text string) (string, error) {
 	value := func(any) string { return "*N*" }
-	t, err := template.New("summary").Option("missingkey=error").Funcs(template.FuncMap{
-		"humanize": value, "humanize1024": value, "humanizeDuration": value, "humanizePercentage": value,
-	}).Parse("{{ $labels := .labels }}{{ $value := .value }}" + text)
+	t, err := template.New("annotation").Option("missingkey=error").Funcs(template.FuncMap{
+		"printf": func(string, any) string { return "*N*" }, "humanize": value, "humanize1024": value, "humanizeDuration": value, "humanizePercentage": value,
+	}).Parse("{{ $labels := .labels }}{{ $value := .value }}{{ $externalLabels := .external }}" + text)
 	if err != nil {
 		return "", err
 	}
 	var out bytes.Buffer
 	err = t.Execute(&out, map[string]any{
 		"value":  "*N*",
-		"labels": map[string]string{"job": "*job*", "instance": "*instance*", "queue": "*queue*"},
+		"labels": map[string]string{"job": "*job*", "instance": "*instance*", "queue": "*queue*", "reason": "*reason*"},
+		// Known and empty, as without it.
+		"external": map[string]string{"runqy_runbook": ""},
 	})
 	return out.String(), err
 }

@@ -42,11 +42,12 @@ const (
 	KindFailed                // it cannot start: Error
 	KindReply                 // an answer: TaskID, Reply
 	KindInvalid               // names a task but is no valid answer: TaskID, Error
-	KindPong                  // the answer to a ping: Pong, Lag, GC
+	KindPong                  // the answer to a ping: Pong, Lag, MainGone, GC
 	KindProgress              // a task reports how far it is: Report
 	KindLog                   // a line for the log: Report
 	KindStack                 // the answer to a question for the stacks: Stack, Text
 	KindWithdrawn             // a task that has not begun is given back, as asked: TaskID
+	KindChecked               // the answer to a check: Check, Error
 )
 
 // Message is one decoded line of the process' stdout.
@@ -59,9 +60,12 @@ type Message struct {
 
 	Ready Ready
 
-	Pong int64         // the number of the ping
-	Lag  time.Duration // of the event loop
-	GC   []GC          // at most 8 generations
+	Pong     int64         // the number of the ping
+	Lag      time.Duration // of the event loop
+	MainGone bool          // the main thread no longer runs tasks; false: it does, or that is not told
+	GC       []GC          // at most 8 generations
+
+	Check int64 // the number of the check; Error is empty when it has passed
 
 	Stack int64  // the number of the question
 	Text  string // the stacks
@@ -77,11 +81,12 @@ const (
 	maxStacks   = 256 << 10 // bytes
 )
 
-// FeatureWithdraw is announced by a process that gives back, when it is asked, what has not begun.
-const FeatureWithdraw = "withdraw"
-
-// FeatureStack is announced by a process that says where it is when it is asked.
-const FeatureStack = "stack"
+// What a process announces that it can do.
+const (
+	FeatureWithdraw = "withdraw" // gives back, when it is asked, what has not begun
+	FeatureCheck    = "check"    // says, when it is asked, whether it can do its work
+	FeatureStack    = "stack"    // says, when it is asked, where it is
+)
 
 // Ready is the content of the ready message.
 type Ready struct {
@@ -103,6 +108,12 @@ type messageLine struct {
 	Retry      *bool           `json:"retry"`
 	RetryDelay *float64        `json:"retry_delay"`
 	Seconds    *float64        `json:"seconds"`
+
+	// Raw: in the reply of a process that knows nothing of them, these may be anything.
+	Broken json.RawMessage `json:"broken"`
+	Check  json.RawMessage `json:"check"`
+	OK     json.RawMessage `json:"ok"`
+	Main   json.RawMessage `json:"main"`
 
 	Withdrawn *string `json:"withdrawn"`
 
@@ -186,10 +197,12 @@ func decodeObject(text []byte) (m Message, valid bool) {
 		return Message{Kind: KindReply, TaskID: *w.TaskID, Reply: w.reply()}, true
 	case w.Withdrawn != nil:
 		return Message{Kind: KindWithdrawn, TaskID: *w.Withdrawn}, true
+	case len(w.Check) > 0:
+		return w.checked(), true
 	case w.Stack != nil:
 		return w.stack(), true
 	case w.Pong != nil:
-		m = Message{Kind: KindPong, Pong: *w.Pong, Lag: seconds(w.Lag)}
+		m = Message{Kind: KindPong, Pong: *w.Pong, Lag: seconds(w.Lag), MainGone: string(w.Main) == "false"}
 		for _, g := range w.Stats.GC[:min(len(w.Stats.GC), 8)] {
 			m.GC = append(m.GC, GC(g))
 		}
@@ -213,6 +226,19 @@ func decodeObject(text []byte) (m Message, valid bool) {
 func (w *messageLine) stack() Message {
 	return Message{Kind: KindStack, Stack: *w.Stack, Text: cut(text(w.Text), maxStacks)}
 }
+
+func (w *messageLine) checked() Message {
+	m := Message{Kind: KindChecked}
+	if json.Unmarshal(w.Check, &m.Check) != nil {
+		return Message{Kind: KindOutput}
+	}
+	if !isTrue(w.OK) {
+		m.Error = cut(errorText(w.Error), MaxLogLine)
+	}
+	return m
+}
+
+func isTrue(raw json.RawMessage) bool { return string(raw) == "true" }
 
 func (w *messageLine) ready() Ready {
 	r := Ready{Protocol: 1, Handlers: Sync, PID: w.PID, Python: Python(w.Python)}
@@ -280,6 +306,7 @@ func (w *messageLine) reply() Reply {
 		return r
 	}
 	r.Error = errorText(w.Error)
+	r.Broken = isTrue(w.Broken)
 	r.Retry = w.Retry == nil || *w.Retry
 	if r.Retry && w.RetryDelay != nil {
 		r.RetryDelay, r.HasRetryDelay = seconds(*w.RetryDelay), true

@@ -18,6 +18,7 @@ type Reply struct {
 	Retry         bool            // with Error: whether another attempt makes sense
 	RetryDelay    time.Duration   // with HasRetryDelay: when; 0 is at once
 	HasRetryDelay bool            // only with Retry
+	Broken        bool            // only with Error: the process cannot work any more
 	Took          time.Duration   // with HasTook: how long the handler ran
 	HasTook       bool
 }

@@ -119,6 +119,11 @@ func EncodeStack(n int64) []byte {
 	return append(strconv.AppendInt([]byte(`{"stack":`), n, 10), "}\n"...)
 }
 
+// EncodeCheck makes the line of check number n, newline included.
+func EncodeCheck(n int64) []byte {
+	return append(strconv.AppendInt([]byte(`{"check":`), n, 10), "}\n"...)
+}
+
 // EncodeCancel makes the line that cancels a task, newline included.
 func EncodeCancel(taskID string) []byte { return encodeID(`{"cancel":`, taskID) }
 

@@ -1,12 +1,12 @@
-package main
+package programs
 
 import (
 	"syscall"
 	"time"
 )
 
-// dieWithParent lets no process outlive a bench that was killed.
-func dieWithParent() *syscall.SysProcAttr {
+// DieWithParent lets no process outlive a bench that was killed.
+func DieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
 

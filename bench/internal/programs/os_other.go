@@ -1,12 +1,12 @@
 //go:build !linux
 
-package main
+package programs
 
 import (
 	"syscall"
 	"time"
 )
 
-func dieWithParent() *syscall.SysProcAttr { return nil }
+func DieWithParent() *syscall.SysProcAttr { return nil }
 
 func sleepExactly(d time.Duration) { time.Sleep(d) }

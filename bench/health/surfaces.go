@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// surfaces are all that tells of our worker's health: the names are the columns of the page.
+func (o *ours) surfaces(d *bed) []surface {
+	const often, seldom = 250 * time.Millisecond, time.Second
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	at := func(path string) string { return "http://" + o.address + path }
+	return []surface{
+		{"heartbeat", often, func(ctx context.Context) answer { return o.heartbeat(ctx, d) }},
+		{"/health", often, func(ctx context.Context) answer { return byCode(ctx, client, at("/health"), `{"status":"HEALTHY"}`) }},
+		{"/readyz", often, func(ctx context.Context) answer { return ready(ctx, client, at("/readyz")) }},
+		{"metric", 2 * often, func(ctx context.Context) answer { return byMetric(ctx, client, at("/metrics")) }},
+		{"Ping", often, func(ctx context.Context) answer { return byPing(ctx, client, at("/runqy.v1.WorkerService/Ping")) }},
+		{"banner", 2 * often, func(ctx context.Context) answer { return byBanner(ctx, client, at("/")) }},
+		{"healthcheck", seldom, func(ctx context.Context) answer { return o.healthcheck(ctx, d) }},
+	}
+}
+
+// heartbeat reads the hash as redis-cli would. One that has lapsed is not green.
+func (*ours) heartbeat(ctx context.Context, d *bed) answer {
+	hash, err := d.redis.Client.HGetAll(ctx, "asynq:workers:"+workerID).Result()
+	if err != nil {
+		return noAnswer(err)
+	}
+	if len(hash) == 0 {
+		return answer{red, "there is no heartbeat"}
+	}
+	return isGreen(hash["healthy"] == "true", hash["status"]+": "+hash["reason"])
+}
+
+func (o *ours) healthcheck(ctx context.Context, d *bed) answer {
+	cmd := exec.CommandContext(ctx, d.program, "healthcheck")
+	cmd.Env = o.env
+	text, err := cmd.Output()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return answer{green, ""}
+	case ctx.Err() == nil && errors.As(err, &exit) && exit.ExitCode() == 1:
+		return answer{red, oneLine(string(text))}
+	default:
+		return noAnswer(err)
+	}
+}
+
+// fetch asks once and returns the code and the body of the answer.
+func fetch(ctx context.Context, client *http.Client, method, url string, body []byte) (int, string, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		return 0, "", fmt.Errorf("ask %s: %w", url, err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, "", fmt.Errorf("ask %s: %w", url, err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, "", fmt.Errorf("read the answer of %s: %w", url, err)
+	}
+	return resp.StatusCode, string(text), nil
+}
+
+// byCode is green at 200, with that body if it is given, and red at 503.
+func byCode(ctx context.Context, client *http.Client, url, body string) answer {
+	code, text, err := fetch(ctx, client, http.MethodGet, url, nil)
+	switch {
+	case err != nil:
+		return noAnswer(err)
+	case code == http.StatusOK && (body == "" || text == body):
+		return answer{green, ""}
+	case code == http.StatusServiceUnavailable:
+		return answer{red, oneLine(text)}
+	default:
+		return answer{silent, fmt.Sprintf("%d %s", code, oneLine(text))}
+	}
+}
+
+// ready is what /readyz says, which is about more than health: no task is taken while the process is replaced as planned.
+func ready(ctx context.Context, client *http.Client, url string) answer {
+	a := byCode(ctx, client, url, "")
+	if a.colour == red && strings.Contains(a.detail, `"The worker is restarting."`) {
+		a.colour = neither
+	}
+	return a
+}
+
+// readyReason is the reason in an answer of /readyz.
+func readyReason(body string) string {
+	_, reason, _ := strings.Cut(body, `"reason":"`)
+	return strings.TrimSuffix(reason, `"}`)
+}
+
+func byMetric(ctx context.Context, client *http.Client, url string) answer {
+	code, text, err := fetch(ctx, client, http.MethodGet, url, nil)
+	if err != nil {
+		return noAnswer(err)
+	}
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, "runqy_worker_healthy "); ok {
+			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				return noAnswer(err)
+			}
+			return isGreen(n == 1, "runqy_worker_healthy "+value)
+		}
+	}
+	return answer{silent, fmt.Sprintf("%d without runqy_worker_healthy", code)}
+}
+
+func byPing(ctx context.Context, client *http.Client, url string) answer {
+	code, text, err := fetch(ctx, client, http.MethodPost, url, []byte("{}"))
+	if err != nil {
+		return noAnswer(err)
+	}
+	var pong struct {
+		Healthy  bool
+		WorkerID string
+		Reason   string
+	}
+	if err := json.Unmarshal([]byte(text), &pong); err != nil || code != http.StatusOK || pong.WorkerID != workerID {
+		return answer{silent, fmt.Sprintf("%d %s", code, oneLine(text))}
+	}
+	return isGreen(pong.Healthy, pong.Reason)
+}
+
+// The banner of the dashboard, and what it is headed with.
+var (
+	banner   = regexp.MustCompile(`<section id="health" class="health tone-(\w+)"`)
+	headline = regexp.MustCompile(`<span id="state"[^>]*>([^<]*)</span>`)
+)
+
+func byBanner(ctx context.Context, client *http.Client, url string) answer {
+	code, text, err := fetch(ctx, client, http.MethodGet, url, nil)
+	if err != nil {
+		return noAnswer(err)
+	}
+	tone := banner.FindStringSubmatch(text)
+	if tone == nil {
+		return answer{silent, fmt.Sprintf("%d without a banner", code)}
+	}
+	a := isGreen(tone[1] == "good", tone[1])
+	if h := headline.FindStringSubmatch(text); h != nil && a.colour == red {
+		a.detail += ": " + h[1]
+		if tone[1] == "quiet" && h[1] == "Restarting" {
+			a.colour = neither
+		}
+	}
+	return a
+}

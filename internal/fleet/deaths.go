@@ -1,0 +1,172 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// DeathsKept is how long a death is shown.
+	DeathsKept = time.Hour
+	// maxDeaths bounds how many are kept.
+	maxDeaths = 1000
+	// maxReason bounds what is kept of a reason, in bytes.
+	maxReason = 300
+	// maxTallied bounds of how many workers tasks are counted that have not been found dead yet.
+	maxTallied = 10_000
+)
+
+// Death is the end of one process of a worker that was found dead and has left the registry.
+type Death struct {
+	ID      string   `json:"id"` // of the worker
+	Nonce   string   `json:"nonce"`
+	Host    string   `json:"host"`
+	Address string   `json:"address"`
+	Queues  []string `json:"queues"`
+	Cause   string   `json:"cause"` // one of the causes of DEAD
+	Reason  string   `json:"reason"`
+
+	At    time.Time     `json:"-"` // when it was found dead, on Redis' clock
+	Age   time.Duration `json:"-"` // since then, when it was read
+	Tasks int           `json:"-"` // that went back to their queues or, lost too often, to the archive
+}
+
+// DeathStore keeps the deaths of the last hour; [Store] is the real one.
+type DeathStore interface {
+	// RecordDeath keeps a death, which was found age ago. Told again of the same process, it adds the tasks.
+	RecordDeath(ctx context.Context, d Death, tasks int, age time.Duration) error
+}
+
+// deathOf is what is kept of a worker that is dead.
+func deathOf(w Worker) Death {
+	reason, _, _ := strings.Cut(w.Reason, "\n")
+	if len(reason) > maxReason {
+		reason = strings.ToValidUTF8(reason[:maxReason], "") + "…"
+	}
+	return Death{
+		ID: w.ID, Nonce: w.Beat.Nonce, Host: w.Beat.Host, Address: w.Beat.Address, Queues: w.Beat.Queues,
+		Cause: cmp.Or(w.Cause, CauseHeartbeatExpired), Reason: reason,
+	}
+}
+
+// RecordDeath implements DeathStore.
+func (s *Store) RecordDeath(ctx context.Context, d Death, tasks int, age time.Duration) error {
+	text, err := json.Marshal(d)
+	if err != nil {
+		return fmt.Errorf("encode the death of worker %s: %w", d.ID, err)
+	}
+	err = s.recordDeath.Run(ctx, s.client, []string{deathsKey}, tallyKey(d.ID, d.Nonce), string(text), tasks,
+		max(age, 0).Milliseconds(), DeathsKept.Milliseconds(), maxDeaths).Err()
+	if err != nil {
+		return fmt.Errorf("write %s: %w", deathsKey, err)
+	}
+	return nil
+}
+
+// Deaths returns who died within the last hour, the latest first.
+func (s *Store) Deaths(ctx context.Context) ([]Death, error) {
+	reply, err := s.listDeaths.Run(ctx, s.client, []string{deathsKey}).StringSlice()
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", deathsKey, err)
+	}
+	if len(reply)%2 != 1 {
+		return nil, fmt.Errorf("read %s: an answer of %d parts", deathsKey, len(reply))
+	}
+	now, err := strconv.ParseInt(reply[0], 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", deathsKey, err)
+	}
+	var deaths []Death
+	for entry := range slices.Chunk(reply[1:], 2) {
+		d, err := parseDeath(entry[1])
+		if err != nil {
+			continue // not ours; it goes with the next that is recorded, or with the key
+		}
+		d.Age = max(time.UnixMilli(now).Sub(d.At), 0)
+		if d.Age <= DeathsKept {
+			deaths = append(deaths, d)
+		}
+	}
+	slices.SortFunc(deaths, func(a, b Death) int { return cmp.Or(cmp.Compare(a.Age, b.Age), cmp.Compare(a.ID, b.ID)) })
+	return deaths, nil
+}
+
+// parseDeath reads a value that the script has written.
+func parseDeath(value string) (Death, error) {
+	parts := strings.SplitN(value, " ", 3)
+	if len(parts) != 3 {
+		return Death{}, errors.New("not a death")
+	}
+	at, err := strconv.ParseInt(parts[0], 10, 64)
+	if err != nil {
+		return Death{}, fmt.Errorf("the time of a death: %w", err)
+	}
+	tasks, err := strconv.Atoi(parts[1])
+	if err != nil {
+		return Death{}, fmt.Errorf("the tasks of a death: %w", err)
+	}
+	d := Death{}
+	if err := json.Unmarshal([]byte(parts[2]), &d); err != nil {
+		return Death{}, fmt.Errorf("decode a death: %w", err)
+	}
+	d.At, d.Tasks = time.UnixMilli(at).UTC(), tasks
+	return d, nil
+}
+
+// tally counts how many tasks were taken back from which process of a worker, until its death is recorded.
+type tally struct {
+	mu    sync.Mutex // guards tasks
+	tasks map[string]int
+}
+
+func tallyKey(id, nonce string) string { return id + "|" + nonce }
+
+func (t *tally) add(id, nonce string, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := tallyKey(id, nonce)
+	if _, known := t.tasks[key]; n <= 0 || !known && len(t.tasks) >= maxTallied {
+		return
+	}
+	if t.tasks == nil {
+		t.tasks = make(map[string]int)
+	}
+	t.tasks[key] += n
+}
+
+// take returns what was counted for a process, and forgets it.
+func (t *tally) take(id, nonce string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := tallyKey(id, nonce)
+	n := t.tasks[key]
+	delete(t.tasks, key)
+	return n
+}
+
+// recordDeath keeps the death of a worker that is about to be forgotten, with the tasks that were taken back from it.
+func (s *Service) recordDeath(ctx context.Context, w Worker) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	tasks := s.returned.take(w.ID, w.Beat.Nonce)
+	age := time.Duration(0)
+	if !w.DeadSince.IsZero() {
+		age = time.Since(w.DeadSince)
+	}
+	err := s.opts.Deaths.RecordDeath(ctx, deathOf(w), tasks, age)
+	if err != nil {
+		s.returned.add(w.ID, w.Beat.Nonce, tasks)
+	}
+	return err
+}
+
+// TaskReturned counts a task that was taken back from a process of a worker: its death is shown with that number.
+func (s *Service) TaskReturned(workerID, nonce string) { s.returned.add(workerID, nonce, 1) }

@@ -1,0 +1,33 @@
+package fleet
+
+import "github.com/runqy/runqy-worker/internal/status"
+
+// Serving reports whether the worker takes the tasks of its queues, now or when a slot is free.
+func (w Worker) Serving() bool {
+	return w.Alive && w.State != status.Dead && w.Beat.Healthy &&
+		(w.Beat.Status == status.Running || w.Beat.Status == status.Restarting)
+}
+
+// Starting reports whether the worker has not begun to take tasks, and is about to.
+func (w Worker) Starting() bool {
+	return w.Alive && w.State != status.Dead && w.Beat.Status == status.Starting
+}
+
+// Services tells by queue who serves it; asynq counts the servers of plain asynq. A queue that is not in it is served by
+// nobody.
+func Services(workers []Worker, asynq map[string]int) map[string]status.Service {
+	services := make(map[string]status.Service)
+	for _, w := range workers {
+		for _, q := range w.Beat.Queues {
+			s := services[q]
+			s.Add(w.Serving(), w.Starting())
+			services[q] = s
+		}
+	}
+	for q, n := range asynq {
+		s := services[q]
+		s.Asynq = n
+		services[q] = s
+	}
+	return services
+}
