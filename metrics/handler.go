@@ -18,11 +18,12 @@ import (
 // let scrapes that overlap share one reading, but one client that is slow to take its answer would then hold everyone
 // else to the same old figures. The server that this handler is mounted on bounds how long such a client may take.
 func Handler(g prometheus.Gatherer, logger *slog.Logger) http.Handler {
-	return promhttp.HandlerFor(g, promhttp.HandlerOpts{
-		EnableOpenMetrics: true,
-		ErrorHandling:     promhttp.ContinueOnError,
-		ErrorLog:          errorLog{logger},
-	})
+	return newCompressor(promhttp.HandlerFor(g, promhttp.HandlerOpts{
+		EnableOpenMetrics:  true,
+		ErrorHandling:      promhttp.ContinueOnError,
+		ErrorLog:           errorLog{logger},
+		DisableCompression: true,
+	}))
 }
 
 type errorLog struct{ logger *slog.Logger }

@@ -125,7 +125,12 @@ func (l *loop) arm(want int, now time.Time) {
 	idle := want > 0 && l.allEmpty(now)
 	for _, q := range l.queues {
 		if idle && q.askable(now) && !q.busy {
-			q.watcher.arm()
+			switch {
+			case len(l.queues) > 1 || l.opts.Cluster:
+				q.watcher.arm()
+			case q.waiting == 0:
+				l.startWaiting(q, want)
+			}
 		} else if want == 0 || !q.askable(now) {
 			q.watcher.disarm()
 		}

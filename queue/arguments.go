@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 )
 
 // What one call of the cycle script carries at most.
@@ -62,14 +63,21 @@ func textsSize(list []string) int {
 // arguments collects those of one call. The texts lie in one block, and the list points to them, so that an argument
 // costs no allocation of its own.
 type arguments struct {
-	block []string
-	list  []any
+	block     []string
+	list      []any
+	checksums *dumpChecksums
+	dumps     []byte // of the views, one after the other
 }
 
-func newArguments(r cycleRequest) *arguments {
-	n := 9
+func newArguments(r cycleRequest, checksums *dumpChecksums) *arguments {
+	n, dumps := 9, 0
 	for i := range r.items {
-		n += 9 + len(r.items[i].view)
+		n += 9
+		if r.items[i].viewAnew && r.items[i].end == endDone { // nearly always the short form
+			dumps += dumpSize(r.items[i].view)
+		} else {
+			n += len(r.items[i].view)
+		}
 		if r.items[i].end != endDone {
 			n += 8 // the counts
 		}
@@ -77,7 +85,9 @@ func newArguments(r cycleRequest) *arguments {
 	for i := range r.views {
 		n += 3 + len(r.views[i].fields)
 	}
-	return &arguments{block: make([]string, 0, n), list: make([]any, 0, n)}
+	return &arguments{
+		block: make([]string, 0, n), list: make([]any, 0, n), checksums: checksums, dumps: make([]byte, 0, dumps),
+	}
 }
 
 func (a *arguments) text(s string) {
@@ -101,12 +111,6 @@ func (a *arguments) bytes(b []byte) {
 	a.list = append(a.list, b)
 }
 
-// Of a view whose task has succeeded, as completedView makes it.
-const (
-	completedShared = 4  // fields that the script knows: id, queue, worker, state
-	completedFields = 14 // all
-)
-
 // simple writes an item in the short form that the script has for tasks that succeed and leave nothing but their result
 // and a new view. It reports whether the item is of that kind.
 func (a *arguments) simple(it *item, prefix string, views bool) bool {
@@ -115,7 +119,7 @@ func (a *arguments) simple(it *item, prefix string, views bool) bool {
 		return false
 	}
 	withView := views && len(it.view) > 0
-	if withView && (!it.viewAnew || len(it.view) != 2*completedFields) {
+	if withView && !it.viewAnew {
 		return false
 	}
 	if withView {
@@ -131,9 +135,10 @@ func (a *arguments) simple(it *item, prefix string, views bool) bool {
 		a.bytes(it.result)
 	}
 	if withView {
-		for i := 2*completedShared + 1; i < len(it.view); i += 2 {
-			a.text(it.view[i])
-		}
+		begin := len(a.dumps)
+		a.dumps = a.checksums.appendHash(a.dumps, it.view)
+		dump := a.dumps[begin:]
+		a.text(unsafe.String(unsafe.SliceData(dump), len(dump))) // nothing changes it any more
 	}
 	return true
 }

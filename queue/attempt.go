@@ -69,7 +69,7 @@ type attemptTable struct {
 	mu       sync.Mutex // guards the rest, and of each attempt submitted, began, deadline, ended and progress
 	attempts map[take]*attempt
 	handling int               // of these are with the handler
-	asking   map[string]uint64 // by queue: the number of the cycle that is under way; 0: none
+	asking   map[string]uint64 // by queue: the lowest number of a cycle that is under way; 0: none
 }
 
 // take names an attempt: each queue counts its cycles, so an owner stamp is unique in its queue only.
@@ -83,17 +83,17 @@ func newAttemptTable(workerID, nonce string) *attemptTable {
 	}
 }
 
-// add registers what a cycle has taken, and that the cycle is over.
-func (t *attemptTable) add(queue string, taken []*attempt) {
+// add registers what a cycle has taken, and that this cycle is over; asking is the lowest number of those that are not.
+func (t *attemptTable) add(queue string, taken []*attempt, asking uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.asking[queue] = 0
+	t.asking[queue] = asking
 	for _, a := range taken {
 		t.attempts[a.take()] = a
 	}
 }
 
-// ask notes that a cycle is under way: what carries its number is not lost.
+// ask notes that cycles with this number and greater ones are under way: what carries such a number is not lost.
 func (t *attemptTable) ask(queue string, number uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

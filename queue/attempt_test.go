@@ -9,8 +9,8 @@ func TestAttemptsOfTwoQueuesWithTheSameStamp(t *testing.T) {
 		return &attempt{task: &Task{ID: queue + "1", Queue: queue}, owner: "w|n|1.1"}
 	}
 	a, b := of("a"), of("b")
-	table.add("a", []*attempt{a})
-	table.add("b", []*attempt{b})
+	table.add("a", []*attempt{a}, 0)
+	table.add("b", []*attempt{b}, 0)
 	if held := table.held(); len(held["a"]) != 1 || len(held["b"]) != 1 {
 		t.Errorf("leases are renewed of %v", held)
 	}

@@ -22,7 +22,7 @@ import (
 type Clients struct {
 	Client   redis.UniversalClient // for all that may be sent twice
 	NoRetry  redis.UniversalClient // opened with [NoRetry]: for what may not
-	Blocking redis.UniversalClient // opened with [NoRetry], at least one connection per queue
+	Blocking redis.UniversalClient // opened with [Blocking], at least one connection per queue
 }
 
 // NoRetry prepares the options of a client that sends no command twice by itself. A cluster client would, under the
@@ -174,13 +174,12 @@ func (c *Consumer) newQueue(name string, scripts scripts) *queueState {
 		cycles: cycles{
 			client: c.clients.NoRetry, scripts: scripts, queue: name, worker: c.opts.WorkerID, nonce: c.opts.Nonce,
 			resultTTL: c.opts.ResultTTL, views: c.opts.Views, cluster: c.opts.Cluster,
+			checksums: newDumpChecksums(),
 		},
 		queue: q, inbox: c.loop.inbox, loop: c.loop, log: c.log, requests: make(chan cycleRequest, 1),
 		archive: c.archiveUnreadable,
 	}
-	q.watcher = newWatcher(name, c.opts.WorkerID, c.clients.Blocking, func() {
-		c.loop.inbox.put(event{kind: eventClaim, queue: q})
-	})
+	q.watcher = newWatcher(name, c.opts.WorkerID, c.clients.Blocking, q.cycler)
 	return q
 }
 

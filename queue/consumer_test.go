@@ -106,7 +106,7 @@ func newBench(t *testing.T) *bench {
 // start runs a consumer with the bench's options until stop.
 func (b *bench) start(h handlerFunc) {
 	b.t.Helper()
-	clients := queue.Clients{Client: b.open(), NoRetry: b.open(queue.NoRetry), Blocking: b.open(queue.NoRetry)}
+	clients := queue.Clients{Client: b.open(), NoRetry: b.open(queue.NoRetry), Blocking: b.open(queue.Blocking)}
 	b.handler = newHandler(h, b.opts.Concurrency)
 	var err error
 	b.consumer, err = queue.NewConsumer(clients, b.handler, b.gate, b.opts)

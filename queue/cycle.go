@@ -102,6 +102,7 @@ type cycles struct {
 	resultTTL            time.Duration // of results, and of the views of tasks that have ended
 	views                bool
 	cluster              bool // results and views live in other slots than the queue
+	checksums            *dumpChecksums
 }
 
 // unendedTTL is how long the view of a task that may still run is kept: without end but for tasks that others delete.
@@ -116,7 +117,25 @@ func (c *cycles) run(ctx context.Context, r cycleRequest) (cycleReply, error) {
 }
 
 func (c *cycles) runScript(ctx context.Context, r cycleRequest) (cycleReply, error) {
-	raw, err := c.scripts.cycle.Run(ctx, c.client, []string{keyPrefix(c.queue), ownPrefix(c.queue)}, c.args(r)...).Slice()
+	return c.answer(r, c.scripts.cycle.Run(ctx, c.client, c.keys(), c.args(r)...))
+}
+
+// runBehindClaim waits for a pending task for up to a time, brings it into the worker's own list, and runs a cycle then,
+// all in one request; the cycle runs in any case. The first error is that of the claim: redis.Nil when none came.
+func (c *cycles) runBehindClaim(ctx context.Context, blocking redis.UniversalClient, wait time.Duration, r cycleRequest) (claim error, reply cycleReply, err error) {
+	pipe := blocking.Pipeline()
+	move := pipe.BLMove(ctx, pendingKey(c.queue), directKey(c.queue, c.worker), "RIGHT", "LEFT", wait)
+	cycle := c.scripts.cycle.EvalSha(ctx, pipe, c.keys(), c.args(r)...)
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	reply, err = c.answer(r, cycle)
+	return move.Err(), reply, err
+}
+
+func (c *cycles) keys() []string { return []string{keyPrefix(c.queue), ownPrefix(c.queue)} }
+
+// answer reads what Redis has said to a request.
+func (c *cycles) answer(r cycleRequest, cmd *redis.Cmd) (cycleReply, error) {
+	raw, err := cmd.Slice()
 	if err != nil {
 		if strings.HasPrefix(err.Error(), "STALE ") {
 			err = fmt.Errorf("%w: %w", errStale, err)
@@ -143,7 +162,7 @@ func (c *cycles) stampPrefix() string { return c.worker + "|" + c.nonce + "|" }
 
 // args writes a request as the script reads it.
 func (c *cycles) args(r cycleRequest) []any {
-	a := newArguments(r)
+	a := newArguments(r, c.checksums)
 	a.text(c.nonce)
 	a.text(strconv.FormatUint(r.number, 10))
 	a.text(c.worker)

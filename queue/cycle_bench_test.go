@@ -24,7 +24,7 @@ func BenchmarkCycle(b *testing.B) {
 			ctx := context.Background()
 			c := &cycles{
 				client: server.Client, scripts: newScripts(), queue: "q", worker: "worker-abc123", nonce: "0123456789abcdef",
-				resultTTL: time.Hour, views: views,
+				resultTTL: time.Hour, views: views, checksums: newDumpChecksums(),
 			}
 			producer := asynq.NewClientFromRedisClient(server.Client)
 			if _, err := producer.Enqueue(asynq.NewTask("echo", []byte(`{"a":1}`)), asynq.Queue("q"), asynq.TaskID("t")); err != nil {
@@ -69,7 +69,7 @@ func BenchmarkCycle(b *testing.B) {
 				for _, t := range reply.taken {
 					it := item{id: t.id, owner: t.owner, result: []byte("null"), crashes: -1, suspicions: -1, recoveries: -1, postponed: -1}
 					if views {
-						it.view = view
+						it.view, it.viewAnew = view, true
 					}
 					items = append(items, it)
 				}

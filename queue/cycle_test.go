@@ -34,7 +34,7 @@ func newCycleBench(t *testing.T, client *redis.Client) *cycleBench {
 	return &cycleBench{
 		t: t, redis: client, asynq: asynq.NewClientFromRedisClient(client),
 		cycles: &cycles{
-			client: client, scripts: newScripts(), queue: "q", worker: "w", nonce: "n1", resultTTL: time.Hour, views: true,
+			client: client, scripts: newScripts(), queue: "q", worker: "w", nonce: "n1", resultTTL: time.Hour, views: true, checksums: newDumpChecksums(),
 		},
 	}
 }

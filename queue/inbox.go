@@ -15,6 +15,7 @@ const (
 	eventProgress                  // attempt: something was reported that is not written yet
 	eventEnded                     // attempt: result, took, err
 	eventCycled                    // queue, cycle
+	eventWaited                    // queue, cycle: the one behind a claim
 	eventClaim                     // queue: something stands in this worker's list, or may
 	eventWake                      // there may be room or tasks again
 	eventLost                      // attempt: its task is no longer ours

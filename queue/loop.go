@@ -2,9 +2,12 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -72,6 +75,9 @@ type queueState struct {
 	watcher *watcher
 
 	number       uint64    // of the last cycle
+	waiting      uint64    // number of the cycle that waits for a claim; 0: none
+	waitingAsked int       // how many tasks that one may take
+	recall       bool      // whether that one has run is not known: the next cycle asks for what it took
 	busy         bool      // a cycle is under way
 	askedAt      time.Time // when that was begun
 	asked        int       // how many tasks it may take
@@ -129,6 +135,8 @@ func (l *loop) handle(e *event, now time.Time) {
 		l.ended(e.attempt, e.result, e.took, e.err, now)
 	case eventCycled:
 		l.cycled(e.queue, e.cycle, now)
+	case eventWaited:
+		l.waited(e.queue, e.cycle, now)
 	case eventClaim:
 		e.queue.due, e.queue.empty = true, false
 		l.strict = 0
@@ -157,6 +165,7 @@ func (l *loop) lookAgain(now time.Time) {
 	l.looked = now
 	for _, q := range l.queues {
 		switch {
+		case q.waiting != 0: // that cycle looks by itself
 		case q.empty && q.watcher.armed.Load():
 			q.due = true
 		case q.askable(now):
@@ -195,14 +204,58 @@ func (l *loop) advance(now time.Time) {
 
 // startCycle has a queue's outcomes applied and its tasks taken.
 func (l *loop) startCycle(q *queueState, now time.Time) {
-	r := cycleRequest{take: min(q.take, mostTakes)}
-	r.items, q.sent, q.ended = q.nextItems()
-	r.views = l.takeViews(q, now)
-	q.number++
+	var r cycleRequest
+	if q.recall {
+		q.recall = false
+	} else {
+		r.take = min(q.take, mostTakes)
+		r.items, q.sent, q.ended = q.nextItems()
+		r.views = l.takeViews(q, now)
+		q.number++
+	}
 	r.number = q.number
 	q.busy, q.asked, q.askedAt, q.due, q.take = true, r.take, now, false, 0
-	l.table.ask(q.name, r.number)
+	l.table.ask(q.name, q.outstanding())
 	q.cycler.requests <- r // it has room: none is under way
+}
+
+// startWaiting has a cycle run as soon as a task has been claimed.
+func (l *loop) startWaiting(q *queueState, take int) {
+	q.number++
+	q.waiting, q.waitingAsked = q.number, min(take, mostTakes)
+	l.table.ask(q.name, q.outstanding())
+	q.watcher.armWith(cycleRequest{number: q.number, take: q.waitingAsked})
+}
+
+// waited takes what a cycle behind a claim has brought.
+func (l *loop) waited(q *queueState, c cycleResult, now time.Time) {
+	number, asked := q.waiting, q.waitingAsked
+	q.waiting, q.waitingAsked = 0, 0
+	var refusal redis.Error
+	switch {
+	case c.err == nil:
+		l.tookTasks(q, asked, &c, now)
+		return
+	case errors.Is(c.err, errStale), errors.As(c.err, &refusal): // it did not run
+		q.due, q.empty = true, false
+	case number == q.number:
+		q.due, q.recall = true, true
+	default:
+		q.due = true
+		l.audit()
+	}
+	l.table.ask(q.name, q.outstanding())
+}
+
+// outstanding is the lowest number of a cycle that has not been answered; 0: there is none.
+func (q *queueState) outstanding() uint64 {
+	switch {
+	case q.waiting != 0:
+		return q.waiting
+	case q.busy:
+		return q.number
+	}
+	return 0
 }
 
 // cycled takes what a cycle has brought.
@@ -217,11 +270,16 @@ func (l *loop) cycled(q *queueState, c cycleResult, now time.Time) {
 	}
 	l.roundTrip += (c.took - l.roundTrip) / 8
 	l.settled(q, &c.reply, now)
+	l.tookTasks(q, asked, &c, now)
+}
+
+// tookTasks takes what a cycle has brought that might take so many tasks.
+func (l *loop) tookTasks(q *queueState, asked int, c *cycleResult, now time.Time) {
 	for _, a := range c.taken {
 		l.order++
 		a.order = l.order
 	}
-	l.table.add(q.name, c.taken)
+	l.table.add(q.name, c.taken, q.outstanding())
 	twins := l.accept(c.taken, now)
 	got := len(c.reply.taken) + len(c.reply.lost)
 	q.empty = asked > 0 && got < asked || asked == 0 && q.empty && !c.reply.more
@@ -285,7 +343,7 @@ func (l *loop) closeWhenDone() {
 		close(l.idle)
 	}
 	for _, q := range l.queues {
-		if q.busy || q.due || len(q.ended)+len(q.refused) > 0 {
+		if q.busy || q.waiting != 0 || q.due || len(q.ended)+len(q.refused) > 0 {
 			return
 		}
 	}

@@ -66,8 +66,21 @@ func (s *stage) cycle(queue string) *cycleRequest {
 	}
 }
 
+// waiting returns the request that the loop has sent behind a claim; nil: none.
+func (s *stage) waiting(queue string) *cycleRequest {
+	s.loop.advance(s.now)
+	select {
+	case r := <-s.loop.byName(queue).watcher.requests:
+		return &r
+	default:
+		return nil
+	}
+}
+
 // answer ends the cycle under way: every outcome is applied, and these tasks are taken.
-func (s *stage) answer(queue string, tasks ...Task) {
+func (s *stage) answer(queue string, tasks ...Task) { s.answerAs(eventCycled, queue, tasks...) }
+
+func (s *stage) answerAs(kind eventKind, queue string, tasks ...Task) {
 	q := s.loop.byName(queue)
 	reply := cycleReply{statuses: make([]itemStatus, len(q.sent))}
 	var taken []*attempt
@@ -84,7 +97,7 @@ func (s *stage) answer(queue string, tasks ...Task) {
 		})
 		reply.taken = append(reply.taken, takenTask{})
 	}
-	s.loop.handle(&event{kind: eventCycled, queue: q, cycle: cycleResult{reply: reply, taken: taken}}, s.now)
+	s.loop.handle(&event{kind: kind, queue: q, cycle: cycleResult{reply: reply, taken: taken}}, s.now)
 	s.loop.advance(s.now)
 }
 

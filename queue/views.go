@@ -21,8 +21,7 @@ const (
 
 // The views are the readable hashes asynq:t:<id>. They ride in the cycles: with the outcome of a task, or while it runs.
 
-// completedView returns the fields of a new view of a task that has succeeded, in the order in which the cycle script
-// knows them.
+// completedView returns the fields of a new view of a task that has succeeded.
 func completedView(a *attempt, now time.Time, took time.Duration) []string {
 	return append(whatItIs(a, "completed"), "duration_seconds", viewSeconds(took), "completed", viewTime(now))
 }
@@ -35,7 +34,7 @@ func startedView(a *attempt) []string {
 
 func whatItIs(a *attempt, state string) []string {
 	t := a.task
-	return append(make([]string, 0, 2*completedFields), "id", t.ID, "queue", t.Queue, "worker", a.loop.opts.WorkerID, "state", state,
+	return append(make([]string, 0, 2*14), "id", t.ID, "queue", t.Queue, "worker", a.loop.opts.WorkerID, "state", state,
 		"type", t.Type, "payload", PayloadText(t.Payload), "retried", itoa(t.RetryCount), "max_retry", itoa(t.MaxRetry),
 		"timeout", viewSeconds(t.Timeout), "enqueued", viewTime(t.Enqueued), "started", viewTime(a.began), "crashes", itoa(t.Crashes))
 }

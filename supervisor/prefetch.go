@@ -6,6 +6,8 @@ const (
 	// prefetchTime is how far ahead requests are given to a process that runs them one at a time: what it is given
 	// begins within this time, by what was measured.
 	prefetchTime = 100 * time.Millisecond
+	// enoughTime is how long what waits must last before more is kept back: the way to the process is much shorter.
+	enoughTime = 10 * time.Millisecond
 	// lateFactor times its mean, and prefetchTime at least, is how long a request may run before it counts as late.
 	lateFactor = 4
 	// meanWeight is the share of the last duration in a mean: one of meanWeight.
@@ -84,7 +86,7 @@ func (l load) room() Room {
 		r.Idle = r.Free > 0
 		return r
 	}
-	r.Free = max(0, min(l.left, l.ahead()))
+	r.Free = l.refill(max(0, min(l.left, l.ahead())))
 	r.Idle = r.Free > 0 && !l.running
 	return r
 }
@@ -108,6 +110,16 @@ func (l load) ahead() int {
 		return one
 	}
 	return max(one, 1+int(spare/max(1, l.next.value)))
+}
+
+// refill is how many of the requests that have room are given now. While more wait there than would come, and for
+// enoughTime, none is: a line that arrives makes the handler that runs wait for Python's lock, so they come many at a
+// time. What is given later begins no later.
+func (l load) refill(room int) int {
+	if room < l.waiting && l.expected >= enoughTime {
+		return 0
+	}
+	return room
 }
 
 // late reports whether the request that runs takes much longer than its type does.

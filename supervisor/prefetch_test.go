@@ -42,6 +42,16 @@ func TestRoom(t *testing.T) {
 			load{left: 100, oneByOne: true, withdraws: true, next: is(ms), running: true, runs: is(ms), waiting: 1, unknown: 1},
 			Room{Rate: 1000}},
 
+		{"sync, enough waits",
+			load{left: 4, oneByOne: true, withdraws: true, next: is(5 * ms), running: true, runs: is(5 * ms), waiting: 5, expected: 25 * ms},
+			Room{Rate: 200}},
+		{"sync, half of it has begun",
+			load{left: 5, oneByOne: true, withdraws: true, next: is(5 * ms), running: true, runs: is(5 * ms), waiting: 4, expected: 20 * ms},
+			Room{Free: 5, Rate: 200}},
+		{"sync, enough waits, but not for long",
+			load{left: 4, oneByOne: true, withdraws: true, next: is(ms), running: true, runs: is(ms), waiting: 5, expected: 5 * ms},
+			Room{Free: 4, Rate: 1000}},
+
 		{"sync, long ones", load{left: 10, oneByOne: true, withdraws: true, next: is(time.Second)}, Room{Free: 2, Rate: 1, Idle: true}},
 		{"sync, a long one runs",
 			load{left: 9, oneByOne: true, withdraws: true, next: is(ms), running: true, runs: is(time.Second), ran: ms}, Room{Free: 1}},

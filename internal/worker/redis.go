@@ -44,7 +44,7 @@ func (w *Worker) openRedis() error {
 	}
 	w.client = target.Open(sized)
 	w.noRetry = target.Open(sized, queue.NoRetry)
-	w.blocking = target.Open(queue.NoRetry, func(o *redis.UniversalOptions) { o.PoolSize = len(w.cfg.Worker.Queues) })
+	w.blocking = target.Open(queue.Blocking, func(o *redis.UniversalOptions) { o.PoolSize = len(w.cfg.Worker.Queues) })
 	w.probe = target.Open(health.RedisOptions)
 	return nil
 }

@@ -10,7 +10,8 @@
 -- ARGV: nonce, number, worker id, how many tasks to take, time to live of results (ms; "" writes none), time to live of
 --       views (ms; "" writes none), number of items, number of views, queue; then for each view: id, owner stamp ("" for
 --       any), number of fields, fields; then for each item: ending, id, owner stamp, seconds (delay or retention),
---       unique key, message, result, number of fields and of view fields, fields, view fields.
+--       unique key, message, result, number of fields and of view fields, fields, view fields. Short forms of D: S with
+--       id, owner stamp without what those of this process have in common, result; V with the whole view (dump.go), too.
 --       Endings: D done, C completed, R retry, A archived, H head of pending, L end of pending, P postponed, X refused.
 --
 -- Returns now (s), now (µs), statuses (a applied, f fenced, r refused), refusals {index, text, …}, taken {index, id,
@@ -135,20 +136,47 @@ for _ = 1, tonumber(ARGV[8]) do
   at = at + 3 + math.abs(count)
 end
 
--- write_completed writes the readable hash of a task that has succeeded, from values that begin at first.
-local function write_completed(id, first)
+-- elements returns the texts of a listpack with the head that dump.go puts before it.
+local function elements(dump)
+  local byte, list = string.byte, {}
+  local first = byte(dump, 2)
+  local at = (first < 64 and 3 or first < 128 and 4 or 7) + 6
+  while byte(dump, at) ~= 255 do
+    local head, size = byte(dump, at), nil
+    local length, encoded = head % 64, 1
+    if head == 240 then
+      local a, b, c, d = byte(dump, at + 1, at + 4)
+      length, encoded = a + b * 256 + c * 65536 + d * 16777216, 5
+    elseif head >= 224 then
+      length, encoded = head % 16 * 256 + byte(dump, at + 1), 2
+    end
+    list[#list + 1] = string.sub(dump, at + encoded, at + encoded + length - 1)
+    size = encoded + length
+    at = at + size + (size <= 127 and 1 or size < 16383 and 2 or size < 2097151 and 3 or size < 268435455 and 4 or 5)
+  end
+  return list
+end
+
+-- write_dump writes a whole readable hash. The first of a call tells whether this server reads the format and lets us use
+-- RESTORE: one that is not Redis may make something else of it.
+local restores
+local function write_dump(id, dump)
   local key = "asynq:t:" .. id
-  local function write()
-    return try("HSET", key, "id", id, "queue", ARGV[9], "worker", worker, "state", "completed", "type", ARGV[first],
-      "payload", ARGV[first + 1], "retried", ARGV[first + 2], "max_retry", ARGV[first + 3], "timeout", ARGV[first + 4],
-      "enqueued", ARGV[first + 5], "started", ARGV[first + 6], "crashes", ARGV[first + 7], "duration_seconds",
-      ARGV[first + 8], "completed", ARGV[first + 9])
+  if restores ~= false then
+    local _, wrong = try("RESTORE", key, view_ttl, dump, "REPLACE")
+    if wrong and string.find(wrong, "OOM", 1, true) then
+      dropped = dropped + 1
+      return
+    end
+    if restores == nil then
+      restores = not wrong and type(redis.pcall("HLEN", key)) == "number"
+    end
+    if restores and not wrong then
+      return
+    end
   end
-  local added, wrong = write()
-  if added and added < 14 then -- there was one, which may have fields that this one has not
-    redis.pcall("DEL", key)
-    added, wrong = write()
-  end
+  redis.pcall("DEL", key)
+  local _, wrong = try("HSET", key, unpack(elements(dump)))
   if wrong then
     dropped = dropped + 1
     return
@@ -317,7 +345,7 @@ local function settle_simple(at)
   ended[#ended + 1], removed[#removed + 1] = id, key
   done = done + 1
   if ARGV[at] == "V" then
-    write_completed(id, at + 4)
+    write_dump(id, ARGV[at + 4])
   end
   return "a"
 end
@@ -350,7 +378,7 @@ for i = 1, tonumber(ARGV[7]) do
   local status, text
   if ARGV[at] == "S" or ARGV[at] == "V" then
     status, text = settle_simple(at)
-    at = at + (ARGV[at] == "V" and 14 or 4)
+    at = at + (ARGV[at] == "V" and 5 or 4)
   else
     status, text = settle(at)
     at = at + 9 + tonumber(ARGV[at + 7]) + math.abs(tonumber(ARGV[at + 8]))

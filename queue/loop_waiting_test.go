@@ -1,0 +1,107 @@
+package queue
+
+import (
+	"errors"
+	"io"
+	"testing"
+)
+
+// idle is a stage with one queue that has been found empty, and the request that waits for a task there.
+func idle(t *testing.T, concurrency int) (*stage, *cycleRequest) {
+	t.Helper()
+	s := newStage(t, concurrency, map[string]int{"a": 1}, false)
+	s.wantTake("a", concurrency)
+	s.answer("a")
+	r := s.waiting("a")
+	if r == nil || r.take != concurrency || r.number != 2 {
+		t.Fatalf("waits with %+v", r)
+	}
+	if s.cycle("a") != nil || s.waiting("a") != nil {
+		t.Fatal("it asks while it waits")
+	}
+	return s, r
+}
+
+func TestTaskComesWithItsClaim(t *testing.T) {
+	s, _ := idle(t, 2)
+	s.answerAs(eventWaited, "a", Task{ID: "t1"})
+	if len(s.submitted) != 1 {
+		t.Fatal("the task is not with the handler")
+	}
+	if r := s.waiting("a"); r == nil || r.take != 1 || r.number != 3 {
+		t.Errorf("waits on with %+v", r)
+	}
+}
+
+// Whether the cycle behind the claim has run is not known: the same number is asked once more, and takes nothing new.
+func TestAnswerBehindAClaimIsLost(t *testing.T) {
+	s, _ := idle(t, 1)
+	s.loop.handle(&event{kind: eventWaited, queue: s.loop.byName("a"), cycle: cycleResult{err: io.EOF}}, s.now)
+	if r := s.wantTake("a", 0); r.number != 2 || len(r.items) > 0 {
+		t.Fatalf("asked with %+v", r)
+	}
+	s.answer("a", Task{ID: "t1"})
+	if len(s.submitted) != 1 {
+		t.Error("the task is not with the handler")
+	}
+}
+
+// A cycle that was begun meanwhile goes first. The audit finds what the other one may have taken, and not before.
+func TestCycleOvertakesTheOneThatWaits(t *testing.T) {
+	s, _ := idle(t, 2)
+	audits := 0
+	s.loop.audit = func() { audits++ }
+	q := s.loop.byName("a")
+	s.answerAs(eventWaited, "a", Task{ID: "t1"})
+	if r := s.waiting("a"); r == nil || r.number != 3 {
+		t.Fatalf("waits with %+v", r)
+	}
+	s.end(nil)
+	if r := s.wantTake("a", 0); r.number != 4 || len(r.items) != 1 {
+		t.Fatalf("asked with %+v", r)
+	}
+	if !s.loop.table.holds("a", "w|n|3.1") {
+		t.Error("an audit would take what the cycle may bring")
+	}
+	s.answer("a")
+	if !s.loop.table.holds("a", "w|n|3.1") {
+		t.Error("an audit would take what the cycle may bring")
+	}
+	s.loop.handle(&event{kind: eventWaited, queue: q, cycle: cycleResult{err: io.EOF}}, s.now)
+	if audits != 1 || s.loop.table.holds("a", "w|n|3.1") {
+		t.Errorf("%d audits", audits)
+	}
+	s.wantTake("a", 0)
+}
+
+// Redis refuses the one that was overtaken. What was claimed is in this worker's list.
+func TestOvertakenCycleIsRefused(t *testing.T) {
+	for _, err := range []error{errStale, noScript{}} {
+		s, _ := idle(t, 1)
+		s.loop.handle(&event{kind: eventWaited, queue: s.loop.byName("a"), cycle: cycleResult{err: errors.Join(err)}}, s.now)
+		if r := s.wantTake("a", 1); r.number != 3 {
+			t.Errorf("%v: asked with %+v", err, r)
+		}
+	}
+}
+
+type noScript struct{}
+
+func (noScript) Error() string { return "NOSCRIPT No matching script." }
+func (noScript) RedisError()   {}
+
+func TestDrainWaitsForTheOneThatWaits(t *testing.T) {
+	s, _ := idle(t, 1)
+	s.loop.handle(&event{kind: eventDrain}, s.now)
+	s.wantTake("a", 0)
+	s.answer("a")
+	if isDone(s.loop.flushed) {
+		t.Fatal("drained while a cycle may still take a task")
+	}
+	s.loop.handle(&event{kind: eventWaited, queue: s.loop.byName("a"), cycle: cycleResult{err: io.EOF}}, s.now)
+	s.wantTake("a", 0)
+	s.answer("a")
+	if !isDone(s.loop.flushed) {
+		t.Error("not drained")
+	}
+}
