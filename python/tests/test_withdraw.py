@@ -33,7 +33,9 @@ class Withdraw(ChildCase):
         for kind in ("def", "async def"):
             with self.subTest(kind):
                 child = self.start(self.SOURCE.replace("def ", kind + " "))
-                self.assertEqual(child.ready_message["features"], ["ping", "cancel", "withdraw", "check", "stack", "broken"])
+                self.assertEqual(
+                    child.ready_message["features"], ["ping", "cancel", "withdraw", "check", "stack", "broken"]
+                )
                 path = self.hold(child)
                 child.send(request("1"), request("2"), {"withdraw": "1"}, {"withdraw": "1"}, {"cancel": "1"})
                 # While the handler still runs: the loop of async handlers is blocked.
