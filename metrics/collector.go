@@ -86,7 +86,7 @@ func unixSeconds(t time.Time) float64 { return float64(t.UnixNano()) / float64(t
 type workerCollector struct {
 	src Sources
 
-	healthy, reports, reportAge, lag, active, concurrency, recycling, lastBeat, started, info *prometheus.Desc
+	healthy, reports, reportAge, lag, active, idle, concurrency, recycling, lastBeat, started, info *prometheus.Desc
 }
 
 func newWorkerCollector(src Sources) *workerCollector {
@@ -102,6 +102,8 @@ func newWorkerCollector(src Sources) *workerCollector {
 			"How late the event loop of the Python process turns, or its next answer to a ping is."),
 		active: desc("runqy_worker_active_tasks",
 			"Tasks that the Python process has been given and has not answered."),
+		idle: desc("runqy_worker_idle_tasks",
+			"Running tasks whose process has used no CPU time, and that reported no progress, for health.task_idle_warning."),
 		concurrency: desc("runqy_worker_concurrency",
 			"Most tasks that this worker gives to the Python process at once."),
 		recycling: desc("runqy_worker_recycling_suspended",
@@ -119,7 +121,7 @@ func newWorkerCollector(src Sources) *workerCollector {
 // Describe implements prometheus.Collector.
 func (c *workerCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.healthy, c.reports, c.reportAge, c.lag, c.active, c.concurrency, c.recycling, c.lastBeat, c.started, c.info,
+		c.healthy, c.reports, c.reportAge, c.lag, c.active, c.idle, c.concurrency, c.recycling, c.lastBeat, c.started, c.info,
 	} {
 		ch <- d
 	}
@@ -135,6 +137,9 @@ func (c *workerCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(ch, c.lag, w.Lag.Seconds())
 	gauge(ch, c.active, float64(w.ActiveTasks))
+	if w.IdleTasks >= 0 {
+		gauge(ch, c.idle, float64(w.IdleTasks))
+	}
 	gauge(ch, c.concurrency, float64(w.Concurrency))
 	gauge(ch, c.recycling, oneIf(w.RecyclingSuspended))
 	if !w.LastBeat.IsZero() {

@@ -27,7 +27,7 @@ func fullSources() metrics.Sources {
 		RestartCauses: []string{"crash", "manual", "max_tasks", "max_memory", "deadline"},
 		Worker: func() metrics.Worker {
 			return metrics.Worker{
-				Healthy: true, Lag: 250 * time.Millisecond, ActiveTasks: 2, Concurrency: 4,
+				Healthy: true, Lag: 250 * time.Millisecond, ActiveTasks: 2, IdleTasks: 1, Concurrency: 4,
 				LastBeat: started.Add(time.Minute),
 			}
 		},

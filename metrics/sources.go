@@ -48,6 +48,7 @@ type Worker struct {
 	Report      status.Mark   // of the report that Healthy is read from
 	Lag         time.Duration // how late the Python process answers or its event loop turns
 	ActiveTasks int
+	IdleTasks   int // of these, how many use no CPU time and report no progress; negative: not known, the series is absent
 	Concurrency int
 	// RecyclingSuspended: the Python process is larger than python.max_memory, and is not replaced, since that would not
 	// help or has happened too often.

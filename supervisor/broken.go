@@ -2,8 +2,8 @@ package supervisor
 
 import (
 	"fmt"
-	"strings"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/runqy/runqy-worker/internal/status"

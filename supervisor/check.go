@@ -78,7 +78,7 @@ func (l *loop) checkRegularly(now time.Time) {
 		return
 	}
 	if c.overdue(now) {
-		l.checkFailed(fmt.Sprintf("the check has not ended after %v", c.timeout))
+		l.checkHangs(fmt.Sprintf("the check has not ended after %v", c.timeout))
 		return
 	}
 	if !c.due(now) || l.stalled != "" || l.ask(now) {
@@ -156,14 +156,42 @@ func (l *loop) checkPassed() {
 }
 
 func (l *loop) checkFailed(text string) {
+	l.noteFailedCheck(text)
+	if c := l.checks; c.failures >= c.max {
+		l.fail(CauseCheck, c.evidence())
+		return
+	}
+	l.afterFailedCheck()
+}
+
+// checkHangs is checkFailed for a check that does not end; the process is asked where it is.
+func (l *loop) checkHangs(text string) {
+	l.noteFailedCheck(text)
+	c := l.checks
+	if c.failures >= c.max {
+		l.failWhere(CauseCheck, c.evidence(), func() bool { return l.checks == c && c.failures >= c.max })
+		return
+	}
+	if c.failures == 1 {
+		l.takeStack(text, func(Stack) {})
+	}
+	l.afterFailedCheck()
+}
+
+func (l *loop) noteFailedCheck(text string) {
 	c := l.checks
 	c.failures++
 	c.failing = text
 	l.log.Warn("check failed", slog.String("error", text), slog.Int("failures", c.failures))
-	if c.failures >= c.max {
-		l.fail(CauseCheck, fmt.Sprintf("its check failed %d times in a row: %s", c.failures, text))
-		return
-	}
+}
+
+// evidence is that of the crash that too many failures are.
+func (c *checks) evidence() string {
+	return fmt.Sprintf("its check failed %d times in a row: %s", c.failures, c.failing)
+}
+
+// afterFailedCheck shows what the check has found: the process is not given up yet.
+func (l *loop) afterFailedCheck() {
 	if !l.serving {
 		l.serve()
 		return

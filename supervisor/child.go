@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -28,6 +29,7 @@ type child struct {
 	requests *inFlightTable
 	in       *wire.Writer
 	tail     *outputTail
+	stacks   *stackReader
 	ready    readyMessage
 }
 
@@ -40,7 +42,7 @@ type exit struct {
 
 // startChild starts the process. The mailbox must be read until eventEnded is in it.
 func startChild(o Options, guardian *proc.Guardian, m *mailbox, inFlight *atomic.Int64) (*child, error) {
-	process, err := proc.Start(proc.Command{Argv: o.Command, Dir: o.Dir, Env: o.Env}, guardian)
+	process, err := proc.Start(proc.Command{Argv: o.Command, Dir: o.Dir, Env: o.Env, StackSignal: o.StackSignal}, guardian)
 	if err != nil {
 		return nil, err
 	}
@@ -49,6 +51,7 @@ func startChild(o Options, guardian *proc.Guardian, m *mailbox, inFlight *atomic
 		process: process, maxMessage: o.MaxMessage, log: o.Logger, own: ownLogger(o.Logger), mailbox: m,
 		requests: newInFlightTable(o, inFlight, tail), in: wire.NewWriter(process.Stdin), tail: tail,
 	}
+	c.stacks = newStackReader(process, c.in, &c.ready)
 	c.requests.onBreakage = func(b breakage) { m.post(event{kind: eventBroken, child: c, breakage: b}) }
 	go c.run() // ends with eventEnded
 	return c, nil
@@ -56,7 +59,7 @@ func startChild(o Options, guardian *proc.Guardian, m *mailbox, inFlight *atomic
 
 // run reads and writes until the process is dead, and clears up after it.
 func (c *child) run() {
-	var writing, reading sync.WaitGroup
+	var writing, reading, looking sync.WaitGroup
 	writing.Go(func() {
 		if c.in.Run() != nil {
 			c.mailbox.post(event{kind: eventStdinClosed, child: c})
@@ -64,6 +67,12 @@ func (c *child) run() {
 	})
 	reading.Go(c.readStdout)
 	reading.Go(c.readStderr)
+	reading.Go(c.stacks.drain)
+	looking.Go(func() {
+		c.stacks.run(func() Stack { return c.stack(context.Background(), "") }, func(s Stack) {
+			c.mailbox.post(event{kind: eventStack, child: c, stack: s})
+		})
+	})
 
 	<-c.process.Dead()
 	c.mailbox.post(event{kind: eventDied, child: c})
@@ -72,7 +81,12 @@ func (c *child) run() {
 	deadline := time.Now().Add(pipeTimeout)
 	c.process.Stdout.SetReadDeadline(deadline) //nolint:errcheck // a pipe has deadlines
 	c.process.Stderr.SetReadDeadline(deadline) //nolint:errcheck // as said
+	if c.process.Stacks != nil {
+		c.process.Stacks.SetReadDeadline(deadline) //nolint:errcheck // as said
+	}
 	reading.Wait()
+	c.stacks.end()
+	looking.Wait()
 	c.in.Halt()
 	writing.Wait()
 	exit := c.exit()

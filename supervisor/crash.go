@@ -70,7 +70,8 @@ func (l *loop) onStartError() {
 func (l *loop) onCrashed(c *child, e *ending, x exit) {
 	cause, text := l.crashOf(e, x)
 	evidence := c.evidence(text)
-	charge(c.requests, x.consumed, cause, evidence, time.Now())
+	evidence.Stack = e.where().Brief(maxErrorStack)
+	charge(c.requests, x.consumed, cause, evidence, e.where().Where, time.Now())
 	l.afterCrash(cause, evidence)
 }
 
@@ -120,7 +121,7 @@ func crashReason(cause string, evidence status.Reason) status.Reason {
 
 // charge ends what is in flight: the task that ran is charged with the crash, several that ran are suspected, and what
 // had not begun was not run. Nothing has begun of which the process has not read a byte.
-func charge(requests *inFlightTable, consumed int64, cause string, evidence status.Reason, now time.Time) {
+func charge(requests *inFlightTable, consumed int64, cause string, evidence status.Reason, where string, now time.Time) {
 	all := requests.takeAll()
 	ran := func(e *entry) bool { return !e.began.IsZero() && e.start < consumed }
 	running := 0
@@ -130,12 +131,12 @@ func charge(requests *inFlightTable, consumed int64, cause string, evidence stat
 		}
 	}
 	for _, e := range all {
-		o := e.unanswered(&SuspicionError{Cause: cause, Evidence: evidence}, now)
+		o := e.unanswered(&SuspicionError{Cause: cause, Where: where, Evidence: evidence}, now)
 		switch {
 		case !ran(e):
 			o = outcome{err: fmt.Errorf("%w: the Python process crashed (%s) before its turn", ErrNotRun, cause)}
 		case running == 1:
-			o.err = &CrashError{Cause: cause, Evidence: evidence}
+			o.err = &CrashError{Cause: cause, Where: where, Evidence: evidence}
 		}
 		requests.end(e, o)
 	}

@@ -62,31 +62,47 @@ var (
 // CrashError says that the process went away while it ran this task and no other.
 type CrashError struct {
 	Cause    string        // one of the Cause constants
-	Evidence status.Reason // exit code or signal and hints; the last lines of stderr apart
+	Where    string        // the line of the handler where a process that hung was, as in Stack; empty: it is not known
+	Evidence status.Reason // exit code or signal and hints; the last lines of stderr, and where it hung, apart
 }
 
 // Error gives the evidence with the lines of stderr.
 func (e *CrashError) Error() string {
-	return fmt.Sprintf("the Python process crashed (%s) while this task was running: %s", e.Cause, e.Evidence.Text())
+	return fmt.Sprintf("the Python process crashed (%s) while this task was running%s: %s", e.Cause, at(e.Where), e.Evidence.Text())
 }
 
 // SuspicionError says that the process went away while it ran this task and others: any of them may be the cause.
 type SuspicionError struct {
 	Cause    string        // one of the Cause constants
+	Where    string        // as CrashError has it
 	Evidence status.Reason // as CrashError has it
 }
 
 // Error gives the evidence with the lines of stderr.
 func (e *SuspicionError) Error() string {
-	return fmt.Sprintf("the Python process crashed (%s) while this task and others were running: %s", e.Cause, e.Evidence.Text())
+	return fmt.Sprintf("the Python process crashed (%s) while this task and others were running%s: %s",
+		e.Cause, at(e.Where), e.Evidence.Text())
 }
 
 // ReplacedError says that the task was past its deadline, did not react to being cancelled, and was killed by replacing
 // the process.
 type ReplacedError struct {
 	Cause string // one of the Restart constants
+	Stack Stack  // where the process was then; zero: it was not asked
 }
 
 func (e *ReplacedError) Error() string {
-	return fmt.Sprintf("the task did not end after it was cancelled; its Python process was replaced (%s)", e.Cause)
+	text := fmt.Sprintf("the task did not end after it was cancelled%s; its Python process was replaced (%s)", at(e.Stack.Where), e.Cause)
+	if stacks := e.Stack.Brief(maxErrorStack); stacks != "" {
+		text += "\nits stacks:\n" + stacks
+	}
+	return text
+}
+
+// at says where a process hung, if that is known.
+func at(where string) string {
+	if where == "" {
+		return ""
+	}
+	return ", at " + where
 }

@@ -35,6 +35,8 @@ type entry struct {
 	cancelled  time.Time // zero: it is not
 	overdue    bool      // cancelled long ago and still unanswered
 	withdrawn  bool      // the process was asked to give it back
+	progressed time.Time // when it last reported progress; zero: never
+	idle       time.Time // marked: it does nothing that is to be seen since then; zero: it is not
 	mean       *mean     // of its type
 	expected   mean      // of its type, when it was submitted
 

@@ -142,7 +142,7 @@ func TestFilesWithBothKinds(t *testing.T) {
 	c.pass(time.Second)
 	c.reply("s1")
 	c.saw("a sync one is answered", "s1 took 1s", "s2 began at 1s")
-	charge(c.inFlightTable, 100, CauseExit, because("gone"), c.now)
+	charge(c.inFlightTable, 100, CauseExit, because("gone"), "", c.now)
 	c.saw("the process dies",
 		"s2: the Python process crashed (exit) while this task and others were running: gone",
 		"a2: the Python process crashed (exit) while this task and others were running: gone",
@@ -180,7 +180,7 @@ func TestChargeWhatBegan(t *testing.T) {
 			table.inFlightTable.told(e)
 		}
 		table.cancel("a", epoch) // changes nothing
-		charge(table.inFlightTable, tc.consumed, CauseExit, because("gone"), epoch.Add(time.Minute))
+		charge(table.inFlightTable, tc.consumed, CauseExit, because("gone"), "", epoch.Add(time.Minute))
 		var got []string
 		for _, id := range []string{"a", "b", "c"} {
 			end := <-calls[id].ended

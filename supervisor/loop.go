@@ -49,6 +49,13 @@ type loop struct {
 	stalledSince time.Time
 	checks       *checks // nil: child does not say whether it can do its work
 	recycling    recycling
+	idle         *idleWatch           // nil: tasks are not marked
+	idleTasks    map[string]time.Time // the marked ones, with since when; nil: not known
+
+	stack       *Stack        // the last that the loop has asked for; nil: none, of the present process or the last
+	afterStack  []func(Stack) // what the loop does when it has the stack that it waits for; empty: it waits for none
+	stackReason string        // why it has asked
+	failing     bool          // failWhere waits for one
 
 	waiting      []chan error  // callers of Restart
 	restartCause string        // start another process after the present end, for this cause; empty: do not
@@ -74,6 +81,7 @@ type ending struct {
 	byExit   bool   // a crash whose cause is the exit itself, unless the process had to be killed
 	held     bool   // the crash is not shown yet
 	named    bool   // evidence was shown before the exit, and stays
+	stack    *Stack // where the process was before; nil: it was not asked
 }
 
 type endKind int
@@ -191,6 +199,8 @@ func (l *loop) handle(e event) {
 		l.onPipeClosed(CauseStdoutClosed, "it closed its stdout, the descriptor that carries its answers")
 	case eventStdinClosed:
 		l.onPipeClosed(CauseProtocol, "it closed its stdin, the descriptor that carries its tasks")
+	case eventStack:
+		l.onStack(e.stack)
 	case eventDied:
 		l.onDied()
 	case eventReaped:
@@ -213,7 +223,8 @@ func (l *loop) onTimeout() {
 	case timeoutStart:
 		l.onStartError()
 	case timeoutReady:
-		l.fail(CauseStartup, fmt.Sprintf("not ready within %v (python.startup_timeout)", l.opts.StartupTimeout))
+		l.failWhere(CauseStartup, fmt.Sprintf("not ready within %v (python.startup_timeout)", l.opts.StartupTimeout),
+			func() bool { return !l.ready })
 	case timeoutPipe:
 		l.onPipeGrace()
 	case timeoutExit:
@@ -224,7 +235,7 @@ func (l *loop) onTimeout() {
 			slog.Int("tasks", l.replacement.waitsFor))
 		l.endForReplacement()
 	case timeoutTerminate:
-		l.terminate()
+		l.terminateWhere()
 	case timeoutKill:
 		l.child.process.Kill()
 	case timeoutBackoff:
@@ -236,7 +247,7 @@ func (l *loop) onTimeout() {
 // onEnded: the process is reaped and read to the end.
 func (l *loop) onEnded(x exit) {
 	c, e := l.child, l.ending
-	l.child = nil
+	l.child, l.afterStack, l.failing = nil, nil, false
 	l.gate.process.Store(nil)
 	l.stopTimer()
 	switch {
@@ -259,6 +270,7 @@ func (l *loop) onReady(r wire.Ready) {
 	}
 	l.ready = true
 	l.stopTimer()
+	l.idle = newIdleWatch(l.opts.IdleWarning)
 	if r.Protocol >= 2 {
 		l.stalls = newStallDetector(l.opts.BlockThreshold, r.Handlers == wire.Async, time.Now())
 	}

@@ -62,6 +62,7 @@ const (
 	eventStdoutClosed                  // by the process
 	eventStdinClosed                   // by the process
 	eventDied                          // the process is dead, not reaped yet
+	eventStack                         // where the process is, as the loop has asked; stack is set
 	eventReaped                        // it is known how the process ended; exit is set
 	eventEnded                         // pipes read to the end, goroutines gone; exit is set
 	eventIdle                          // nothing is in flight that may still end by itself
@@ -74,4 +75,5 @@ type event struct {
 	message  wire.Message
 	breakage breakage
 	exit     exit
+	stack    Stack
 }

@@ -64,6 +64,14 @@ type Options struct {
 	StallTimeout   time.Duration // a stall this long is a crash; 0: never
 	ReplaceTimeout time.Duration // how long a planned replacement waits for running tasks; 0: until they end
 
+	// IdleWarning is how long a task may run without CPU time of its process and without progress before it is marked; 0:
+	// for ever.
+	IdleWarning time.Duration
+
+	// StackSignal is the signal that asks the process for the stacks of its threads when it does not answer otherwise; a
+	// number from 1 to 64, 0: none. It is sent only to a process in which the SDK has registered it.
+	StackSignal int
+
 	// Guardian is the argv of a program that calls RunGuardian; empty: none.
 	Guardian []string
 
@@ -73,6 +81,9 @@ type Options struct {
 	Logger *slog.Logger
 	Events Events
 }
+
+// maxSignal is the last real-time signal.
+const maxSignal = 64
 
 func (o Options) check() error {
 	var faults []error
@@ -106,6 +117,12 @@ func (o Options) check() error {
 	}
 	if o.MaxTasks < 0 || o.MaxMemory < 0 {
 		bad("MaxTasks is %d and MaxMemory is %d; both must be positive, or 0 for never", o.MaxTasks, o.MaxMemory)
+	}
+	if o.IdleWarning < 0 {
+		bad("IdleWarning is %v; it must be positive, or 0 for never", o.IdleWarning)
+	}
+	if o.StackSignal < 0 || o.StackSignal > maxSignal {
+		bad("StackSignal is %d; it must be a signal's number, or 0 for none", o.StackSignal)
 	}
 	if o.MaxMessage < wire.MinLine {
 		bad("MaxMessage is %d bytes; it must be at least %d", o.MaxMessage, wire.MinLine)

@@ -52,7 +52,7 @@ func (l *loop) healthy() bool {
 func (l *loop) publish() {
 	p := &published{Snapshot: Snapshot{
 		Status: l.state.status, Reason: l.state.reason, Since: l.state.since, Healthy: l.healthy(),
-		PID: l.pid(), GC: l.gc, Lag: l.lag, Crashes: l.crashes, Restarts: l.restarts,
+		PID: l.pid(), GC: l.gc, Lag: l.lag, Crashes: l.crashes, Restarts: l.restarts, Stack: l.stack, Idle: l.idleTasks,
 		RecyclingSuspended: l.recycling.suspended,
 	}}
 	if c := l.last; c != nil {

@@ -31,6 +31,8 @@ func (c *child) receive(line []byte) {
 			c.warn("invalid reply", slog.String("task_id", shortened(m.TaskID)), slog.String("error", m.Error))
 		}
 		c.logOutput(line)
+	case wire.KindStack:
+		c.stacks.answered(m)
 	case wire.KindChecked:
 		if !c.ready.protocol2() {
 			c.logOutput(line)
@@ -122,7 +124,7 @@ func (c *child) warn(message string, attrs ...slog.Attr) {
 
 // reportProgress tells the caller of a request how far its task has come.
 func (c *child) reportProgress(r wire.Report) {
-	if e := c.requests.find(r.TaskID); e != nil {
+	if e := c.requests.progress(r.TaskID, time.Now()); e != nil {
 		e.caller.Progress(r.Fraction, r.Message)
 	}
 }

@@ -93,7 +93,7 @@ func (l *loop) endForReplacement() {
 	l.ending = &ending{kind: endReplace, cause: l.replacement.cause, evidence: l.replacement.breakage}
 	if inFlight, _ := l.child.requests.close(nil); inFlight > 0 {
 		l.stopTimer()
-		l.child.process.Kill()
+		l.killWhere("its tasks have not ended before its replacement: " + l.ending.cause)
 		return
 	}
 	l.askToEnd()
@@ -105,7 +105,7 @@ func (l *loop) onReplaced(c *child, e *ending) {
 	for _, r := range c.requests.takeAll() {
 		o := outcome{err: fmt.Errorf("%w: the Python process was replaced (%s)", ErrNotRun, cause)}
 		if r.overdue {
-			o = r.unanswered(&ReplacedError{Cause: cause}, now)
+			o = r.unanswered(&ReplacedError{Cause: cause, Stack: e.where()}, now)
 		}
 		c.requests.end(r, o)
 	}

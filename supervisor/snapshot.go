@@ -33,7 +33,11 @@ type Snapshot struct {
 	// RecyclingSuspended says why a process above Options.MaxMemory is not replaced; empty: it would be.
 	RecyclingSuspended string
 	Stderr             []string // the last lines of stderr and log of the present process, or the last; at most 20, 4 KiB
-	InFlight           int      // requests that the process was given and has not answered
+	Stack              *Stack   // where the present process, or the last, was when it was found hanging; nil: it was not
+	// Idle are the ids of the tasks that are marked, each with since when nothing is to be seen of it: neither CPU time of
+	// the process nor progress. nil: it is not known, or tasks are not marked.
+	Idle     map[string]time.Time
+	InFlight int // requests that the process was given and has not answered
 
 	// LoopTick is when the supervisor's event loop last ran. While Run runs that is at least every [MaxTick].
 	LoopTick time.Time

@@ -29,7 +29,7 @@ func (c *stallTest) run(span time.Duration, share float64, answer bool, lag time
 		c.now = c.now.Add(tickStep)
 		c.cpu += time.Duration(share * float64(tickStep))
 		n, due := c.d.ping(c.now)
-		c.d.sample(c.now, c.cpu)
+		c.d.cpu.sample(c.now, c.cpu)
 		if answer && c.d.waiting {
 			if due || n == 0 {
 				c.d.pong(c.d.seq, lag)

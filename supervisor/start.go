@@ -32,6 +32,7 @@ func (l *loop) start(cause string) {
 	l.stopTimer()
 	l.ready, l.serving, l.dead, l.ending, l.restartCause = false, false, false, nil, ""
 	l.stalls, l.stalled, l.checks = nil, "", nil
+	l.idle, l.idleTasks, l.stack = nil, nil, nil
 	l.lag, l.gc, l.startErr, l.recycling.suspended = 0, nil, nil, ""
 	if cause != "" {
 		l.restarts++

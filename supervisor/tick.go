@@ -8,8 +8,12 @@ import (
 	"github.com/runqy/runqy-worker/supervisor/internal/wire"
 )
 
-// withdrawAge is how long a request waits in the process before it is asked back, so that another worker may take it.
-const withdrawAge = time.Second
+const (
+	// withdrawAge is how long a request waits in the process before it is asked back, so that another worker may take it.
+	withdrawAge = time.Second
+	// maxGap between two ticks: after a longer one the worker may have been frozen, and the process with it.
+	maxGap = 10 * time.Second
+)
 
 // tick checks regularly what sends no event: the guardian, requests that wait or run for too long, stalls and memory.
 func (l *loop) tick(now time.Time, period time.Duration) {
@@ -32,11 +36,17 @@ func (l *loop) tick(now time.Time, period time.Duration) {
 			l.child.in.Put(wire.EncodePing(n))
 		}
 		if cpu, ok := proc.CPUTime(l.child.pid()); ok {
-			l.stalls.sample(now, cpu)
+			l.stalls.cpu.sample(now, cpu)
 		}
 		l.checkStall(now)
 	}
 	l.checkRegularly(now)
+	if l.ending == nil {
+		if l.idle != nil && gap > maxGap {
+			l.idle.cpu.forget()
+		}
+		l.checkIdle(now, func() (time.Duration, bool) { return proc.CPUTime(l.child.pid()) })
+	}
 	if l.ending == nil && l.serving {
 		l.checkMemory(now)
 	}
@@ -79,10 +89,11 @@ func (l *loop) checkStall(now time.Time) {
 	case was == "" && why != "":
 		l.stalledSince = now
 		l.settle("")
+		l.takeStack("stalled: "+why, func(Stack) {})
 	case was != "" && why == "":
 		l.settle("answering again")
 	}
 	if why != "" && l.opts.StallTimeout > 0 && now.Sub(l.stalledSince) >= l.opts.StallTimeout {
-		l.fail(CauseStalled, fmt.Sprintf("stalled for %v: %s", l.opts.StallTimeout, why))
+		l.failWhere(CauseStalled, fmt.Sprintf("stalled for %v: %s", l.opts.StallTimeout, why), func() bool { return l.stalled != "" })
 	}
 }

@@ -82,6 +82,7 @@ func newRootCmd(a *app) *cobra.Command {
 		fileNeedsFlag(newRunCmd(a)),
 		fileNeedsFlag(newDemoCmd(a)),
 		newRestartCmd(a),
+		newStackCmd(a),
 		fileNeedsFlag(newHealthcheckCmd(a)),
 		newGuardianCmd(),
 		newEnqueueCmd(a),

@@ -72,6 +72,15 @@ func checkEnvironment(c *Config) string {
 	return ""
 }
 
+func checkStackSignal(c *Config) string {
+	text := c.Python.StackSignal
+	n, err := strconv.Atoi(text)
+	if text == "auto" || err == nil && (n == 0 || n >= firstSignal && n <= lastSignal) {
+		return ""
+	}
+	return fmt.Sprintf("is neither auto, nor 0, nor a real-time signal's number from %d to %d", firstSignal, lastSignal)
+}
+
 func checkRedis(c *Config) string {
 	if _, err := redisclient.Parse(c.Redis.URL); err != nil {
 		return "is not a Redis URL: " + err.Error()

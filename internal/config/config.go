@@ -8,6 +8,7 @@ package config
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"strconv"
 	"time"
 )
 
@@ -63,8 +64,26 @@ type Python struct {
 	CheckTimeout   time.Duration // its answer takes this long at most
 	CheckFailures  int           // so many in a row are a crash
 	ReplaceTimeout time.Duration // how long a planned replacement waits for running tasks
+	StackSignal    string        // see StackSignalNumber
 
 	MaxConsecutiveFailures int // replace the process after so many failed attempts without a success; 0: never
+}
+
+// The real-time signals that a process may use: the C libraries keep those below for themselves.
+const (
+	firstSignal = 35
+	lastSignal  = 64
+	// autoSignal is python.stack_signal: auto. Runtimes and tools that use real-time signals take those at either end.
+	autoSignal = 50
+)
+
+// StackSignalNumber is the signal that asks the process for its stacks; 0: none does.
+func (p Python) StackSignalNumber() int {
+	if p.StackSignal == "auto" {
+		return autoSignal
+	}
+	n, _ := strconv.Atoi(p.StackSignal) // it was checked
+	return n
 }
 
 // Restart bounds the restarts under on_crash: restart.
@@ -92,6 +111,7 @@ type Health struct {
 	Advertise               string // host:port; empty: derived from Listen
 	Socket                  string // see SocketPath
 	EventLoopBlockThreshold time.Duration
+	TaskIdleWarning         time.Duration // a running task without CPU time and progress for so long is marked; 0: never
 	ConsumeTimeout          time.Duration
 	DatabaseURL             string // carries the password
 	WebConfig               string // a file of prometheus/exporter-toolkit
@@ -137,6 +157,7 @@ func Default() *Config {
 			MaxTaskCrashes: 3,
 			MaxMessage:     64 << 20,
 			StallTimeout:   5 * time.Minute,
+			StackSignal:    "auto",
 			CheckInterval:  30 * time.Second,
 			CheckTimeout:   5 * time.Second,
 			CheckFailures:  3,
@@ -144,8 +165,9 @@ func Default() *Config {
 		},
 		Heartbeat: Heartbeat{Interval: 5 * time.Second, TTL: 15 * time.Second},
 		Results:   Results{TTL: 24 * time.Hour, RedisCLIViews: true},
-		Health:    Health{Listen: defaultListen, EventLoopBlockThreshold: 5 * time.Second, ConsumeTimeout: 10 * time.Second},
-		Fleet:     Fleet{Enabled: true, Interval: 5 * time.Second, PingTimeout: 3 * time.Second},
+		Health: Health{Listen: defaultListen, EventLoopBlockThreshold: 5 * time.Second, TaskIdleWarning: 5 * time.Minute,
+			ConsumeTimeout: 10 * time.Second},
+		Fleet: Fleet{Enabled: true, Interval: 5 * time.Second, PingTimeout: 3 * time.Second},
 	}
 }
 

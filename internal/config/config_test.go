@@ -76,6 +76,7 @@ python:
   max_memory: 2GiB
   max_message: 1MiB
   stall_timeout: 0
+  stack_signal: 40
   check_interval: 7s
   check_timeout: 2s
   check_failures: 4
@@ -88,6 +89,7 @@ health:
   advertise: "host:80"
   socket: /tmp/s.sock
   event_loop_block_threshold: 3s
+  task_idle_warning: 4m
   consume_timeout: 4s
   database_url: postgres://u:p@h/d
   web_config: web.yml
@@ -105,13 +107,15 @@ dashboard: {show_payloads: true}
 			StartupTimeout: time.Second, StopTimeout: 2 * time.Second, OnCrash: "restart",
 			Restart:        Restart{Max: 6, Window: 11 * time.Minute, InitialDelay: 2 * time.Second, MaxDelay: 6 * time.Minute},
 			MaxTaskCrashes: 4, MaxTasks: 100, MaxMemory: 2 << 30, MaxMessage: 1 << 20,
+			StackSignal:   "40",
 			CheckInterval: 7 * time.Second, CheckTimeout: 2 * time.Second, CheckFailures: 4, ReplaceTimeout: 5 * time.Minute,
 			MaxConsecutiveFailures: 20,
 		},
 		Heartbeat: Heartbeat{Interval: time.Second, TTL: 4 * time.Second},
 		Results:   Results{TTL: time.Hour},
 		Health: Health{Listen: "127.0.0.1:0", Advertise: "host:80", Socket: "/tmp/s.sock", EventLoopBlockThreshold: 3 * time.Second,
-			ConsumeTimeout: 4 * time.Second, DatabaseURL: "postgres://u:p@h/d", WebConfig: "web.yml"},
+			TaskIdleWarning: 4 * time.Minute, ConsumeTimeout: 4 * time.Second,
+			DatabaseURL: "postgres://u:p@h/d", WebConfig: "web.yml"},
 		Fleet:     Fleet{Interval: 2 * time.Second, PingTimeout: time.Second, Client: FleetClient{CAFile: "ca.pem", Username: "u", PasswordFile: "p"}},
 		Dashboard: Dashboard{ShowPayloads: true},
 	}
@@ -402,4 +406,12 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("an invalid configuration passed: %+v", c)
 		}
 	})
+}
+
+func TestStackSignal(t *testing.T) {
+	for text, want := range map[string]int{"auto": 50, "0": 0, "64": 64} {
+		if got := load(t, "python: {stack_signal: "+text+"}", nil, nil).Python.StackSignalNumber(); got != want {
+			t.Errorf("stack_signal: %s is the signal %d, want %d", text, got, want)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -138,6 +139,10 @@ func recycleFields() []field {
 			doc: "The longest line of the protocol. A task or a result that is longer fails."},
 		{key: "python.stall_timeout", place: func(c *Config) any { return &c.Python.StallTimeout }, limit: atLeast(0),
 			doc: "A Python process that is stalled for this long counts as crashed. 0: never."},
+		{key: "python.stack_signal", place: func(c *Config) any { return &c.Python.StackSignal },
+			limit: rule(fmt.Sprintf("`auto`, `0`, or %d to %d", firstSignal, lastSignal), checkStackSignal),
+			doc: fmt.Sprintf("The real-time signal that asks a hung Python process [where it is](troubleshooting.md#a-task-hangs). `auto`: %d. "+
+				"0: none, and only a process in which some thread still runs can say it.", autoSignal)},
 	}
 }
 
@@ -197,6 +202,9 @@ func healthFields() []field {
 			limit: atLeast(100 * time.Millisecond),
 			doc: "A Python process that is silent, or whose event loop is blocked, for longer than this is stalled. " +
 				"The variable that ends in `_SECONDS` also takes a plain number of seconds."},
+		{key: "health.task_idle_warning", place: func(c *Config) any { return &c.Health.TaskIdleWarning }, limit: atLeast(0),
+			doc: "A task that has run for this long without CPU time of its process and without progress is " +
+				"[marked](operations.md#idle-tasks), and goes on. 0: never."},
 		{key: "health.consume_timeout", place: func(c *Config) any { return &c.Health.ConsumeTimeout }, limit: atLeast(time.Second),
 			doc: "While tasks wait and a slot is free for longer than this, and none could be taken, the worker is not healthy. It goes on to " +
 				"try, one task at a time."},

@@ -27,6 +27,22 @@ func (c *Config) SocketPath() string {
 	} else if port, err := splitAddress(c.Health.Listen); err == nil && port != 0 {
 		name = "port-" + strconv.Itoa(port)
 	}
+	return c.socketNamed(name)
+}
+
+// SocketPaths are the unix sockets at which a worker with this id may be found on this machine: that of this
+// configuration, and that of a worker whose configuration has the id.
+func (c *Config) SocketPaths(id string) []string {
+	paths := []string{c.SocketPath()}
+	if idPattern.MatchString(id) && len(id) <= maxName {
+		if path := c.socketNamed(id); path != paths[0] {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+func (c *Config) socketNamed(name string) string {
 	dir := c.runtimeDir
 	if dir == "" {
 		dir = privateTempDir(os.TempDir())

@@ -38,8 +38,11 @@ func (d *Dashboard) act(w http.ResponseWriter, r *http.Request) {
 	user, _, _ := r.BasicAuth()
 	log := d.log.With("action", action, "user", user, "address", r.RemoteAddr)
 	var code int
-	var text string
+	var text, details string
 	switch action {
+	case "stack":
+		log = log.With("task_id", id)
+		code, text, details = d.stack(r.Context(), id)
 	case "restart":
 		code, text = d.restart(r.Context())
 	case "retry", "delete", "pause", "resume":
@@ -58,7 +61,24 @@ func (d *Dashboard) act(w http.ResponseWriter, r *http.Request) {
 	}
 	d.collect.refresh(r.Context())
 	d.update()
-	d.answer(w, r, code, text)
+	d.answerWith(w, r, code, text, details)
+}
+
+// stack says where a task is.
+func (d *Dashboard) stack(ctx context.Context, id string) (code int, text, stacks string) {
+	if d.src.Actions.Stack == nil {
+		return http.StatusNotFound, "This process runs no Python process.", ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, actionTimeout)
+	defer cancel()
+	where, stacks, err := d.src.Actions.Stack(ctx, id)
+	switch {
+	case err != nil:
+		return http.StatusConflict, sentence(err), ""
+	case where == "":
+		return http.StatusOK, "No handler runs, or the process does not say where.", stacks
+	}
+	return http.StatusOK, "At " + where + ".", stacks
 }
 
 // restart hands the restart to Run, so that it does not end with the request.
@@ -126,27 +146,39 @@ func sentence(err error) string {
 	return strings.ToUpper(text[:1]) + text[1:] + "."
 }
 
-// answer answers a script in JSON. A browser without one is sent back to the page or, when the action failed, gets the
-// text as a page of its own.
 func (d *Dashboard) answer(w http.ResponseWriter, r *http.Request, code int, text string) {
+	d.answerWith(w, r, code, text, "")
+}
+
+// answerWith answers a script in JSON. A browser without one is sent back to the page or, when the action failed or there
+// are details to read, gets the text as a page of its own.
+func (d *Dashboard) answerWith(w http.ResponseWriter, r *http.Request, code int, text, details string) {
 	failed := code >= http.StatusBadRequest
 	if strings.Contains(r.Header.Get("Accept"), "application/json") {
 		key := "message"
 		if failed {
 			key = "error"
 		}
-		body, _ := json.Marshal(map[string]string{key: text}) // strings always marshal
+		fields := map[string]string{key: text}
+		if details != "" {
+			fields["details"] = details
+		}
+		body, _ := json.Marshal(fields) // strings always marshal
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(code)
 		_, _ = w.Write(body)
 		return
 	}
-	if !failed {
+	if !failed && details == "" {
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 		return
 	}
 	var document pageBuffer
-	if err := d.render.message(&document, Message{Title: "That did not work", Text: text}); err != nil {
+	message := Message{Title: "That did not work", Text: text}
+	if !failed {
+		message = Message{OK: true, Title: "Where it is", Text: text, Details: details}
+	}
+	if err := d.render.message(&document, message); err != nil {
 		d.log.Error("render failed", "error", err)
 		http.Error(w, text, code)
 		return

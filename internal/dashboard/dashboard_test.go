@@ -29,7 +29,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // secrets stand in all that only a trusted visitor may see.
-var secrets = []string{"SECRET-STDERR", "SECRET-ERROR", "SECRET-TRACE", "SECRET-PAYLOAD", "SECRET-MESSAGE"}
+var secrets = []string{"SECRET-STDERR", "SECRET-ERROR", "SECRET-TRACE", "SECRET-PAYLOAD", "SECRET-MESSAGE", "SECRET-STACK"}
 
 // site is a running dashboard, with its sources and a record of its actions.
 type site struct {
@@ -53,7 +53,9 @@ func newSite(t *testing.T, change func(*Sources)) *site {
 	s := &site{t: t, label: "Healthy", changed: make(chan struct{}), reads: make(map[string]int), trusted: true}
 	src := Sources{
 		Name: "worker-1", Health: s.health, Changed: s.changes,
-		Process: func() Process { return Process{Tone: Good, Status: "running", Stderr: []string{"SECRET-STDERR"}} },
+		Process: func() Process {
+			return Process{Tone: Good, Status: "running", Stderr: []string{"SECRET-STDERR"}, Stack: "SECRET-STACK"}
+		},
 		Active: func() Active {
 			return Active{Concurrency: 1, Tasks: []ActiveTask{{ID: "a1", Queue: "q", Message: "SECRET-MESSAGE", Payload: "SECRET-PAYLOAD"}}}
 		},
@@ -73,10 +75,13 @@ func newSite(t *testing.T, change func(*Sources)) *site {
 		Logger:  slog.New(slog.NewTextHandler(&s.log, nil)),
 		Actions: Actions{
 			Restart: func(context.Context) error { return s.do("restart") },
-			Retry:   func(_ context.Context, queue, id string) error { return s.do("retry " + queue + " " + id) },
-			Delete:  func(_ context.Context, queue, id string) error { return s.do("delete " + queue + " " + id) },
-			Pause:   func(_ context.Context, queue string) error { return s.do("pause " + queue) },
-			Resume:  func(_ context.Context, queue string) error { return s.do("resume " + queue) },
+			Stack: func(_ context.Context, id string) (string, string, error) {
+				return "SECRET-STACK:12 in f", "  File SECRET-STACK\n", s.do("stack " + id)
+			},
+			Retry:  func(_ context.Context, queue, id string) error { return s.do("retry " + queue + " " + id) },
+			Delete: func(_ context.Context, queue, id string) error { return s.do("delete " + queue + " " + id) },
+			Pause:  func(_ context.Context, queue string) error { return s.do("pause " + queue) },
+			Resume: func(_ context.Context, queue string) error { return s.do("resume " + queue) },
 		},
 	}
 	if change != nil {
@@ -412,7 +417,7 @@ func TestActions(t *testing.T) {
 		return v
 	}
 	for action, f := range map[string]url.Values{
-		"restart": form(), "retry": form("queue", "q", "id", "f1"), "delete": form("queue", "q", "id", "f1"),
+		"restart": form(), "stack": form("id", "a1"), "retry": form("queue", "q", "id", "f1"), "delete": form("queue", "q", "id", "f1"),
 		"pause": form("queue", "q"), "resume": form("queue", "q"),
 	} {
 		if code, text := s.post(action, f); code != http.StatusOK || text == "" {
@@ -421,7 +426,7 @@ func TestActions(t *testing.T) {
 	}
 	got := s.actions()
 	slices.Sort(got)
-	if want := []string{"delete q f1", "pause q", "restart", "resume q", "retry q f1"}; !slices.Equal(got, want) {
+	if want := []string{"delete q f1", "pause q", "restart", "resume q", "retry q f1", "stack a1"}; !slices.Equal(got, want) {
 		t.Errorf("actions that were done: %q, want %q", got, want)
 	}
 	if code, location := s.post("pause", form("queue", "q"), "Accept", "text/html"); code != http.StatusSeeOther || location != "/" {
@@ -450,8 +455,10 @@ func TestActions(t *testing.T) {
 		}
 	}
 	s.set(func() { s.trusted = false })
-	if code, _ := s.post("restart", form()); code != http.StatusForbidden {
-		t.Errorf("a stranger: %d", code)
+	for _, action := range []string{"restart", "stack"} {
+		if code, text := s.post(action, form("id", "a1")); code != http.StatusForbidden || strings.Contains(text, "SECRET") {
+			t.Errorf("%s by a stranger: %d %s", action, code, text)
+		}
 	}
 	if done := s.actions(); len(done) > 0 {
 		t.Errorf("done all the same: %q", done)

@@ -28,6 +28,11 @@ func are(tasks int) string {
 	return grouped(tasks) + " tasks are"
 }
 
+// StackForm shows where a running task is.
+func (p page) StackForm(t ActiveTask) form {
+	return form{Action: "stack", Token: p.Token, Queue: t.Queue, ID: t.ID, Label: "Where is it?", About: "task " + name(t.ID)}
+}
+
 // PauseForm pauses a queue, or resumes it.
 func (p page) PauseForm(q Queue) form {
 	if q.Paused {

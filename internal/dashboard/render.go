@@ -21,6 +21,7 @@ type section struct {
 type Message struct {
 	OK          bool
 	Title, Text string
+	Details     string // lines to read below; may be empty
 }
 
 // renderer turns views into HTML. It may be used by many goroutines at once.

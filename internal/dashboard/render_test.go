@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 	"golang.org/x/net/html/atom"
@@ -214,6 +215,26 @@ func TestPageForAStranger(t *testing.T) {
 	}
 }
 
+// Beside each running task is a button that shows where it is, for those who may ask; an idle one is marked for everybody.
+func TestRunningTasksCanBeAsked(t *testing.T) {
+	v := healthyView()
+	v.Process.CanAsk, v.Process.Stack = true, "thread MainThread\n  File <main.py>"
+	v.Active.Tasks[0].Idle = 6 * time.Minute
+	page := pageOf(t, v)
+	if n := strings.Count(page, `action="/actions/stack"`); n != len(v.Active.Tasks) {
+		t.Errorf("%d buttons show where a task is, want one for each of %d", n, len(v.Active.Tasks))
+	}
+	for _, text := range []string{"No CPU time and no progress for 6 m", "Where it hung", "File &lt;main.py&gt;"} {
+		if !strings.Contains(page, text) {
+			t.Errorf("the page does not have %q", text)
+		}
+	}
+	v.Trusted, v.Token, v.Process.CanAsk = false, "", false
+	if page := pageOf(t, v); strings.Contains(page, "/actions/stack") || !strings.Contains(page, "No CPU time and no progress") {
+		t.Error("a stranger gets the button, or is not told that a task is idle")
+	}
+}
+
 // A template cannot give away what the view does not have, but it must not show a button either that cannot work.
 func TestButtonsOnlyForWhoMayAct(t *testing.T) {
 	v := degradedView()
@@ -236,7 +257,7 @@ func TestButtonsOnlyForWhoMayAct(t *testing.T) {
 			t.Errorf("%s asks first: %v", attr(n, "action"), ask)
 		}
 	}
-	want := map[string]int{"/actions/restart": 1, "/actions/pause": 1, "/actions/resume": 1, "/actions/retry": 3, "/actions/delete": 3, "": 1}
+	want := map[string]int{"/actions/restart": 1, "/actions/pause": 1, "/actions/resume": 1, "/actions/retry": 3, "/actions/delete": 3, "": 2}
 	if fmt.Sprint(actions) != fmt.Sprint(want) {
 		t.Errorf("forms %v, want %v", actions, want)
 	}

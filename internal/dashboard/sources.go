@@ -55,7 +55,9 @@ type System struct {
 
 // Actions are what a trusted visitor can do. The first line of an error is shown to the visitor.
 type Actions struct {
-	Restart       func(context.Context) error // of the Python process; nil when this process is no worker
+	Restart func(context.Context) error // of the Python process; nil when this process is no worker
+	// Stack says where the Python process is, and a task in it: the line in short, and the stacks. Nil as Restart.
+	Stack         func(ctx context.Context, id string) (where, stacks string, err error)
 	Retry, Delete func(ctx context.Context, queue, id string) error
 	Pause, Resume func(ctx context.Context, queue string) error
 }

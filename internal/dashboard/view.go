@@ -96,8 +96,11 @@ type Process struct {
 	Restarts  int
 	OnCrash   string   // degrade, restart or exit
 	Stderr    []string // its last lines; only for the trusted
-	CanAct    bool     // the restart button is shown
-	MemoryMax int64    // python.max_memory; 0: none
+	Stack     string   // where it was when it was found hanging; empty: it was not; only for the trusted
+	StackAt   time.Time
+	CanAct    bool  // the restart button is shown
+	CanAsk    bool  // the buttons that show where tasks are, are shown
+	MemoryMax int64 // python.max_memory; 0: none
 }
 
 // Queues are all queues that are served here.
@@ -155,9 +158,10 @@ type Active struct {
 type ActiveTask struct {
 	ID, Queue, Type string
 	Running         time.Duration
-	Progress        float64 // 0 to 1; negative: the handler reported none
-	Message         string  // of the progress; only for the trusted
-	Payload         string  // only if View.Payloads
+	Progress        float64       // 0 to 1; negative: the handler reported none
+	Message         string        // of the progress; only for the trusted
+	Payload         string        // only if View.Payloads
+	Idle            time.Duration // for so long its process has used no CPU time and it reported no progress; 0: it is not marked
 }
 
 // Failures are tasks that failed lately and wait for their next attempt or in the archive.

@@ -34,9 +34,11 @@ func (visitor) health(h Health) Health {
 
 func (v visitor) process(p Process, actions Actions) Process {
 	p.CanAct = v.trusted && actions.Restart != nil
+	p.CanAsk = v.trusted && actions.Stack != nil
 	if !v.trusted {
-		p.Stderr = nil
+		p.Stderr, p.Stack = nil, ""
 	}
+	p.Stack = clip(p.Stack)
 	p.Stderr = p.Stderr[max(0, len(p.Stderr)-maxStderr):]
 	return p
 }

@@ -55,7 +55,7 @@ func Routes(src Sources) []Route {
 		routes = append(routes, Route{"/health/v2/queues", get(p.serveQueues)})
 	}
 	for _, path := range slices.Sorted(maps.Keys(src.RPC)) {
-		routes = append(routes, Route{path, src.RPC[path]})
+		routes = append(routes, Route{path, knowing(src.RPC[path], src.Trusted)})
 	}
 	if len(src.Dashboard) == 0 {
 		return append(routes, Route{"/{$}", index(routes)})

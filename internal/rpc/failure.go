@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,14 +25,18 @@ const (
 	KindOther        Kind = "error"        // anything else
 )
 
-// Failure is the error of [Client.Ping]. Find it with errors.As.
+// Failure is the error of [Client.Ping] and of those that ask for stacks. Find it with errors.As.
 type Failure struct { //nolint:errname // it reads as what it is at the caller: rpc.Failure
 	Kind    Kind
 	Address string
 	Err     error // what happened; never carries credentials
+
+	doing string // empty: ping
 }
 
-func (f *Failure) Error() string { return fmt.Sprintf("ping %s: %s: %v", f.Address, f.Kind, f.Err) }
+func (f *Failure) Error() string {
+	return fmt.Sprintf("%s %s: %s: %v", cmp.Or(f.doing, "ping"), f.Address, f.Kind, f.Err)
+}
 
 func (f *Failure) Unwrap() error { return f.Err }
 

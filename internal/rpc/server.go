@@ -21,13 +21,17 @@ const (
 	ServiceLive   = "livez"                          // as GET /livez
 )
 
-// maxRequest bounds what is read of a request, in bytes; no request has any content.
+// maxRequest bounds what is read of a request, in bytes; the longest names a worker and a task.
 const maxRequest = 4 << 10
 
-// Sources are what the services answer from. The functions are called from any goroutine and must not block.
+// Sources are what the services answer from. The functions are called from any goroutine and, Stack apart, must not
+// block.
 type Sources struct {
 	// Ping answers a ping. Nil: there is no WorkerService.
 	Ping func() Pong
+	// Stack says where the Python process is. It may take a second. Nil: there is none. It is asked only for visitors who
+	// may see what tasks carry ([health.MaySee]).
+	Stack func(ctx context.Context, taskID string) (Stack, error)
 	// Report is what grpc.health.v1's Check is answered from, as the probes of the same names over HTTP. Nil: every service
 	// is unknown.
 	Report func() status.Report
@@ -39,7 +43,7 @@ func Handlers(src Sources) map[string]http.Handler {
 	handlers := make(map[string]http.Handler)
 	limit := connect.WithReadMaxBytes(maxRequest)
 	if src.Ping != nil {
-		path, h := runqyv1connect.NewWorkerServiceHandler(service{src.Ping}, limit, connect.WithCodec(wholeJSON{}))
+		path, h := runqyv1connect.NewWorkerServiceHandler(service{src.Ping, src.Stack}, limit, connect.WithCodec(wholeJSON{}))
 		handlers[path] = uncached(h)
 	}
 	path, h := grpchealth.NewHandler(checker{src.Report}, limit)
@@ -55,7 +59,10 @@ func uncached(next http.Handler) http.Handler {
 	})
 }
 
-type service struct{ ping func() Pong }
+type service struct {
+	ping  func() Pong
+	stack func(context.Context, string) (Stack, error)
+}
 
 // Ping implements runqyv1connect.WorkerServiceHandler.
 func (s service) Ping(ctx context.Context, _ *runqyv1.PingRequest) (*runqyv1.PingResponse, error) {

@@ -22,8 +22,8 @@ import (
 
 const module = "github.com/runqy/runqy-worker/"
 
-// stderrReaders are the files that may read the lines of stderr in a Reason (its field Stderr, its method Text), in a
-// snapshot or in the dashboard's view, with why. Whoever adds a file here has to say who sees what it does with them.
+// stderrReaders are the files that may read the lines of stderr and the stacks in a Reason (its fields, its method Text),
+// in a snapshot or in the dashboard's view, with why. Whoever adds a file here has to say who sees what it does with them.
 var stderrReaders = map[string]string{
 	"internal/status/reason.go":     "the type itself",
 	"heartbeat/beat.go":             "the field reason of the heartbeat: who reads Redis sees the payloads of tasks too",
@@ -32,6 +32,7 @@ var stderrReaders = map[string]string{
 	"internal/health/handler.go":    "the probes, of a health that visitor.go has made public for strangers",
 	"internal/worker/sdnotify.go":   "the service manager of this machine",
 	"internal/worker/dashboard.go":  "hands them to the dashboard, where visitor.go removes them for strangers",
+	"internal/worker/rpc.go":        "answers visitors of whom internal/rpc has asked whether they may see stacks",
 	"internal/dashboard/visitor.go": "removes them for strangers",
 	"internal/control/control.go":   "the restart command, which reads Redis itself",
 	"client/worker.go":              "a Go program that reads Redis itself; the field is not encoded as JSON",
@@ -124,8 +125,9 @@ func readersIn(t *testing.T, fset *token.FileSet, imports types.Importer, p list
 		receiver := strings.TrimPrefix(types.TypeString(selection.Recv(), nil), "*")
 		what := fmt.Sprintf("%s.%s", strings.TrimPrefix(receiver, module), expr.Sel.Name)
 		switch what {
-		case "internal/status.Reason.Stderr", "internal/status.Reason.Text", "supervisor.Snapshot.Stderr", "internal/dashboard.Process.Stderr",
-			"client.Worker.Stderr":
+		case "internal/status.Reason.Stderr", "internal/status.Reason.Stack", "internal/status.Reason.Text",
+			"supervisor.Snapshot.Stderr", "supervisor.Snapshot.Stack", "supervisor.Stack.Text", "supervisor.Stack.Where",
+			"internal/dashboard.Process.Stderr", "internal/dashboard.Process.Stack", "client.Worker.Stderr":
 			file := strings.TrimPrefix(p.ImportPath, module) + "/" + filepath.Base(fset.Position(expr.Pos()).Filename)
 			readers[file] = what
 		}

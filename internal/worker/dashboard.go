@@ -16,6 +16,9 @@ import (
 
 // This file turns the worker's health, and what else the worker knows, into what the dashboard shows.
 
+// maxShownStack bounds the stacks on the page, in bytes.
+const maxShownStack = 16 << 10
+
 func (w *Worker) newDashboard() (*dashboard.Dashboard, error) {
 	sources := dashboard.Sources{
 		Name: w.cfg.Worker.ID, Version: w.version, Environment: w.cfg.Environment, Host: w.identity.Host,
@@ -33,6 +36,10 @@ func (w *Worker) newDashboard() (*dashboard.Dashboard, error) {
 	queues := func(context.Context) ([]string, error) { return queue.ByPriority(w.cfg.Worker.Queues), nil }
 	addTaskActions(&sources, queue.NewAdmin(w.client), queues)
 	sources.Actions.Restart = w.restartFromDashboard
+	sources.Actions.Stack = func(ctx context.Context, id string) (where, stacks string, err error) {
+		s, err := w.stack(ctx, id)
+		return s.Where, s.Text, err
+	}
 	return dashboard.New(sources)
 }
 
@@ -102,6 +109,9 @@ func (w *Worker) dashboardProcess() dashboard.Process {
 		Crashes: snap.Crashes, Restarts: snap.Restarts, OnCrash: w.cfg.Python.OnCrash, MemoryMax: w.cfg.Python.MaxMemory,
 		Stderr: snap.Stderr,
 	}
+	if s := snap.Stack; s != nil {
+		p.Stack, p.StackAt = s.Brief(maxShownStack), s.At
+	}
 	switch {
 	case snap.Healthy && snap.Status == supervisor.StatusRunning:
 		p.Tone = dashboard.Good
@@ -114,9 +124,13 @@ func (w *Worker) dashboardProcess() dashboard.Process {
 
 func (w *Worker) dashboardActive() dashboard.Active {
 	a := dashboard.Active{Concurrency: w.cfg.Worker.Concurrency}
+	idle := w.supervisor.Snapshot().Idle
 	for _, t := range w.consumer.Active() {
 		shown := dashboard.ActiveTask{
 			ID: t.ID, Queue: t.Queue, Type: t.Type, Running: time.Since(t.Since), Progress: t.Progress, Message: t.ProgressMessage,
+		}
+		if since, ok := idle[t.ID]; ok {
+			shown.Idle = time.Since(since)
 		}
 		if w.cfg.Dashboard.ShowPayloads {
 			shown.Payload = queue.PayloadText(t.Payload)

@@ -117,6 +117,7 @@ func (w *Worker) supervisorOptions(opts Options) supervisor.Options {
 		MaxConsecutiveFailures: c.MaxConsecutiveFailures, ReplaceTimeout: c.ReplaceTimeout,
 		MaxTasks: c.MaxTasks, MaxMemory: c.MaxMemory, MaxMessage: c.MaxMessage,
 		BlockThreshold: w.cfg.Health.EventLoopBlockThreshold, StallTimeout: c.StallTimeout,
+		StackSignal: c.StackSignalNumber(), IdleWarning: w.cfg.Health.TaskIdleWarning,
 		Guardian: opts.Guardian, Logger: w.logger,
 		// The metrics and the consumer are built after the supervisor, which calls these only while it runs.
 		Events: supervisor.Events{

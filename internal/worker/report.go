@@ -68,9 +68,13 @@ func (w *Worker) metricSources(logLinesDropped func() int64) metrics.Sources {
 		QueueNames:  queue.ByPriority(w.cfg.Worker.Queues),
 		CrashCauses: supervisor.CrashCauses(), RestartCauses: supervisor.RestartCauses(),
 		Worker: func() metrics.Worker {
-			h, snap := w.report(), w.supervisor.Snapshot()
+			h, snap, idle := w.report(), w.supervisor.Snapshot(), -1
+			if snap.Idle != nil {
+				idle = len(snap.Idle)
+			}
 			return metrics.Worker{
-				Healthy: h.Healthy, Report: h.Mark, Lag: snap.Lag, RecyclingSuspended: snap.RecyclingSuspended != "", ActiveTasks: w.consumer.ActiveCount(),
+				Healthy: h.Healthy, Report: h.Mark, Lag: snap.Lag, RecyclingSuspended: snap.RecyclingSuspended != "",
+				ActiveTasks: w.consumer.ActiveCount(), IdleTasks: idle,
 				Concurrency: w.cfg.Worker.Concurrency, LastBeat: w.beat.LastBeat(),
 			}
 		},

@@ -1,13 +1,32 @@
 package worker
 
 import (
+	"context"
+	"errors"
+	"fmt"
+
 	"github.com/runqy/runqy-worker/internal/rpc"
 	"github.com/runqy/runqy-worker/queue"
+	"github.com/runqy/runqy-worker/supervisor"
 )
 
 // rpcSources answer remote procedures with what the probes answer.
 func (w *Worker) rpcSources() rpc.Sources {
-	return rpc.Sources{Ping: w.pong, Report: w.report}
+	return rpc.Sources{Ping: w.pong, Stack: w.stack, Report: w.report}
+}
+
+// stack says where the Python process is, for those who may see what tasks carry.
+func (w *Worker) stack(ctx context.Context, taskID string) (rpc.Stack, error) {
+	s, err := w.supervisor.Stack(ctx, taskID)
+	switch {
+	case errors.Is(err, supervisor.ErrUnknownTask):
+		return rpc.Stack{}, fmt.Errorf("%w %.200q", rpc.ErrNotFound, taskID)
+	case errors.Is(err, supervisor.ErrNoProcess):
+		return rpc.Stack{}, fmt.Errorf("%w: the worker is %s", rpc.ErrNoStack, w.report().Status)
+	case err != nil:
+		return rpc.Stack{}, err //nolint:wrapcheck // it says all there is to say
+	}
+	return rpc.Stack{WorkerID: w.cfg.Worker.ID, PID: s.PID, Where: s.Where, Text: s.Text}, nil
 }
 
 // pong answers a ping. It never blocks.

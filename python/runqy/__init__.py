@@ -18,6 +18,7 @@ from ._log import LogHandler, log
 from ._registry import health, load, task
 from ._report import progress
 from ._runtime import run
+from ._stack import register as register_stack_signal
 from ._startup import report_failed_start
 from ._version import __version__
 
@@ -36,4 +37,6 @@ __all__ = [
     "task",
 ]
 
+# Before anything of the task file: its imports and its @load function may hang too.
+register_stack_signal()
 report_failed_start()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, List
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, List, Optional, Tuple
 
-from . import _wire
+from . import _stack, _wire
 from ._channel import Channel, Line, WorkerGone, exit_forked_child
 from ._errors import says_broken
 from ._outbox import Outbox
@@ -25,8 +26,8 @@ _MakeTask = Callable[[Coroutine[Any, Any, None]], Any]
 
 
 class EventLoop:
-    """Runs requests as asyncio tasks. Any thread may call `deliver`, `check`, `cancel`, `answer_cancelled`, `finish`
-    and `lag`."""
+    """Runs requests as asyncio tasks. Any thread may call `deliver`, `check`, `cancel`, `answer_cancelled`, `finish`,
+    `lag`, `running` and `stacks`."""
 
     def __init__(self, outbox: Outbox, channel: Channel, queued: Waiting) -> None:
         self.loaded: Any = None
@@ -37,6 +38,9 @@ class EventLoop:
         self._loop = asyncio.new_event_loop()
         # Used on the loop's thread only.
         self._tasks: Dict[Request, "asyncio.Task[None]"] = {}  # of those that are delivered and not answered
+        self._starting: Optional[Request] = None  # its asyncio task is being made, and may take the first step by that
+        self._ticker: Any = None
+        self._thread: Optional[int] = None  # that serves
         self._checking: Any = None  # the asyncio task of the last check: a loop keeps no task from being collected
         self._ending = False
         self._ended = False
@@ -64,6 +68,7 @@ class EventLoop:
         Call it one time only, on the loop's thread.
         """
         loop = self._loop
+        self._thread = threading.get_ident()
         asyncio.set_event_loop(loop)
         self._start_ticking()
         while not self._ended and not self._interrupted:
@@ -106,6 +111,34 @@ class EventLoop:
         """How late the loop runs, in seconds: at its last tick, or now, if the next tick is overdue by more."""
         return max(0.0, self._late, time.monotonic() - self._due)
 
+    def running(self) -> Dict[Optional[int], Any]:
+        """The id of the task whose handler the loop executes now, by the loop's thread; empty while none is."""
+        try:
+            current = asyncio.current_task(self._loop)
+        except RuntimeError:
+            return {}
+        ids = [request.task_id for request, task in self._named() if task is current]
+        return {self._thread: ids[0]} if current is not None and ids else {}
+
+    def stacks(self) -> str:
+        """Where each asyncio task of this loop is, those that run tasks of the queue first."""
+        try:
+            requests = self._named()
+            known = [task for _, task in requests] + [self._ticker]
+            others = [task for task in asyncio.all_tasks(self._loop) if task not in known]
+        except RuntimeError:  # the loop's thread has changed the sets all the time
+            return ""
+        named = [(_stack.name_of_task(request.task_id), task) for request, task in requests if task is not None]
+        return _stack.of_asyncio(named + [(_stack.name_of_other(task), task) for task in others])
+
+    def _named(self) -> List[Tuple[Request, Any]]:
+        """The requests with their asyncio tasks."""
+        named: List[Tuple[Request, Any]] = list(self._tasks.items())
+        starting = self._starting
+        if starting is not None and starting not in self._tasks:
+            named.append((starting, asyncio.current_task(self._loop)))
+        return named
+
     # --- on the loop's thread --------------------------------------------------------------------------------------
 
     def _on_interrupt(self, signum: int, frame: Any) -> None:
@@ -119,7 +152,8 @@ class EventLoop:
         # Called again when a handler has cancelled every task of the loop: without ticks the loop would look blocked.
         self._answer_unbegun()
         if not self._ended:
-            self._loop.create_task(self._tick()).add_done_callback(self._start_ticking)
+            self._ticker = self._loop.create_task(self._tick())
+            self._ticker.add_done_callback(self._start_ticking)
 
     async def _tick(self) -> None:
         while True:
@@ -131,9 +165,11 @@ class EventLoop:
     def _begin(self, batch: List[Request]) -> None:
         tasks, start = self._tasks, self._starter()
         for request in batch:
+            self._starting = request
             task = start(self._serve(request))
             if not task.done():
                 tasks[request] = task
+        self._starting = None
 
     def _starter(self) -> _MakeTask:
         """What makes an asyncio task of a coroutine."""

@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Union
 
-from . import _channel, _startup, _wire
+from . import _channel, _stack, _startup, _wire
 from ._channel import Channel, Line, WorkerGone
 from ._errors import describe, says_broken
 from ._health import Check
@@ -297,6 +297,8 @@ class App:
                 # Not alive: it has ended, without what is done when run() is left, and only other threads live.
                 main = self._in_run and threading.main_thread().is_alive()
                 self.outbox.send(_wire.pong(message["ping"], lag, main))
+            elif "stack" in message:
+                self.outbox.send(_wire.stack(message["stack"], self._stacks()))
             elif "cancel" in message or "withdraw" in message or "check" in message:
                 # The tasks before it in this block must be delivered first: it concerns them, or comes after them.
                 self._deliver(sync_batch, async_batch)
@@ -312,6 +314,14 @@ class App:
             else:
                 _warn(f"ignored an input line that is neither a task nor a request of the worker's: {_excerpt(raw)}")
         self._deliver(sync_batch, async_batch)
+
+    def _stacks(self) -> str:
+        tasks: Dict[Optional[int], Any] = {}
+        if self._running is not None:
+            tasks[threading.main_thread().ident] = self._running.task_id
+        if self._loop is None:
+            return _stack.of_threads(tasks)
+        return _stack.of_threads({**self._loop.running(), **tasks}) + self._loop.stacks()
 
     def _deliver(self, sync_batch: List[Request], async_batch: List[Request]) -> None:
         if sync_batch:

@@ -26,7 +26,7 @@ from ._version import __version__
 PROTOCOL = 2
 
 #: What the worker may send beyond tasks, and what replies may say beyond those of the first version.
-FEATURES = ["ping", "cancel", "withdraw", "check", "broken"]
+FEATURES = ["ping", "cancel", "withdraw", "check", "stack", "broken"]
 
 #: The error of a task that was cancelled before its handler was called.
 CANCELLED = "Cancelled: the worker cancelled this task before it started"
@@ -216,6 +216,11 @@ def failure_reply(
 def withdrawn(task_id: Any) -> bytes:
     """The answer to a withdraw of a task that has not begun."""
     return dump({"withdrawn": task_id}) + b"\n"
+
+
+def stack(number: Any, text: str) -> bytes:
+    """The answer to a question for the stacks."""
+    return dump({"stack": number, "text": text}) + b"\n"
 
 
 def checked(number: Any, error: Optional[str]) -> bytes:

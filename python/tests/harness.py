@@ -33,7 +33,7 @@ def _default_sigint():
 class Child:
     """The process. Its replies are read as they come; its standard error is kept."""
 
-    def __init__(self, source, path=None, env=None, command=None):
+    def __init__(self, source, path=None, env=None, command=None, pass_fds=()):
         if path is None and command is None:
             command = [sys.executable, "-c", textwrap.dedent(source)]
         elif command is None:
@@ -46,6 +46,7 @@ class Child:
             bufsize=0,
             env=env or environment(),
             preexec_fn=_default_sigint,
+            pass_fds=pass_fds,
         )
         self.lines = queue.Queue()
         self._stderr = []

@@ -34,6 +34,7 @@ STANDARD_LIBRARY = {
     "threading",
     "time",
     "traceback",
+    "types",
     "typing",
 }
 

@@ -11,7 +11,7 @@ class Replies(ChildCase):
         self.assertEqual(child.ready_message["protocol"], 2)
         self.assertEqual(child.ready_message["handlers"], "sync")
         self.assertEqual(child.ready_message["types"], {"*": "sync"})
-        self.assertEqual(child.ready_message["features"], ["ping", "cancel", "withdraw", "check", "broken"])
+        self.assertEqual(child.ready_message["features"], ["ping", "cancel", "withdraw", "check", "stack", "broken"])
         self.assertEqual(
             sorted(child.ready_message["python"]), ["implementation", "major", "minor", "patchlevel", "version"]
         )

@@ -174,6 +174,12 @@
     showOutcome.timer = setTimeout(() => outcome.replaceChildren(), ok ? 6000 : 15000);
   };
 
+  const showDetails = (title, text) => {
+    byId("details-title").textContent = title;
+    byId("details-text").textContent = text;
+    byId("details").showModal();
+  };
+
   // Resolves the promise of the present question. The event of a closed dialog comes late: it must not answer a question that
   // was asked meanwhile.
   let waiting = null;
@@ -206,6 +212,7 @@
         body: new URLSearchParams(new FormData(form)),
       });
       const reply = await answer.json().catch(() => ({}));
+      if (answer.ok && reply.details) return showDetails(reply.message, reply.details);
       showOutcome(reply.message || reply.error || "The worker answered with " + answer.status + ".", answer.ok);
     } catch {
       showOutcome("The worker does not answer.", false);

@@ -244,6 +244,133 @@ func (x *PingResponse) GetVersion() string {
 	return ""
 }
 
+type StackRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The worker that is meant; empty: whichever answers.
+	WorkerId string `protobuf:"bytes,1,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// Show the stack of this task first; empty: of all.
+	TaskId        string `protobuf:"bytes,2,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StackRequest) Reset() {
+	*x = StackRequest{}
+	mi := &file_runqy_v1_worker_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StackRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StackRequest) ProtoMessage() {}
+
+func (x *StackRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_runqy_v1_worker_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StackRequest.ProtoReflect.Descriptor instead.
+func (*StackRequest) Descriptor() ([]byte, []int) {
+	return file_runqy_v1_worker_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StackRequest) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *StackRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+type StackResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	WorkerId string                 `protobuf:"bytes,1,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// Of the Python process.
+	Pid uint32 `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
+	// The innermost line of a handler, "/app/main.py:12 in fetch"; empty: none
+	// runs, or the process did not say.
+	Where string `protobuf:"bytes,3,opt,name=where,proto3" json:"where,omitempty"`
+	// The stacks of all threads and asyncio tasks, the innermost call first, and
+	// what the kernel says of the process.
+	Text          string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StackResponse) Reset() {
+	*x = StackResponse{}
+	mi := &file_runqy_v1_worker_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StackResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StackResponse) ProtoMessage() {}
+
+func (x *StackResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_runqy_v1_worker_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StackResponse.ProtoReflect.Descriptor instead.
+func (*StackResponse) Descriptor() ([]byte, []int) {
+	return file_runqy_v1_worker_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *StackResponse) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *StackResponse) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *StackResponse) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+func (x *StackResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 var File_runqy_v1_worker_proto protoreflect.FileDescriptor
 
 const file_runqy_v1_worker_proto_rawDesc = "" +
@@ -266,9 +393,18 @@ const file_runqy_v1_worker_proto_rawDesc = "" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04FREE\x10\x01\x12\b\n" +
-	"\x04BUSY\x10\x022K\n" +
+	"\x04BUSY\x10\x02\"D\n" +
+	"\fStackRequest\x12\x1b\n" +
+	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x17\n" +
+	"\atask_id\x18\x02 \x01(\tR\x06taskId\"h\n" +
+	"\rStackResponse\x12\x1b\n" +
+	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x10\n" +
+	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x14\n" +
+	"\x05where\x18\x03 \x01(\tR\x05where\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text2\x85\x01\n" +
 	"\rWorkerService\x12:\n" +
-	"\x04Ping\x12\x15.runqy.v1.PingRequest\x1a\x16.runqy.v1.PingResponse\"\x03\x90\x02\x01B6Z4github.com/runqy/runqy-worker/proto/runqy/v1;runqyv1b\x06proto3"
+	"\x04Ping\x12\x15.runqy.v1.PingRequest\x1a\x16.runqy.v1.PingResponse\"\x03\x90\x02\x01\x128\n" +
+	"\x05Stack\x12\x16.runqy.v1.StackRequest\x1a\x17.runqy.v1.StackResponseB6Z4github.com/runqy/runqy-worker/proto/runqy/v1;runqyv1b\x06proto3"
 
 var (
 	file_runqy_v1_worker_proto_rawDescOnce sync.Once
@@ -283,18 +419,22 @@ func file_runqy_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_runqy_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_runqy_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_runqy_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_runqy_v1_worker_proto_goTypes = []any{
 	(PingResponse_State)(0), // 0: runqy.v1.PingResponse.State
 	(*PingRequest)(nil),     // 1: runqy.v1.PingRequest
 	(*PingResponse)(nil),    // 2: runqy.v1.PingResponse
+	(*StackRequest)(nil),    // 3: runqy.v1.StackRequest
+	(*StackResponse)(nil),   // 4: runqy.v1.StackResponse
 }
 var file_runqy_v1_worker_proto_depIdxs = []int32{
 	0, // 0: runqy.v1.PingResponse.state:type_name -> runqy.v1.PingResponse.State
 	1, // 1: runqy.v1.WorkerService.Ping:input_type -> runqy.v1.PingRequest
-	2, // 2: runqy.v1.WorkerService.Ping:output_type -> runqy.v1.PingResponse
-	2, // [2:3] is the sub-list for method output_type
-	1, // [1:2] is the sub-list for method input_type
+	3, // 2: runqy.v1.WorkerService.Stack:input_type -> runqy.v1.StackRequest
+	2, // 3: runqy.v1.WorkerService.Ping:output_type -> runqy.v1.PingResponse
+	4, // 4: runqy.v1.WorkerService.Stack:output_type -> runqy.v1.StackResponse
+	3, // [3:5] is the sub-list for method output_type
+	1, // [1:3] is the sub-list for method input_type
 	1, // [1:1] is the sub-list for extension type_name
 	1, // [1:1] is the sub-list for extension extendee
 	0, // [0:1] is the sub-list for field type_name
@@ -311,7 +451,7 @@ func file_runqy_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_runqy_v1_worker_proto_rawDesc), len(file_runqy_v1_worker_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,13 +23,17 @@ const (
 type Command struct {
 	Argv []string // program and arguments; a relative path with a slash is relative to Dir
 	Dir  string   // working directory; empty: the worker's
-	Env  []string // the whole environment, "KEY=value"; only RUNQY_CHILD_NONCE is added
+	Env  []string // the whole environment, "KEY=value"; only RUNQY_CHILD_NONCE and the two below are added
+	// StackSignal is the signal that asks the process for the stacks of its threads; 0: none. With it come
+	// RUNQY_STACK_SIGNAL and RUNQY_STACK_FD, a pipe to write them to (Linux).
+	StackSignal int
 }
 
 // Process is one process with pipes to its stdin, stdout and stderr, which leads a process group of its own. All
 // methods may be called from any goroutine.
 type Process struct {
 	Stdin, Stdout, Stderr *os.File // our ends of the pipes
+	Stacks                *os.File // our end of the pipe for stacks; nil: there is none
 	PID                   int
 	Started               time.Time
 
@@ -40,6 +44,8 @@ type Process struct {
 	kills  uint64 // what oom had counted before the start
 	counts bool   // whether oom could be read then
 
+	stackSignal int // 0: none
+
 	dead   chan struct{} // closed when the process is dead
 	reaped chan struct{} // closed when it is reaped, and its process tree is gone
 
@@ -48,8 +54,11 @@ type Process struct {
 	killed bool       // SIGKILL was ours
 }
 
-// Start starts a process. A guardian that is not nil watches it until it is reaped. The caller must read Stdout and
-// Stderr, await Reaped, and then call Close. The error tells which program could not be started.
+// ErrNoStacks says that the process does not write stacks: it has not registered the signal, or there is none.
+var ErrNoStacks = errors.New("the process has not registered the signal for stacks")
+
+// Start starts a process. A guardian that is not nil watches it until it is reaped. The caller must read Stdout,
+// Stderr and Stacks, await Reaped, and then call Close. The error tells which program could not be started.
 func Start(c Command, g *Guardian) (*Process, error) {
 	var random [16]byte
 	rand.Read(random[:])
@@ -61,7 +70,7 @@ func Start(c Command, g *Guardian) (*Process, error) {
 	p.cmd.Dir = c.Dir
 	p.cmd.Env = append(append([]string(nil), c.Env...), markerVar+"="+p.marker)
 	p.cmd.SysProcAttr = processAttr()
-	theirs, err := p.makePipes()
+	theirs, err := p.makePipes(c.StackSignal)
 	if err != nil {
 		return nil, fmt.Errorf("make pipes for the Python process: %w", err)
 	}
@@ -80,13 +89,14 @@ func Start(c Command, g *Guardian) (*Process, error) {
 }
 
 // makePipes sets our ends and the command's; it returns the latter, which are to be closed after the start.
-func (p *Process) makePipes() (theirs []*os.File, err error) {
+func (p *Process) makePipes(stackSignal int) (theirs []*os.File, err error) {
 	stdinRead, stdin, err1 := os.Pipe()
 	stdout, stdoutWrite, err2 := os.Pipe()
 	stderr, stderrWrite, err3 := os.Pipe()
 	p.Stdin, p.Stdout, p.Stderr = stdin, stdout, stderr
-	theirs = []*os.File{stdinRead, stdoutWrite, stderrWrite}
-	if err := errors.Join(err1, err2, err3); err != nil {
+	stackWrite, err4 := p.makeStackPipe(stackSignal)
+	theirs = []*os.File{stdinRead, stdoutWrite, stderrWrite, stackWrite}
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		closeAll(theirs...)
 		p.Close()
 		return nil, err
@@ -171,4 +181,4 @@ func (p *Process) Unread() int64 { return unread(p.Stdin) }
 func (p *Process) HasMember(pid int) bool { return inGroup(pid, p.PID) }
 
 // Close closes our ends of the pipes.
-func (p *Process) Close() { closeAll(p.Stdin, p.Stdout, p.Stderr) }
+func (p *Process) Close() { closeAll(p.Stdin, p.Stdout, p.Stderr, p.Stacks) }

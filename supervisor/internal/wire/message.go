@@ -45,6 +45,7 @@ const (
 	KindPong                  // the answer to a ping: Pong, Lag, MainGone, GC
 	KindProgress              // a task reports how far it is: Report
 	KindLog                   // a line for the log: Report
+	KindStack                 // the answer to a question for the stacks: Stack, Text
 	KindWithdrawn             // a task that has not begun is given back, as asked: TaskID
 	KindChecked               // the answer to a check: Check, Error
 )
@@ -66,6 +67,9 @@ type Message struct {
 
 	Check int64 // the number of the check; Error is empty when it has passed
 
+	Stack int64  // the number of the question
+	Text  string // the stacks
+
 	Report Report
 }
 
@@ -73,13 +77,15 @@ type Message struct {
 const (
 	maxTypes    = 1000
 	maxFeatures = 100
-	maxTypeName = 1 << 10 // bytes
+	maxTypeName = 1 << 10   // bytes
+	maxStacks   = 256 << 10 // bytes
 )
 
 // What a process announces that it can do.
 const (
 	FeatureWithdraw = "withdraw" // gives back, when it is asked, what has not begun
 	FeatureCheck    = "check"    // says, when it is asked, whether it can do its work
+	FeatureStack    = "stack"    // says, when it is asked, where it is
 )
 
 // Ready is the content of the ready message.
@@ -110,6 +116,9 @@ type messageLine struct {
 	Main   json.RawMessage `json:"main"`
 
 	Withdrawn *string `json:"withdrawn"`
+
+	Stack *int64          `json:"stack"`
+	Text  json.RawMessage `json:"text"`
 
 	Pong  *int64  `json:"pong"`
 	Lag   float64 `json:"lag"`
@@ -190,6 +199,8 @@ func decodeObject(text []byte) (m Message, valid bool) {
 		return Message{Kind: KindWithdrawn, TaskID: *w.Withdrawn}, true
 	case len(w.Check) > 0:
 		return w.checked(), true
+	case w.Stack != nil:
+		return w.stack(), true
 	case w.Pong != nil:
 		m = Message{Kind: KindPong, Pong: *w.Pong, Lag: seconds(w.Lag), MainGone: string(w.Main) == "false"}
 		for _, g := range w.Stats.GC[:min(len(w.Stats.GC), 8)] {
@@ -210,6 +221,10 @@ func decodeObject(text []byte) (m Message, valid bool) {
 		}
 	}
 	return Message{Kind: KindOutput}, true
+}
+
+func (w *messageLine) stack() Message {
+	return Message{Kind: KindStack, Stack: *w.Stack, Text: cut(text(w.Text), maxStacks)}
 }
 
 func (w *messageLine) checked() Message {

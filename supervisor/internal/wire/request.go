@@ -114,6 +114,11 @@ func EncodePing(n int64) []byte {
 	return append(strconv.AppendInt([]byte(`{"ping":`), n, 10), "}\n"...)
 }
 
+// EncodeStack makes the line of question number n for the stacks, newline included.
+func EncodeStack(n int64) []byte {
+	return append(strconv.AppendInt([]byte(`{"stack":`), n, 10), "}\n"...)
+}
+
 // EncodeCheck makes the line of check number n, newline included.
 func EncodeCheck(n int64) []byte {
 	return append(strconv.AppendInt([]byte(`{"check":`), n, 10), "}\n"...)

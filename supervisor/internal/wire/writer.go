@@ -12,7 +12,8 @@ import (
 const maxBatch = 256 << 10
 
 // Writer writes queued lines to the process' stdin from one goroutine, joining all that wait into one write. The queue
-// is bounded by what is put into it: the requests in flight, one cancel and one withdrawal each, and one ping. All
+// is bounded by what is put into it: the requests in flight, one cancel and one withdrawal each, one ping and one question for
+// the stacks. All
 // methods may be called from any goroutine.
 type Writer struct {
 	f    *os.File

@@ -35,6 +35,8 @@ const (
 const (
 	// WorkerServicePingProcedure is the fully-qualified name of the WorkerService's Ping RPC.
 	WorkerServicePingProcedure = "/runqy.v1.WorkerService/Ping"
+	// WorkerServiceStackProcedure is the fully-qualified name of the WorkerService's Stack RPC.
+	WorkerServiceStackProcedure = "/runqy.v1.WorkerService/Stack"
 )
 
 // WorkerServiceClient is a client for the runqy.v1.WorkerService service.
@@ -42,6 +44,12 @@ type WorkerServiceClient interface {
 	// Ping tells who the worker is and whether it would take a task now. It asks
 	// nobody else and answers at once.
 	Ping(context.Context, *v1.PingRequest) (*v1.PingResponse, error)
+	// Stack tells where the Python process is now. It answers within a second,
+	// also when the process hangs. Only those who may see what tasks carry may
+	// ask: others get PERMISSION_DENIED. NOT_FOUND says that the process does not
+	// have the task, UNAVAILABLE that there is no process, FAILED_PRECONDITION
+	// that this is another worker than the one that was asked for.
+	Stack(context.Context, *v1.StackRequest) (*v1.StackResponse, error)
 }
 
 // NewWorkerServiceClient constructs a client for the runqy.v1.WorkerService service. By default, it
@@ -62,12 +70,19 @@ func NewWorkerServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		stack: connect.NewClient[v1.StackRequest, v1.StackResponse](
+			httpClient,
+			baseURL+WorkerServiceStackProcedure,
+			connect.WithSchema(workerServiceMethods.ByName("Stack")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // workerServiceClient implements WorkerServiceClient.
 type workerServiceClient struct {
-	ping *connect.Client[v1.PingRequest, v1.PingResponse]
+	ping  *connect.Client[v1.PingRequest, v1.PingResponse]
+	stack *connect.Client[v1.StackRequest, v1.StackResponse]
 }
 
 // Ping calls runqy.v1.WorkerService.Ping.
@@ -79,11 +94,26 @@ func (c *workerServiceClient) Ping(ctx context.Context, req *v1.PingRequest) (*v
 	return nil, err
 }
 
+// Stack calls runqy.v1.WorkerService.Stack.
+func (c *workerServiceClient) Stack(ctx context.Context, req *v1.StackRequest) (*v1.StackResponse, error) {
+	response, err := c.stack.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // WorkerServiceHandler is an implementation of the runqy.v1.WorkerService service.
 type WorkerServiceHandler interface {
 	// Ping tells who the worker is and whether it would take a task now. It asks
 	// nobody else and answers at once.
 	Ping(context.Context, *v1.PingRequest) (*v1.PingResponse, error)
+	// Stack tells where the Python process is now. It answers within a second,
+	// also when the process hangs. Only those who may see what tasks carry may
+	// ask: others get PERMISSION_DENIED. NOT_FOUND says that the process does not
+	// have the task, UNAVAILABLE that there is no process, FAILED_PRECONDITION
+	// that this is another worker than the one that was asked for.
+	Stack(context.Context, *v1.StackRequest) (*v1.StackResponse, error)
 }
 
 // NewWorkerServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -100,10 +130,18 @@ func NewWorkerServiceHandler(svc WorkerServiceHandler, opts ...connect.HandlerOp
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	workerServiceStackHandler := connect.NewUnaryHandlerSimple(
+		WorkerServiceStackProcedure,
+		svc.Stack,
+		connect.WithSchema(workerServiceMethods.ByName("Stack")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/runqy.v1.WorkerService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case WorkerServicePingProcedure:
 			workerServicePingHandler.ServeHTTP(w, r)
+		case WorkerServiceStackProcedure:
+			workerServiceStackHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -115,4 +153,8 @@ type UnimplementedWorkerServiceHandler struct{}
 
 func (UnimplementedWorkerServiceHandler) Ping(context.Context, *v1.PingRequest) (*v1.PingResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("runqy.v1.WorkerService.Ping is not implemented"))
+}
+
+func (UnimplementedWorkerServiceHandler) Stack(context.Context, *v1.StackRequest) (*v1.StackResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("runqy.v1.WorkerService.Stack is not implemented"))
 }
