@@ -227,6 +227,34 @@ func TestDashboardActions(t *testing.T) {
 	q.Result(waits)
 }
 
+// The button beside a running task shows where it is, with a script in a dialog and without one as a page.
+func TestDashboardShowsWhereATaskIs(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	q := harness.NewQueue(t, server.Client)
+	w := harness.StartWorker(t, server.URL, nil)
+	q.PythonPID(w.ID)
+	task := q.Enqueue("sleep", map[string]any{"seconds": 600})
+	q.AwaitHeartbeat(w.ID, "active_task="+task)
+	const button = `#active form[action="/actions/stack"] button`
+
+	b := openBrowser(t, w)
+	b.open()
+	b.shows("#active", task)
+	b.click(button)
+	b.shows("#details-title", "sync.py:")
+	b.shows("#details-text", "most recent call first")
+	b.click("#details button")
+	b.holds(`!document.querySelector("#details").open`)
+
+	plain := openBrowser(t, w)
+	plain.scripts(false)
+	plain.open()
+	plain.click(button)
+	plain.shows("main", "Where it is")
+	plain.shows("main", "most recent call first")
+}
+
 // Behind a proxy everybody is a stranger: no task data, and nothing to press.
 func TestDashboardForStrangers(t *testing.T) {
 	t.Parallel()
