@@ -45,6 +45,7 @@ func processes() []fault {
 		{
 			name: "python-killed-restart", title: "Python is killed, with `on_crash: restart`", truth: able, settle: 10 * time.Second,
 			env: []string{"RUNQY_PYTHON_ON_CRASH=restart"}, inject: signals(syscall.SIGKILL),
+			feed: time.Second, any: true, // one may be taken that moment, and is tried again much later
 		},
 		{
 			name: "python-crash-loop", title: "Every task kills Python, with `on_crash: restart`", truth: unable,

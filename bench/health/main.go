@@ -98,11 +98,12 @@ func parseOptions(args []string) (options, error) {
 			return o, fmt.Errorf("read -peers: %w", err)
 		}
 	}
-	if *only != "" || *peers != f.Lookup("peers").DefValue || o.quick {
+	partly := *only != "" || *peers != f.Lookup("peers").DefValue || o.quick
+	if partly || o.program != "" {
 		o.command = "go run ./bench/health " + strings.Join(args, " ")
-		if o.report == "" {
-			o.page, o.results = "", filepath.Join(".cache", "bench", "results")
-		}
+	}
+	if partly && o.report == "" {
+		o.page, o.results = "", filepath.Join(".cache", "bench", "results")
 	}
 	return o, nil
 }

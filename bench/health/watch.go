@@ -57,7 +57,10 @@ func (w *watch) follow(ctx context.Context, s surface, limit time.Duration) {
 		said := s.ask(limited)
 		cancel()
 		if ctx.Err() != nil {
-			return
+			if time.Since(asked) < min(limit, askTimeout) {
+				return // what was not answered yet tells nothing
+			}
+			said = answer{silent, "no answer until the end"}
 		}
 		at := asked
 		if said.colour == green {
