@@ -179,8 +179,8 @@ func TestHealthcheckWithoutAWorker(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "s")
 	env := []string{"RUNQY_HEALTH_SOCKET=" + socket}
-	command(t, env, "", "healthcheck").expect(t, exitFailure, `"worker":"unhealthy","broker":"unhealthy","database":"not configured"`, "")
-	command(t, append(env, "RUNQY_HEALTH_DATABASE_URL=postgres://h/d"), "", "healthcheck").expect(t, exitFailure, `"database":"unhealthy"`, "")
+	command(t, env, "", "healthcheck").expect(t, exitFailure, `"worker":"unhealthy","broker":"unknown","database":"not configured"`, "")
+	command(t, append(env, "RUNQY_HEALTH_DATABASE_URL=postgres://h/d"), "", "healthcheck").expect(t, exitFailure, `"database":"unknown"`, "")
 	command(t, env, "", "healthcheck").expect(t, exitFailure,
 		`"error":"no worker answers at the unix socket `+socket+` (is it running with the same configuration?)"`, "")
 }
