@@ -17,12 +17,6 @@ func TestMain(m *testing.M) {
 // testSlack is what the bench's limits are multiplied by in tests, which share the machine with others.
 const testSlack = 2
 
-// The cases that need seconds, each with our worker alone.
-func TestHealth(t *testing.T) {
-	t.Parallel()
-	judgeOurs(t, options{quick: true, program: harness.Program()})
-}
-
 // All cases with our worker; make health-bench has the others beside it.
 func TestLongHealth(t *testing.T) {
 	harness.Long(t)

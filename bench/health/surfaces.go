@@ -144,7 +144,7 @@ func byPing(ctx context.Context, client *http.Client, url string) answer {
 
 // The banner of the dashboard, and what it is headed with.
 var (
-	banner   = regexp.MustCompile(`<section id="health" class="health tone-(\w+)"`)
+	banner   = regexp.MustCompile(`<div class="banner tone-(\w+)"`)
 	headline = regexp.MustCompile(`<span id="state"[^>]*>([^<]*)</span>`)
 )
 
