@@ -76,7 +76,7 @@ func TestCycleOvertakesTheOneThatWaits(t *testing.T) {
 
 // Redis refuses the one that was overtaken. What was claimed is in this worker's list.
 func TestOvertakenCycleIsRefused(t *testing.T) {
-	for _, err := range []error{errStale, noScript{}} {
+	for _, err := range []error{errStale, noScriptError{}} {
 		s, _ := idle(t, 1)
 		s.loop.handle(&event{kind: eventWaited, queue: s.loop.byName("a"), cycle: cycleResult{err: errors.Join(err)}}, s.now)
 		if r := s.wantTake("a", 1); r.number != 3 {
@@ -85,10 +85,10 @@ func TestOvertakenCycleIsRefused(t *testing.T) {
 	}
 }
 
-type noScript struct{}
+type noScriptError struct{}
 
-func (noScript) Error() string { return "NOSCRIPT No matching script." }
-func (noScript) RedisError()   {}
+func (noScriptError) Error() string { return "NOSCRIPT No matching script." }
+func (noScriptError) RedisError()   {}
 
 func TestDrainWaitsForTheOneThatWaits(t *testing.T) {
 	s, _ := idle(t, 1)
