@@ -5,7 +5,12 @@ import (
 	"time"
 )
 
-const maxPingInterval = time.Second
+const (
+	maxPingInterval = time.Second
+	// answersAfterStall is how many pings in a row a process answers before its stall is over. The signal that asks where it
+	// hangs can interrupt what it waits in, and let it answer one.
+	answersAfterStall = 2
+)
 
 // stallDetector decides from pings, pongs and CPU samples whether a process is stalled. It belongs to the event loop
 // and reads no clock of its own.
@@ -20,6 +25,9 @@ type stallDetector struct {
 	next    time.Time // when the next ping is due
 	lag     time.Duration
 	cpu     cpuWindow // over the threshold
+
+	silent string // the last silence that was a stall
+	wanted int    // how many answers that one still needs to be over
 }
 
 func newStallDetector(threshold time.Duration, async bool, now time.Time) *stallDetector {
@@ -45,6 +53,7 @@ func (d *stallDetector) pong(n int64, lag time.Duration) bool {
 	}
 	d.waiting = false
 	d.lag = lag
+	d.wanted = max(0, d.wanted-1)
 	return true
 }
 
@@ -52,7 +61,7 @@ func (d *stallDetector) pong(n int64, lag time.Duration) bool {
 // answered.
 func (d *stallDetector) skip(gap time.Duration) {
 	d.sent = d.sent.Add(gap)
-	d.cpu.forget()
+	d.cpu.skip(gap)
 }
 
 // check returns why the process is stalled now (empty: it is not), and the lag to show.
@@ -65,11 +74,18 @@ func (d *stallDetector) check(now time.Time) (stalled string, lag time.Duration)
 	if silence > d.interval {
 		lag = max(lag, silence)
 	}
+	idle := d.cpu.idle(now)
 	switch {
 	case d.async && d.lag > d.threshold:
 		return fmt.Sprintf("the event loop is blocked: %.1f s behind, threshold %v", d.lag.Seconds(), d.threshold), lag
-	case silence > d.threshold && d.cpu.idle(now):
-		return fmt.Sprintf("no answer to a ping for %.1f s and no CPU time used, threshold %v", silence.Seconds(), d.threshold), lag
+	case !idle:
+		d.wanted = 0
+	case silence > d.threshold:
+		d.wanted = answersAfterStall
+		d.silent = fmt.Sprintf("no answer to a ping for %.1f s and no CPU time used, threshold %v", silence.Seconds(), d.threshold)
+		return d.silent, lag
+	case d.wanted > 0:
+		return d.silent, lag
 	}
 	return "", lag
 }

@@ -64,9 +64,9 @@ func TestStallDetectorUnansweredAndIdle(t *testing.T) {
 	if at < 5*time.Second || at > 6500*time.Millisecond {
 		t.Errorf("stalled after %v, want 5 to 6.5 s", at)
 	}
-	c.d.pong(c.d.seq, 0)
+	c.run(time.Second, 0, true, 0)
 	if why, lag := c.d.check(c.now); why != "" || lag != 0 {
-		t.Errorf("after the pong: stalled %q, lag %v; want neither", why, lag)
+		t.Errorf("after two answers: stalled %q, lag %v; want neither", why, lag)
 	}
 }
 
@@ -121,6 +121,54 @@ func TestStallDetectorSkipsItsOwnAbsence(t *testing.T) {
 	c.now = c.now.Add(time.Hour)    // the machine slept
 	c.d.skip(time.Hour)
 	c.never("right after the sleep", c.run(3*time.Second, 0, false, 0))
+}
+
+// One answer may be the doing of the signal that asks for the stacks.
+func TestStallDetectorWantsTwoAnswers(t *testing.T) {
+	c := newStallTest(t, false)
+	stall := func() {
+		t.Helper()
+		if at := c.run(15*time.Second, 0, false, 0); at < 0 {
+			t.Fatal("a silent process is not stalled")
+		}
+	}
+	stalled := func() bool {
+		why, _ := c.d.check(c.now)
+		return why != ""
+	}
+	stall()
+	c.d.pong(c.d.seq, 0)
+	if !stalled() {
+		t.Error("not stalled after one answer")
+	}
+	if c.run(3*time.Second, 0, false, 0); !stalled() {
+		t.Error("not stalled when it is silent again")
+	}
+	c.run(3*time.Second, 0, true, 0)
+	if stalled() {
+		t.Error("stalled still, when it answers again")
+	}
+	stall()
+	c.d.pong(c.d.seq, 0)
+	if c.run(3*time.Second, 1, false, 0); stalled() {
+		t.Error("stalled still, when it computes")
+	}
+}
+
+// On a machine that is short of CPU time the worker itself is late again and again.
+func TestStallDetectorWithFrequentGaps(t *testing.T) {
+	c := newStallTest(t, false)
+	at := time.Duration(-1)
+	for range 20 {
+		if at = c.run(time.Second, 0, false, 0); at >= 0 {
+			break
+		}
+		c.now = c.now.Add(2 * time.Second)
+		c.d.skip(2 * time.Second)
+	}
+	if at < 0 {
+		t.Error("a process that neither answers nor computes is not stalled")
+	}
 }
 
 func TestStallDetectorPings(t *testing.T) {
