@@ -63,7 +63,7 @@ sys.stdin.read()`
 		t.Fatalf("send the signal: %v", err)
 	}
 	var text string
-	for buffer := make([]byte, 4096); !strings.Contains(text, `File "<string>", line 6 in <module>`); {
+	for buffer := make([]byte, 4096); !strings.HasSuffix(text, " in <module>\n"); {
 		p.Stacks.SetReadDeadline(time.Now().Add(testTimeout)) //nolint:errcheck // a pipe has deadlines
 		n, err := p.Stacks.Read(buffer)
 		if text += string(buffer[:n]); err != nil {
