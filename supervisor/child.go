@@ -75,9 +75,8 @@ func (c *child) run() {
 	})
 
 	<-c.process.Dead()
-	c.mailbox.post(event{kind: eventDied, child: c})
+	c.mailbox.post(event{kind: eventDied, child: c, exit: c.exit()})
 	<-c.process.Reaped()
-	c.mailbox.post(event{kind: eventReaped, child: c, exit: c.exit()})
 	deadline := time.Now().Add(pipeTimeout)
 	c.process.Stdout.SetReadDeadline(deadline) //nolint:errcheck // a pipe has deadlines
 	c.process.Stderr.SetReadDeadline(deadline) //nolint:errcheck // as said

@@ -37,25 +37,21 @@ func (l *loop) onPipeGrace() {
 	l.setTimer(exitTimeout, timeoutExit)
 }
 
-// onDied: the process is dead. How it ended is known when it is reaped, mostly within milliseconds.
-func (l *loop) onDied() {
+// onDied: the process is dead. Its pipes are still read, for what it wrote last.
+func (l *loop) onDied(x exit) {
 	l.dead = true
 	l.stopTimer()
 	if l.ending == nil {
 		l.ending = &ending{kind: endCrash, byExit: true, held: true}
 	}
-	if l.ending.held {
+	switch {
+	case l.ending.kind != endCrash || !l.ending.byExit:
+	case l.ending.held:
 		l.ending.held = false
-		l.showCrash("", "the process is gone")
+		l.showCrash(l.crashOf(l.ending, x))
+	default:
+		l.setCrash(l.crashOf(l.ending, x))
 	}
-}
-
-// onReaped: it is known how the process ended. Its pipes are still read, for what it wrote last.
-func (l *loop) onReaped(x exit) {
-	if l.ending == nil || l.ending.kind != endCrash || !l.ending.byExit {
-		return
-	}
-	l.setCrash(l.crashOf(l.ending, x))
 }
 
 // onStartError: there is no process, because it could not be started.
@@ -111,11 +107,8 @@ func (l *loop) setCrash(cause, evidence string) {
 	l.state.setReason(reason)
 }
 
-// crashReason says that the process crashed. The cause is empty while it is not known.
+// crashReason says that the process crashed.
 func crashReason(cause string, evidence status.Reason) status.Reason {
-	if cause == "" {
-		return prefixed("crashed: ", evidence)
-	}
 	return prefixed(fmt.Sprintf("crashed (%s): ", cause), evidence)
 }
 

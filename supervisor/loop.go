@@ -202,9 +202,7 @@ func (l *loop) handle(e event) {
 	case eventStack:
 		l.onStack(e.stack)
 	case eventDied:
-		l.onDied()
-	case eventReaped:
-		l.onReaped(e.exit)
+		l.onDied(e.exit)
 	case eventEnded:
 		l.onEnded(e.exit)
 	case eventIdle:

@@ -61,9 +61,8 @@ const (
 	eventBroken                        // breakage says why no more tasks can be given to it
 	eventStdoutClosed                  // by the process
 	eventStdinClosed                   // by the process
-	eventDied                          // the process is dead, not reaped yet
+	eventDied                          // the process is dead, not reaped yet; exit is set
 	eventStack                         // where the process is, as the loop has asked; stack is set
-	eventReaped                        // it is known how the process ended; exit is set
 	eventEnded                         // pipes read to the end, goroutines gone; exit is set
 	eventIdle                          // nothing is in flight that may still end by itself
 )

@@ -16,10 +16,13 @@ type Exit struct {
 	Text  string // "exit status 3", "killed by SIGSEGV …"; one line
 }
 
-// Exit says how the process ended. It may only be called after Reaped is closed.
-func (p *Process) Exit() Exit {
-	e, sigkill := exitOf(p.cmd.ProcessState)
-	if !sigkill || p.killed {
+// Exit says how the process ended. It may only be called after Dead is closed.
+func (p *Process) Exit() Exit { return p.exit }
+
+// exitOf says how the process ended, from what the system tells of it and whether a SIGKILL was ours.
+func (p *Process) exitOf(d death, killed bool) Exit {
+	e, sigkill := d.exit()
+	if !sigkill || killed {
 		return e
 	}
 	n, ok := p.oom.read()

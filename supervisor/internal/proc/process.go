@@ -46,6 +46,8 @@ type Process struct {
 
 	stackSignal int // 0: none
 
+	exit Exit // set before dead is closed
+
 	dead   chan struct{} // closed when the process is dead
 	reaped chan struct{} // closed when it is reaped, and its process tree is gone
 
@@ -130,24 +132,24 @@ func (p *Process) run(g *Guardian, started chan<- error) {
 	g.watch(p.leader, p.marker)
 	started <- nil
 
-	awaitDeath(p.cmd)
+	how := awaitDeath(p.cmd)
 	p.mu.Lock()
-	killed := p.killed
+	killed := p.killed // a SIGKILL of ours that comes after its death did not end it
 	p.mu.Unlock()
 	signalGroup(p.PID, killSignal)
+	p.exit = p.exitOf(how, killed)
 	close(p.dead)
 	killRemaining(p.leader, p.marker, treeTimeout)
 
 	g.release(p.leader) // before the pid can be anybody else's
 	p.mu.Lock()
 	p.isGone = true
-	p.killed = killed // a SIGKILL of ours that came after its death did not end it
 	reap(p.cmd)
 	p.mu.Unlock()
 	close(p.reaped)
 }
 
-// Dead is closed when the process has died and its group was killed. Its descendants are still being looked for, and
+// Dead is closed when the process has died and its group was killed: Exit says how. Its descendants are still being looked for, and
 // its pipes may hold what it wrote last.
 func (p *Process) Dead() <-chan struct{} { return p.dead }
 

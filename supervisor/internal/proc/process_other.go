@@ -19,7 +19,10 @@ func processAttr() *syscall.SysProcAttr { return nil }
 
 func guardianAttr() *syscall.SysProcAttr { return nil }
 
-func awaitDeath(cmd *exec.Cmd) { cmd.Wait() } //nolint:errcheck // the state is in cmd.ProcessState
+func awaitDeath(cmd *exec.Cmd) death {
+	cmd.Wait() //nolint:errcheck // the state is in cmd.ProcessState
+	return death{cmd.ProcessState.ExitCode()}
+}
 
 func reap(*exec.Cmd) {}
 
@@ -29,6 +32,10 @@ func signalGroup(pid int, _ syscall.Signal) {
 	}
 }
 
-func exitOf(state *os.ProcessState) (e Exit, sigkill bool) {
-	return Exit{Cause: Exited, Text: fmt.Sprintf("exit status %d", state.ExitCode())}, false
+// death is what the system tells of a process that has died.
+type death struct{ code int }
+
+// exit says how the process ended and whether SIGKILL ended it.
+func (d death) exit() (e Exit, sigkill bool) {
+	return Exit{Cause: Exited, Text: fmt.Sprintf("exit status %d", d.code)}, false
 }
