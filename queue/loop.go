@@ -246,6 +246,9 @@ func (l *loop) waited(q *queueState, c cycleResult, now time.Time) {
 	switch {
 	case c.err == nil:
 		l.tookTasks(q, asked, &c, now)
+		if q.busy { // that one has still to be answered
+			l.receipts.ask(q.name, q.askedAt)
+		}
 		return
 	case errors.Is(c.err, errStale), errors.As(c.err, &refusal): // it did not run
 		q.due, q.empty = true, false

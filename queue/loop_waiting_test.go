@@ -74,6 +74,19 @@ func TestCycleOvertakesTheOneThatWaits(t *testing.T) {
 	s.wantTake("a", 0)
 }
 
+// The answer to a claim says nothing of the cycle that overtook it: the silence of that one still counts.
+func TestSilenceBehindAnAnsweredClaim(t *testing.T) {
+	s, _ := idle(t, 2)
+	s.answerAs(eventWaited, "a", Task{ID: "t1"})
+	s.end(nil)
+	s.wantTake("a", 0)
+	begun := s.now
+	s.answerAs(eventWaited, "a")
+	if got := s.loop.receipts.of("a").asked; !got.Equal(begun) {
+		t.Errorf("the cycle under way was begun at %v, want %v", got, begun)
+	}
+}
+
 // Redis refuses the one that was overtaken. What was claimed is in this worker's list.
 func TestOvertakenCycleIsRefused(t *testing.T) {
 	for _, err := range []error{errStale, noScriptError{}} {
