@@ -4,13 +4,25 @@ import "github.com/runqy/runqy-worker/internal/status"
 
 // Serving reports whether the worker takes the tasks of its queues, now or when a slot is free.
 func (w Worker) Serving() bool {
-	return w.Alive && w.State != status.Dead && w.Beat.Healthy &&
-		(w.Beat.Status == status.Running || w.Beat.Status == status.Restarting)
+	return w.works() && w.Beat.Healthy && (w.Beat.Status == status.Running || w.Beat.Status == status.Restarting)
 }
 
 // Starting reports whether the worker has not begun to take tasks, and is about to.
 func (w Worker) Starting() bool {
-	return w.Alive && w.State != status.Dead && w.Beat.Status == status.Starting
+	return w.works() && w.Beat.Status == status.Starting
+}
+
+// works reports whether its process does its work, as far as Redis can tell. One that beats and cannot be pinged, by its
+// credentials, its network or its firewall, takes its tasks all the same.
+func (w Worker) works() bool {
+	if w.State != status.Dead {
+		return w.Alive
+	}
+	switch w.Cause {
+	case CauseTimeout, CauseUnauthorised, CauseTLS, CauseError:
+		return w.Alive && !silent(w.Worker)
+	}
+	return false
 }
 
 // Services tells by queue who serves it; asynq counts the servers of plain asynq. A queue that is not in it is served by
