@@ -68,7 +68,8 @@ func readingText(p *bytes.Buffer, r *results) {
 	p.WriteString("Of a worker that cannot work the tables have the seconds until a surface no longer said that it is healthy; of one that can, `green`.\n" +
 		"What is wrong is **bold**. *Back*: the seconds from the end of the fault until a task was done, and until all surfaces were green.\n" +
 		"`other`: the page says \"restarting\", and no task is taken, while the process is replaced as planned.\n\n")
-	p.WriteString("The worker's surfaces: the hash `asynq:workers:<id>` (one that has expired is not green), `GET /health`, `GET /readyz`,\n" +
+	p.WriteString("The worker's surfaces: the hash `asynq:workers:<id>` (one that has expired, or whose time to live tells that two beats were missed, is\n" +
+		"not green; the bare field `healthy` stays for up to `heartbeat.ttl`, 15 s), `GET /health`, `GET /readyz`,\n" +
 		"`runqy_worker_healthy`, the RPC `Ping`, the banner of the dashboard, and the exit code of `runqy-worker healthcheck`.\n")
 	if len(r.systems()) > 1 {
 		p.WriteString("The others are judged by the health that their documentation names: Celery by `celery inspect ping`, RQ by its worker's key\n" +

@@ -31,14 +31,27 @@ func (o *ours) surfaces(d *bed) []surface {
 	}
 }
 
-// heartbeat reads the hash as redis-cli would. One that has lapsed is not green.
+// Of a heartbeat, with the defaults of the worker's settings.
+const (
+	beatInterval = 5 * time.Second
+	beatTTL      = 15 * time.Second
+)
+
+// heartbeat reads the hash and its remaining life as docs/operations.md says: one that has lapsed, or whose worker has
+// missed two beats, is not green.
 func (*ours) heartbeat(ctx context.Context, d *bed) answer {
-	hash, err := d.redis.Client.HGetAll(ctx, "asynq:workers:"+workerID).Result()
-	if err != nil {
+	key := "asynq:workers:" + workerID
+	pipe := d.redis.Client.Pipeline()
+	fields, life := pipe.HGetAll(ctx, key), pipe.PTTL(ctx, key)
+	if _, err := pipe.Exec(ctx); err != nil {
 		return noAnswer(err)
 	}
-	if len(hash) == 0 {
+	hash, age := fields.Val(), beatTTL-life.Val()
+	switch {
+	case len(hash) == 0:
 		return answer{red, "there is no heartbeat"}
+	case age >= 2*beatInterval:
+		return answer{red, "two beats were missed"}
 	}
 	return isGreen(hash["healthy"] == "true", hash["status"]+": "+hash["reason"])
 }
@@ -97,7 +110,7 @@ func byCode(ctx context.Context, client *http.Client, url, body string) answer {
 // ready is what /readyz says, which is about more than health: no task is taken while the process is replaced as planned.
 func ready(ctx context.Context, client *http.Client, url string) answer {
 	a := byCode(ctx, client, url, "")
-	if a.colour == red && strings.Contains(a.detail, `"The worker is restarting."`) {
+	if a.colour == red && strings.Contains(a.detail, `"The worker is restarting`) {
 		a.colour = neither
 	}
 	return a
