@@ -46,6 +46,11 @@ func (r *receipts) answer(begun time.Time, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.asked = time.Time{}
+	// The write that was due is done: until the next one is arranged this moment counts, or a slow answer would look like a
+	// writer that hangs.
+	if now := time.Now(); r.due.Before(now) {
+		r.due = now
+	}
 	if err == nil {
 		r.last, r.since, r.failures, r.err = begun, time.Time{}, 0, nil
 		return
