@@ -43,9 +43,9 @@ func innocents(long float64) []fault {
 			name: "innocent-busy-machine", title: "Other programs want all processors", truth: able, alone: true, peers: everybody(),
 			inject: burn, feed: time.Second, watch: 20 * time.Second, lasts: true,
 		},
-		{name: "innocent-empty", title: "Nothing is to be done", truth: able, idle: true, lift: nothing, quick: true, peers: everybody()},
+		{name: "innocent-empty", title: "Nothing is to be done", truth: able, idle: true, lift: nothing, peers: everybody()},
 		{
-			name: "innocent-paused", title: "The queue is paused, with 100 tasks in it", truth: able, idle: true, quick: true,
+			name: "innocent-paused", title: "The queue is paused, with 100 tasks in it", truth: able, idle: true,
 			inject: pauseQueue, lift: func(_ context.Context, d *bed) error {
 				return asynq.NewInspectorFromRedisClient(d.redis.Client).UnpauseQueue(queueName)
 			},

@@ -53,7 +53,7 @@ func processes() []fault {
 			inject: runs("crash", nil), probe: task{name: "crash"}, feed: 200 * time.Millisecond, peers: inPython(),
 		},
 		{
-			name: "python-stopped", title: "Python is stopped (SIGSTOP)", truth: unable, quick: true, peers: []string{"celery"},
+			name: "python-stopped", title: "Python is stopped (SIGSTOP)", truth: unable, peers: []string{"celery"},
 			inject: signals(syscall.SIGSTOP), lift: signals(syscall.SIGCONT),
 		},
 		{
@@ -95,7 +95,7 @@ func processes() []fault {
 			inject: signals(syscall.SIGUSR2),
 		},
 		{
-			name: "python-all-failing", title: "Every task fails, with `max_consecutive_failures: 3`", truth: unable, quick: true,
+			name: "python-all-failing", title: "Every task fails, with `max_consecutive_failures: 3`", truth: unable,
 			env:    []string{"RUNQY_PYTHON_MAX_CONSECUTIVE_FAILURES=3"},
 			inject: switches("fail"), feed: 250 * time.Millisecond, peers: everybody(),
 		},

@@ -48,7 +48,7 @@ func refusals() []fault {
 			inject: commands(setUser("resetkeys", "~asynq:{*", "~asynq:[^r]*", "~runqy:*")), lift: commands(setUser("allkeys")),
 		},
 		{
-			name: "redis-oom", title: "OOM: Redis has no memory left (`maxmemory`)", truth: unable, quick: true, peers: everybody(),
+			name: "redis-oom", title: "OOM: Redis has no memory left (`maxmemory`)", truth: unable, peers: everybody(),
 			inject: commands(config("maxmemory", "1")), lift: commands(config("maxmemory", "0")),
 		},
 		{
@@ -151,7 +151,7 @@ func (d *bed) evalBeside(ctx context.Context, script string, args ...any) {
 func outages() []fault {
 	all := []fault{
 		{
-			name: "redis-frozen", title: "Redis stands still (SIGSTOP)", truth: unable, quick: true, peers: everybody(),
+			name: "redis-frozen", title: "Redis stands still (SIGSTOP)", truth: unable, peers: everybody(),
 			inject: signalRedis(syscall.SIGSTOP), lift: signalRedis(syscall.SIGCONT),
 		},
 		{
@@ -160,7 +160,7 @@ func outages() []fault {
 			lift: redisAnswers, // nobody can end it early
 		},
 		{
-			name: "redis-pause-write", title: "`CLIENT PAUSE … WRITE`", truth: unable, quick: true, peers: everybody(),
+			name: "redis-pause-write", title: "`CLIENT PAUSE … WRITE`", truth: unable, peers: everybody(),
 			inject: commands([]any{"CLIENT", "PAUSE", time.Minute.Milliseconds(), "WRITE"}), lift: commands([]any{"CLIENT", "UNPAUSE"}),
 		},
 		{

@@ -19,7 +19,7 @@ import (
 func workers() []fault {
 	return []fault{
 		{
-			name: "worker-killed", title: "The worker is killed", truth: unable, quick: true, peers: everybody(), inject: signalWorker(syscall.SIGKILL),
+			name: "worker-killed", title: "The worker is killed", truth: unable, peers: everybody(), inject: signalWorker(syscall.SIGKILL),
 		},
 		{
 			name: "worker-stopped", title: "The worker is stopped (SIGSTOP)", truth: unable, peers: everybody(),
@@ -38,7 +38,7 @@ func workers() []fault {
 			},
 		},
 		{
-			name: "log-blocked", title: "Nobody reads the worker's log", truth: able, quick: true, command: logIntoPipe, inject: blockLog,
+			name: "log-blocked", title: "Nobody reads the worker's log", truth: able, command: logIntoPipe, inject: blockLog,
 		},
 		{
 			name: "disk-full", title: "The worker's disk is full", truth: able, needs: []string{"mount"}, command: onSmallDisk, inject: fillDisk,

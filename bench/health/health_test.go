@@ -11,11 +11,17 @@ import (
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(mute{})
-	harness.Main(m, 4)
+	harness.Main(m, 3)
 }
 
 // testSlack is what the bench's limits are multiplied by in tests, which share the machine with others.
 const testSlack = 2
+
+// The quick cases; the tests beside them want the processors too.
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	judgeOurs(t, options{program: harness.ProgramWithoutRace(t), quick: true})
+}
 
 // All cases with our worker; make health-bench has the others beside it.
 func TestLongHealth(t *testing.T) {

@@ -69,7 +69,7 @@ func startUnread(t *testing.T) (*harness.Queue, *harness.Worker, *os.File) {
 	program := filepath.Join(t.TempDir(), "main.py")
 	harness.WriteFile(t, program, writes)
 	w := harness.NewWorker(t, server.URL, harness.Settings{
-		"worker.shutdown_timeout": "1s", "python.stop_timeout": "1s", "python.command": []string{"python3", program},
+		"worker.shutdown_timeout": "5s", "python.stop_timeout": "5s", "python.command": []string{"python3", program},
 	})
 	var r *os.File
 	r, w.Output = fullPipe(t)
