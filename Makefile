@@ -100,7 +100,7 @@ screenshots: ## take the pictures of docs/dashboard.md, of real workers under lo
 	RUNQY_TEST_REQUIRE=1 RUNQY_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -run '^TestDashboardScreenshots$$' -v -timeout 40m ./test/dashboard
 
 .PHONY: bench
-bench: ## measure this worker beside other queue systems, in about an hour; writes docs/benchmarks.md. BENCH=noop for some workloads
+bench: ## measure this worker beside other queue systems, in about 40 minutes; writes docs/benchmarks.md. BENCH=noop for some workloads
 	scripts/install-tools $(BENCH_PROGRAMS)
 	$(GO) run ./bench $(BENCH_FLAGS)
 

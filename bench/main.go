@@ -64,7 +64,7 @@ func parseOptions(args []string) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.BoolVar(&o.quick, "quick", false, "one round with few tasks, for at most 3 minutes; docs/benchmarks.md stays as it is")
 	f.IntVar(&o.rounds, "rounds", 0, "how often each system does each workload (5; with -quick 1)")
-	f.Float64Var(&o.seconds, "seconds", 0, "how long one measurement should take, about (2; with -quick 0.5)")
+	f.Float64Var(&o.seconds, "seconds", 0, "how long one measurement should take, about (1; with -quick 0.5)")
 	only := f.String("only", "", "the workloads to do, a regular expression; docs/benchmarks.md stays as it is")
 	systems := f.String("systems", "", "the systems to measure, a regular expression; docs/benchmarks.md stays as it is")
 	f.StringVar(&o.baseline, "baseline", "fe82c54", "the revision to measure beside this checkout; empty: none")
@@ -85,7 +85,7 @@ func parseOptions(args []string) (options, error) {
 		o.command = "go run ./bench " + strings.Join(args, " ")
 	}
 	o.rounds = orDefault(o.rounds, o.quick, 1, 5)
-	o.seconds = orDefault(o.seconds, o.quick, 0.5, 2)
+	o.seconds = orDefault(o.seconds, o.quick, 0.5, 1)
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return o, fmt.Errorf("read -only: %w", err)
