@@ -112,8 +112,14 @@ func (w *watcher) claimAndCycle(ctx context.Context, r cycleRequest) {
 	begun := time.Now()
 	claim, reply, err := w.cycler.cycles.runBehindClaim(ctx, w.blocking, lookingFor, r)
 	result := cycleResult{reply: reply, err: err}
-	if err == nil {
+	var refusal redis.Error
+	switch {
+	case err == nil:
 		result.taken = w.cycler.attempts(ctx, reply)
+	case !errors.Is(err, errStale) && !errors.As(err, &refusal): // whether it has run is not known
+		r.take = 0 // it is only asked what it took
+		result = w.cycler.carryOut(ctx, r)
+		result.recalled = true
 	}
 	w.armed.Store(false)
 	w.cycler.inbox.put(event{kind: eventWaited, queue: w.cycler.queue, cycle: result})

@@ -57,6 +57,9 @@ type cycleRequest struct {
 	items  []item // at most as many as fit says
 	views  []viewWrite
 	take   int // how many tasks to take at most
+	// behindClaim is a cycle that has no items and may be overtaken by later ones. What it took is answered again until
+	// the next one of its kind takes something.
+	behindClaim bool
 }
 
 // itemStatus is what became of an item.
@@ -176,6 +179,11 @@ func (c *cycles) args(r cycleRequest) []any {
 	}
 	a.number(len(views))
 	a.text(c.queue)
+	if r.behindClaim {
+		a.text("1")
+	} else {
+		a.text("")
+	}
 	for _, v := range views {
 		a.text(v.id)
 		a.text(v.owner)

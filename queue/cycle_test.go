@@ -629,3 +629,52 @@ func TestCycleWithoutMemory(t *testing.T) {
 	wantEqual(t, "statuses", reply.statuses, []itemStatus{applied, applied})
 	wantEqual(t, "taken", takenIDs(reply.taken), []string{"t2", "t3"})
 }
+
+// A cycle behind a claim may be overtaken, and its answer be lost: it is answered again, with what it still owns.
+func TestOvertakenClaimIsAnsweredAgain(t *testing.T) {
+	onEach(t, func(t *testing.T, b *cycleBench) {
+		b.enqueue(3)
+		run := func(r cycleRequest) (ids []string) {
+			t.Helper()
+			reply, err := b.run(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, task := range reply.taken {
+				ids = append(ids, task.id+" "+task.owner)
+			}
+			return ids
+		}
+		stale := func(r cycleRequest) {
+			t.Helper()
+			if _, err := b.run(t.Context(), r); !errors.Is(err, errStale) {
+				t.Errorf("cycle %d: error %v, want %v", r.number, err, errStale)
+			}
+		}
+		claim := cycleRequest{number: 1, take: 2, behindClaim: true}
+		want := []string{"t1 w|n1|1.1", "t2 w|n1|1.2"}
+		if got := run(claim); !reflect.DeepEqual(got, want) {
+			t.Fatalf("took %q, want %q", got, want)
+		}
+		recall := cycleRequest{number: 1, behindClaim: true}
+		if got := run(recall); !reflect.DeepEqual(got, want) {
+			t.Errorf("asked again, it took %q, want %q", got, want)
+		}
+		stale(cycleRequest{number: 0, behindClaim: true})
+		for n := uint64(2); n < 4; n++ {
+			run(cycleRequest{number: n})
+			if got := run(recall); !reflect.DeepEqual(got, want) {
+				t.Errorf("overtaken by %d, it took %q, want %q", n, got, want)
+			}
+		}
+		stale(cycleRequest{number: 1})
+		b.do("HSET", "asynq:{q}:t:t1", "owner", "other")
+		if got := run(recall); !reflect.DeepEqual(got, want[1:]) {
+			t.Errorf("it took %q, want %q: the other has a new owner", got, want[1:])
+		}
+		if got := run(cycleRequest{number: 5, take: 2, behindClaim: true}); len(got) != 1 {
+			t.Errorf("took %q, want one", got)
+		}
+		stale(recall)
+	})
+}

@@ -33,6 +33,8 @@ type cycleResult struct {
 	taken []*attempt // reply.taken, but for what cannot be read
 	took  time.Duration
 	err   error // ctx was over before Redis answered
+	// recalled is set for a cycle behind a claim whose answer was lost: it was asked again what it took, and nothing else.
+	recalled bool
 }
 
 // run carries out cycles until ctx is over.

@@ -2,12 +2,9 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -80,7 +77,6 @@ type queueState struct {
 	number       uint64    // of the last cycle
 	waiting      uint64    // number of the cycle that waits for a claim; 0: none
 	waitingAsked int       // how many tasks that one may take
-	recall       bool      // whether that one has run is not known: the next cycle asks for what it took
 	busy         bool      // a cycle is under way
 	askedAt      time.Time // when that was begun
 	asked        int       // how many tasks it may take
@@ -212,17 +208,13 @@ func (l *loop) advance(now time.Time) {
 // startCycle has a queue's outcomes applied and its tasks taken.
 func (l *loop) startCycle(q *queueState, now time.Time) {
 	var r cycleRequest
-	if q.recall {
-		q.recall = false
-	} else {
-		r.take = min(q.take, mostTakes)
-		if q.failing {
-			r.take = min(r.take, 1) // whether it is possible again is seen by one
-		}
-		r.items, q.sent, q.ended = q.nextItems()
-		r.views = l.takeViews(q, now)
-		q.number++
+	r.take = min(q.take, mostTakes)
+	if q.failing {
+		r.take = min(r.take, 1) // whether it is possible again is seen by one
 	}
+	r.items, q.sent, q.ended = q.nextItems()
+	r.views = l.takeViews(q, now)
+	q.number++
 	r.number = q.number
 	q.busy, q.asked, q.askedAt, q.due, q.take = true, r.take, now, false, 0
 	l.table.ask(q.name, q.outstanding())
@@ -235,30 +227,25 @@ func (l *loop) startWaiting(q *queueState, take int, now time.Time) {
 	q.number++
 	q.waiting, q.waitingAsked, q.askedAt = q.number, min(take, mostTakes), now
 	l.table.ask(q.name, q.outstanding())
-	q.watcher.armWith(cycleRequest{number: q.number, take: q.waitingAsked})
+	q.watcher.armWith(cycleRequest{number: q.number, take: q.waitingAsked, behindClaim: true})
 }
 
 // waited takes what a cycle behind a claim has brought.
 func (l *loop) waited(q *queueState, c cycleResult, now time.Time) {
-	number, asked := q.waiting, q.waitingAsked
+	asked := q.waitingAsked
 	q.waiting, q.waitingAsked = 0, 0
-	var refusal redis.Error
-	switch {
-	case c.err == nil:
-		l.tookTasks(q, asked, &c, now)
-		if q.busy { // that one has still to be answered
-			l.receipts.ask(q.name, q.askedAt)
-		}
-		return
-	case errors.Is(c.err, errStale), errors.As(c.err, &refusal): // it did not run
+	if c.err != nil { // it took nothing
 		q.due, q.empty = true, false
-	case number == q.number:
-		q.due, q.recall = true, true
-	default:
-		q.due = true
-		l.audit()
+		l.table.ask(q.name, q.outstanding())
+		return
 	}
-	l.table.ask(q.name, q.outstanding())
+	if c.recalled {
+		asked, q.due = 0, true
+	}
+	l.tookTasks(q, asked, &c, now)
+	if q.busy { // that one has still to be answered
+		l.receipts.ask(q.name, q.askedAt)
+	}
 }
 
 // outstanding is the lowest number of a cycle that has not been answered; 0: there is none.

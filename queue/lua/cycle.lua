@@ -8,7 +8,7 @@
 --
 -- KEYS: prefix of asynq's keys of the queue, prefix of ours
 -- ARGV: nonce, number, worker id, how many tasks to take, time to live of results (ms; "" writes none), time to live of
---       views (ms; "" writes none), number of items, number of views, queue; then for each view: id, owner stamp ("" for
+--       views (ms; "" writes none), number of items, number of views, queue, "1" behind a claim (else ""); then for each view: id, owner stamp ("" for
 --       any), number of fields, fields; then for each item: ending, id, owner stamp, seconds (delay or retention),
 --       unique key, message, result, number of fields and of view fields, fields, view fields. Short forms of D: S with
 --       id, owner stamp without what those of this process have in common, result; V with the whole view (dump.go), too.
@@ -17,7 +17,8 @@
 -- Returns now (s), now (µs), statuses (a applied, f fenced, r refused), refusals {index, text, …}, taken {index, id,
 -- message, "since" or "since,crashes,suspicions,recoveries,postponed", …}, lost {id, …}, returned, paused, more,
 -- failure, views dropped, warning.
--- A number lower than the last one of the same process is answered with the error STALE.
+-- A number lower than the last one of the same process is answered with the error STALE, unless it is that of the last
+-- cycle that ran behind a claim and took something: another one may have overtaken it, and its answer been lost.
 local nonce, number, worker = ARGV[1], ARGV[2], ARGV[3]
 local result_ttl, view_ttl = ARGV[5], ARGV[6]
 local tasks, active, lease, pending = KEYS[1] .. "t:", KEYS[1] .. "active", KEYS[1] .. "lease", KEYS[1] .. "pending"
@@ -79,29 +80,38 @@ local function add_taken(index, id, task)
   taken[n + 1], taken[n + 2], taken[n + 3], taken[n + 4] = index, id, task[1], since
 end
 
+-- answer_again is the answer to a request that has been carried out before.
+local function answer_again(statuses_then, taken_then, others_then)
+  for i, id in ipairs(taken_then == "" and {} or cjson.decode(taken_then)) do
+    local task = try("HMGET", tasks .. id, "msg", "since", "crashes", "suspicions", "recoveries", "postponed",
+      "owner", "state")
+    if task and task[1] and task[7] == stamp .. i and task[8] == "active" then
+      add_taken(i, id, task)
+    end
+  end
+  local others = others_then == "" and {{}, {}, 0, 0, "", ""} or cjson.decode(others_then)
+  return {time[1], time[2], statuses_then, others[1], taken, others[2], others[3], is_paused(),
+    (has_entries(pending) or has_entries(direct)) and 1 or 0, others[5], others[4], others[6]}
+end
+
 -- The request before, or this one when its answer was lost.
-local known, broken = try("HMGET", record, "nonce", "number")
-if broken then
+local behind_claim = ARGV[10] == "1"
+local known, broken = try("HMGET", record, "nonce", "number", "claimed")
+if broken or known[1] and known[1] ~= nonce then
   redis.call("DEL", record)
   known = {}
 end
 if known[1] == nonce then
   local last = tonumber(known[2])
+  if behind_claim and known[3] == number and tonumber(number) < last then
+    return answer_again("", redis.call("HGET", record, "claims"), "")
+  end
   if tonumber(number) < last then
     return redis.error_reply("STALE cycle " .. number .. " comes after cycle " .. known[2])
   end
   if tonumber(number) == last then
     local r = redis.call("HMGET", record, "statuses", "taken", "others")
-    for i, id in ipairs(r[2] == "" and {} or cjson.decode(r[2])) do
-      local task = try("HMGET", tasks .. id, "msg", "since", "crashes", "suspicions", "recoveries", "postponed",
-        "owner", "state")
-      if task and task[1] and task[7] == stamp .. i and task[8] == "active" then
-        add_taken(i, id, task)
-      end
-    end
-    local others = r[3] == "" and {{}, {}, 0, 0, "", ""} or cjson.decode(r[3])
-    return {time[1], time[2], r[1], others[1], taken, others[2], others[3], is_paused(),
-      (has_entries(pending) or has_entries(direct)) and 1 or 0, others[5], others[4], others[6]}
+    return answer_again(r[1], r[2], r[3])
   end
 end
 redis.call("HSET", record, "nonce", nonce, "number", number, "statuses", "", "taken", "", "others", "")
@@ -127,7 +137,7 @@ local function write_view(id, first, count, ttl)
 end
 
 -- The views of tasks that go on, before any of them ends.
-local at = 10
+local at = 11
 for _ = 1, tonumber(ARGV[8]) do
   local id, owner, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   if count ~= 0 and view_ttl ~= "" and (owner == "" or redis.pcall("HGET", tasks .. id, "owner") == owner) then
@@ -566,6 +576,9 @@ if #refusals > 0 or #lost > 0 or returned > 0 or dropped > 0 or failure ~= "" or
 end
 if recorded ~= "" or #ids > 0 or others ~= "" then
   redis.pcall("HSET", record, "statuses", recorded, "taken", #ids > 0 and cjson.encode(ids) or "", "others", others)
+end
+if behind_claim and #ids > 0 then
+  redis.pcall("HSET", record, "claimed", number, "claims", cjson.encode(ids))
 end
 local more = (not pending_end and has_entries(pending) or not direct_end and has_entries(direct)) and 1 or 0
 return {time[1], time[2], recorded, refusals, taken, lost, returned, paused, more, failure, dropped, warning}

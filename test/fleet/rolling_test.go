@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -93,7 +92,7 @@ func testRollingOperations(t *testing.T, file string, tasks, steps int) {
 // every connection killed again and again. Each task runs once.
 func TestRedisIsHandledRoughly(t *testing.T) {
 	t.Parallel()
-	const tasks, step, slots = 2000, 50, 8
+	const tasks, step = 2000, 50
 	server := redistest.Start(t)
 	q := harness.NewQueue(t, server.Client)
 	ran := filepath.Join(t.TempDir(), "ran")
@@ -106,7 +105,7 @@ func TestRedisIsHandledRoughly(t *testing.T) {
 	var workers []*harness.Worker
 	for _, id := range []string{"left", "right"} {
 		workers = append(workers, harness.StartWorker(t, server.URL, harness.Settings{
-			"worker.id": id, "worker.concurrency": slots, "fleet.interval": "1s", "heartbeat.ttl": "30s",
+			"worker.id": id, "worker.concurrency": 8, "fleet.interval": "1s", "heartbeat.ttl": "30s",
 		}))
 	}
 	for next := step; next < tasks; next += step {
@@ -132,10 +131,8 @@ func TestRedisIsHandledRoughly(t *testing.T) {
 	q.AwaitEmptyWithin(2 * harness.Timeout)
 	checkEachOnce(t, q, ids, ran)
 	for _, w := range workers {
-		// What a claim brings whose answer is lost is asked for again, unless another cycle has overtaken it: then an audit
-		// at once puts it back. Anything else would be many.
-		if n := strings.Count(w.Log.String(), `"reason":"not held"`); n > 2*slots {
-			t.Errorf("%s has lost sight of %d tasks, want %d at most", w.ID, n, 2*slots)
+		if line := w.Log.FindWith("task requeued", "reason", "not held"); line != nil {
+			t.Errorf("%s has lost sight of a task: %v", w.ID, line)
 		}
 		q.AwaitHeartbeat(w.ID, "crashes=0", "healthy=true")
 		w.Stop()
