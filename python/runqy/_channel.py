@@ -57,7 +57,10 @@ class Channel:
         os.register_at_fork(after_in_child=self._after_fork)
 
     def _after_fork(self) -> None:
-        # A forked child must neither answer for its parent nor keep the pipes open after the parent has died.
+        # A forked child must neither answer for its parent nor keep the pipes open after the parent has died. In what that
+        # one forks this runs again, and the numbers may be those of other files.
+        if self.forked:
+            return
         self.forked = True
         os.close(self.input)
         os.close(self.output)

@@ -52,8 +52,15 @@ def register() -> bool:
     # Last: by this the worker sees that it is our handler that catches the signal.
     os.set_inheritable(descriptor, False)
 
+    forgotten = False
+
     def forget() -> None:
-        # The worker asks its own child only, and the pipe must not stay open after that has died.
+        # The worker asks its own child only, and the pipe must not stay open after that has died. In what a forked child
+        # forks this runs again, and the number may be that of another file.
+        nonlocal forgotten
+        if forgotten:
+            return
+        forgotten = True
         faulthandler.unregister(number)
         os.close(descriptor)
 

@@ -96,6 +96,30 @@ class Threads(ChildCase):
         self.assertWritten(pipe, " in _serve_sync\n", " in <module>\n")
         self.assertEnds(child)
 
+    def test_a_fork_of_a_fork_keeps_its_files(self):
+        child, _ = self.begin(
+            """
+            import os
+            @task("fork")
+            def fork(p):
+                pid = os.fork()
+                if pid:
+                    return os.WEXITSTATUS(os.waitpid(pid, 0)[1])
+                mine = os.pipe() + os.pipe()  # may have the numbers of what the fork has closed
+                pid = os.fork()
+                if pid:
+                    os._exit(os.WEXITSTATUS(os.waitpid(pid, 0)[1]))
+                try:
+                    for descriptor in mine:
+                        os.fstat(descriptor)
+                except OSError:
+                    os._exit(1)
+                os._exit(0)
+            """
+        )
+        self.assertDone(child.ask("1", "fork"), 0)
+        self.assertEnds(child)
+
     def test_a_handler_of_the_task_file_is_left_alone(self):
         child, _ = self.begin(
             """
