@@ -163,11 +163,12 @@ func TestBrokenTableThatKeeps(t *testing.T) {
 
 func TestFailuresInARow(t *testing.T) {
 	for _, tc := range []struct {
-		answers string // f: fails
+		answers string // f: fails, p: for good, l: as a retry that the handler asks for
 		max     int
 		want    int // after how many answers it is too much; 0: never
 	}{
 		{"fff", 3, 3}, {"ffsff", 3, 0}, {"ffsfff", 3, 6}, {"f", 1, 1}, {"ffffff", 0, 0},
+		{"plpl", 1, 0}, {"fplflpf", 3, 7},
 	} {
 		c := newTableTest(t, protocol2(wire.Sync))
 		c.maxFailures = tc.max
@@ -185,8 +186,8 @@ func TestFailuresInARow(t *testing.T) {
 			id := fmt.Sprint("t", n)
 			c.submit(id)
 			o := outcome{}
-			if a == 'f' {
-				o.reply.Error = "no"
+			if a != 's' {
+				o.reply = Reply{Error: "no", Retry: a != 'p', HasRetryDelay: a == 'l'}
 			}
 			c.answer(id, o, c.now)
 		}

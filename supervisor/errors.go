@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/runqy/runqy-worker/internal/status"
 )
@@ -84,15 +85,21 @@ func (e *SuspicionError) Error() string {
 		e.Cause, at(e.Where), e.Evidence.Text())
 }
 
-// ReplacedError says that the task was past its deadline, did not react to being cancelled, and was killed by replacing
-// the process.
+// ReplacedError says that the task was killed by replacing the process: it was past its deadline and did not react to
+// being cancelled, or it had not ended within the time that a planned replacement waits.
 type ReplacedError struct {
 	Cause string // one of the Restart constants
 	Stack Stack  // where the process was then; zero: it was not asked
+	// Waited is how long a planned replacement has waited for the task; 0: it was cancelled.
+	Waited time.Duration
 }
 
 func (e *ReplacedError) Error() string {
 	text := fmt.Sprintf("the task did not end after it was cancelled%s; its Python process was replaced (%s)", at(e.Stack.Where), e.Cause)
+	if e.Waited > 0 {
+		text = fmt.Sprintf("the task did not end within %v%s (python.replace_timeout); its Python process was replaced (%s)",
+			e.Waited, at(e.Stack.Where), e.Cause)
+	}
 	if stacks := e.Stack.Brief(maxErrorStack); stacks != "" {
 		text += "\nits stacks:\n" + stacks
 	}

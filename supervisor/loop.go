@@ -56,6 +56,7 @@ type loop struct {
 	afterStack  []func(Stack) // what the loop does when it has the stack that it waits for; empty: it waits for none
 	stackReason string        // why it has asked
 	failing     bool          // failWhere waits for one
+	killAt      time.Time     // when the process is killed that was asked to end
 
 	waiting      []chan error  // callers of Restart
 	restartCause string        // start another process after the present end, for this cause; empty: do not

@@ -72,6 +72,8 @@ func (t *inFlightTable) judge(o outcome) *breakage {
 	case o.reply.Broken:
 		t.broken, t.closed = true, true
 		return &breakage{CauseBroken, "a task said that the process cannot work any more: " + o.reply.Error}
+	case !o.reply.Retry, o.reply.HasRetryDelay:
+		t.failedInARow-- // the handler has decided so: that says nothing of the process
 	case t.maxFailures > 0 && t.failedInARow == t.maxFailures:
 		t.closed = true
 		return &breakage{CauseFailures, failuresText(t.failedInARow, o.reply.Error)}

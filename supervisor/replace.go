@@ -104,8 +104,12 @@ func (l *loop) onReplaced(c *child, e *ending) {
 	now, cause := time.Now(), e.cause
 	for _, r := range c.requests.takeAll() {
 		o := outcome{err: fmt.Errorf("%w: the Python process was replaced (%s)", ErrNotRun, cause)}
-		if r.overdue {
+		switch {
+		case r.overdue:
 			o = r.unanswered(&ReplacedError{Cause: cause, Stack: e.where()}, now)
+		case !r.turn.IsZero() && (cause == RestartMaxTasks || cause == RestartMaxMemory):
+			// It may be why the limit is reached, and would meet it again for ever.
+			o = r.unanswered(&ReplacedError{Cause: cause, Stack: e.where(), Waited: l.opts.ReplaceTimeout}, now)
 		}
 		c.requests.end(r, o)
 	}

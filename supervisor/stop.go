@@ -62,6 +62,7 @@ func (l *loop) beginDrain(reason string) {
 // askToEnd closes stdin, then sends SIGTERM, then SIGKILL.
 func (l *loop) askToEnd() {
 	l.child.in.Finish()
+	l.killAt = time.Now().Add(l.opts.StopTimeout)
 	if !l.ready {
 		l.terminate() // it loads, and does not read yet
 		return
@@ -69,10 +70,10 @@ func (l *loop) askToEnd() {
 	l.setTimer(l.opts.StopTimeout/2, timeoutTerminate)
 }
 
-// terminate sends SIGTERM, then SIGKILL.
+// terminate sends SIGTERM, and SIGKILL when the stop timeout is over, of which asking where the process is took a part.
 func (l *loop) terminate() {
 	l.child.process.Terminate()
-	l.setTimer(l.opts.StopTimeout/2, timeoutKill)
+	l.setTimer(max(0, time.Until(l.killAt)), timeoutKill)
 }
 
 // finish ends Run.

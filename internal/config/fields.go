@@ -157,11 +157,12 @@ func checkFields() []field {
 			doc: "So many failures of the `@health` function in a row count as a crash. The worker is unhealthy from the first on."},
 		{key: "python.max_consecutive_failures", place: func(c *Config) any { return &c.Python.MaxConsecutiveFailures },
 			limit: between(0, 1_000_000_000),
-			doc: "Replace the Python process after so many failed attempts without a success between them. It counts for " +
+			doc: "Replace the Python process after so many failed attempts without a success between them; `Permanent` and a " +
+				"`Retry` with a delay do not count. It counts for " +
 				"`python.restart.max` as a crash does. 0: never."},
 		{key: "python.replace_timeout", place: func(c *Config) any { return &c.Python.ReplaceTimeout }, limit: positive(),
 			doc: "How long a planned replacement of the Python process waits for running tasks. Those that have not ended by then go back " +
-				"to their queue, their retry count unchanged."},
+				"to their queue, their retry count unchanged; before `max_tasks` and `max_memory` that is a failed attempt."},
 	}
 }
 

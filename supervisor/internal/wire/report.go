@@ -35,11 +35,17 @@ type Report struct {
 	Fields []slog.Attr // at most 32, sorted by key: strings, numbers and bools
 }
 
-// IsReport reports whether a line, whole or cut short, was meant as one.
+// IsReport reports whether a line, whole or cut short, was meant as one, or as an answer to the worker itself: it answers
+// no task.
 func IsReport(text []byte) bool {
 	rest, ok := bytes.CutPrefix(bytes.TrimSpace(text), []byte("{"))
 	rest = bytes.TrimLeft(rest, " \t")
-	return ok && (bytes.HasPrefix(rest, []byte(`"progress"`)) || bytes.HasPrefix(rest, []byte(`"log"`)))
+	for _, key := range []string{`"progress"`, `"log"`, `"pong"`, `"check"`, `"stack"`} {
+		if ok && bytes.HasPrefix(rest, []byte(key)) {
+			return true
+		}
+	}
+	return false
 }
 
 // decodeProgress reads {"task_id","fraction","message"}, all optional but the first and one of the others.
