@@ -86,7 +86,7 @@ func unixSeconds(t time.Time) float64 { return float64(t.UnixNano()) / float64(t
 type workerCollector struct {
 	src Sources
 
-	healthy, reports, reportAge, lag, active, idle, concurrency, recycling, lastBeat, started, info *prometheus.Desc
+	healthy, reports, reportAge, lag, active, idle, concurrency, recycling, lastBeat, lastCycle, lastTake, started, info *prometheus.Desc
 }
 
 func newWorkerCollector(src Sources) *workerCollector {
@@ -110,6 +110,10 @@ func newWorkerCollector(src Sources) *workerCollector {
 			"1 when the Python process is larger than python.max_memory and is not replaced, since that would not help or has happened too often; else 0."),
 		lastBeat: desc("runqy_worker_last_heartbeat_timestamp_seconds",
 			"When Redis last took this worker's heartbeat, in seconds since the epoch; absent before the first."),
+		lastCycle: desc("runqy_worker_last_cycle_timestamp_seconds",
+			"When Redis last answered a cycle, of the queue where that is longest ago, in seconds since the epoch; absent before each has had one."),
+		lastTake: desc("runqy_worker_last_take_timestamp_seconds",
+			"When this worker last took a task, in seconds since the epoch; absent before the first."),
 		started: desc("runqy_worker_start_time_seconds",
 			"When this worker started, in seconds since the epoch."),
 		info: desc("runqy_worker_info",
@@ -121,7 +125,8 @@ func newWorkerCollector(src Sources) *workerCollector {
 // Describe implements prometheus.Collector.
 func (c *workerCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.healthy, c.reports, c.reportAge, c.lag, c.active, c.idle, c.concurrency, c.recycling, c.lastBeat, c.started, c.info,
+		c.healthy, c.reports, c.reportAge, c.lag, c.active, c.idle, c.concurrency, c.recycling, c.lastBeat, c.lastCycle, c.lastTake,
+		c.started, c.info,
 	} {
 		ch <- d
 	}
@@ -142,9 +147,14 @@ func (c *workerCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(ch, c.concurrency, float64(w.Concurrency))
 	gauge(ch, c.recycling, oneIf(w.RecyclingSuspended))
-	if !w.LastBeat.IsZero() {
-		gauge(ch, c.lastBeat, unixSeconds(w.LastBeat))
+	moment := func(series *prometheus.Desc, at time.Time) {
+		if !at.IsZero() {
+			gauge(ch, series, unixSeconds(at))
+		}
 	}
+	moment(c.lastBeat, w.LastBeat)
+	moment(c.lastCycle, w.LastCycle)
+	moment(c.lastTake, w.LastTake)
 	info := c.src.Info
 	if !info.Started.IsZero() {
 		gauge(ch, c.started, unixSeconds(info.Started))

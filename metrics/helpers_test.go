@@ -28,7 +28,8 @@ func fullSources() metrics.Sources {
 		Worker: func() metrics.Worker {
 			return metrics.Worker{
 				Healthy: true, Lag: 250 * time.Millisecond, ActiveTasks: 2, IdleTasks: 1, Concurrency: 4,
-				LastBeat: started.Add(time.Minute), Report: status.Mark{Number: 12, Age: 250 * time.Millisecond},
+				LastBeat: started.Add(time.Minute), LastCycle: started.Add(2 * time.Minute),
+				LastTake: started.Add(3 * time.Minute), Report: status.Mark{Number: 12, Age: 250 * time.Millisecond},
 			}
 		},
 		Queues: func(context.Context) (map[string]status.Depth, error) {

@@ -255,7 +255,7 @@ func TestUnreadableQueuesLeaveTheRest(t *testing.T) {
 	if got := gathered(t, reg, "runqy_queue_"); !slices.Equal(got, []string{"runqy_queue_unserved_tasks"}) { // the leader's
 		t.Errorf("queue series %v although no queue could be read", got)
 	}
-	if got, want := len(gathered(t, reg, "runqy_worker_")), 13; got != want {
+	if got, want := len(gathered(t, reg, "runqy_worker_")), 15; got != want {
 		t.Errorf("%d runqy_worker_ metrics while the queues cannot be read, want %d", got, want)
 	}
 

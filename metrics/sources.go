@@ -54,6 +54,8 @@ type Worker struct {
 	// help or has happened too often.
 	RecyclingSuspended bool
 	LastBeat           time.Time // last heartbeat that Redis took; zero: none yet, the series is absent
+	LastCycle          time.Time // last answered cycle, of the queue where that is longest ago; zero: one has had none
+	LastTake           time.Time // last task that was taken; zero: none was
 }
 
 // Python describes an interpreter and its garbage collector.

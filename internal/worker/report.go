@@ -72,10 +72,12 @@ func (w *Worker) metricSources(logLinesDropped func() int64) metrics.Sources {
 			if snap.Idle != nil {
 				idle = len(snap.Idle)
 			}
+			consumption := w.consumer.Consumption()
 			return metrics.Worker{
 				Healthy: h.Healthy, Report: h.Mark, Lag: snap.Lag, RecyclingSuspended: snap.RecyclingSuspended != "",
 				ActiveTasks: w.consumer.ActiveCount(), IdleTasks: idle,
 				Concurrency: w.cfg.Worker.Concurrency, LastBeat: w.beat.LastBeat(),
+				LastCycle: consumption.Answered, LastTake: consumption.Taken,
 			}
 		},
 		Queues: w.depths.Read,

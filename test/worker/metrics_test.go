@@ -81,6 +81,8 @@ func TestMetrics(t *testing.T) {
 		`runqy_task_wait_seconds_bucket\{queue="inference_default",le="\+Inf"\} \d+`,
 		`runqy_worker_event_loop_lag_seconds [\d.e-]+`,
 		`runqy_worker_last_heartbeat_timestamp_seconds 1\.\d+e\+09`,
+		`runqy_worker_last_cycle_timestamp_seconds 1\.\d+e\+09`,
+		`runqy_worker_last_take_timestamp_seconds 1\.\d+e\+09`,
 		`runqy_worker_start_time_seconds 1\.\d+e\+09`,
 		`runqy_worker_info\{environment="development",python_version="3\.\d+\.\d+[^"]*",version="[^"]+",worker_id="worker-abc123"\} 1`,
 		`runqy_child_process_resident_memory_bytes [\d.e+]+`,

@@ -52,7 +52,9 @@ func declared() (metricSet, error) {
 		Info:        metrics.Info{WorkerID: "w", Started: now},
 		QueueNames:  queues,
 		CrashCauses: supervisor.CrashCauses(), RestartCauses: supervisor.RestartCauses(),
-		Worker: func() metrics.Worker { return metrics.Worker{LastBeat: now, Report: status.Mark{Number: 1}} },
+		Worker: func() metrics.Worker {
+			return metrics.Worker{LastBeat: now, LastCycle: now, LastTake: now, Report: status.Mark{Number: 1}}
+		},
 		Queues: func(context.Context) (map[string]status.Depth, error) {
 			return map[string]status.Depth{"q": {}}, nil
 		},
