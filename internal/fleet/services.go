@@ -12,17 +12,13 @@ func (w Worker) Starting() bool {
 	return w.works() && w.Beat.Status == status.Starting
 }
 
-// works reports whether its process does its work, as far as Redis can tell. One that beats and cannot be pinged, by its
-// credentials, its network or its firewall, takes its tasks all the same.
+// works reports whether its process does its work, as far as Redis can tell. One that beats takes its tasks, although it
+// cannot be pinged: for its credentials, its network, a firewall, or an address that is right on its own host only.
 func (w Worker) works() bool {
 	if w.State != status.Dead {
 		return w.Alive
 	}
-	switch w.Cause {
-	case CauseTimeout, CauseUnauthorised, CauseTLS, CauseError:
-		return w.Alive && !silent(w.Worker)
-	}
-	return false
+	return w.Alive && w.Cause != CauseProcessGone && !silent(w.Worker)
 }
 
 // Services tells by queue who serves it; asynq counts the servers of plain asynq. A queue that is not in it is served by
