@@ -191,7 +191,8 @@ class ChildCase(unittest.TestCase):
         self.assertIsNone(child.lines.get(timeout=TIMEOUT), "a line that should not have been written")
 
     def assertInStderr(self, text, child):
-        self.assertIn(text, child.stderr, "standard error")
+        """The child has written this to standard error; it may not have been read yet."""
+        child.wait_stderr(text)
 
     def assertNotInStderr(self, text, child):
         self.assertNotIn(text, child.stderr, "standard error")
