@@ -53,9 +53,9 @@ demo: ## the whole system on this machine, with nothing installed but Go and Pyt
 .PHONY: test
 test: ## run every test under the race detector; installs what they need with apt; PACKAGES=./queue for some
 	scripts/install-tools $(TEST_PROGRAMS)
-	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py $(if $(filter ./...,$(PACKAGES)),$(TEST_MODULES:%=--module %)) \
+	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py $(if $(filter ./...,$(PACKAGES)),$(FIRST_PACKAGES:%=--first %) $(TEST_MODULES:%=--module %)) \
 		--suite python:tests --suite scripts:tests -- \
-		-race -vet=off -p $(TEST_PACKAGES) -timeout $(TEST_TIMEOUT) $(if $(filter ./...,$(PACKAGES)),$(FIRST_PACKAGES)) $(PACKAGES)
+		-race -vet=off -p $(TEST_PACKAGES) -timeout $(TEST_TIMEOUT) $(PACKAGES)
 
 .PHONY: test-long
 test-long: ## run the tests that take too long for every day, those named TestLong; at most 40 minutes

@@ -207,9 +207,8 @@ func TestReplacementThatWaitsIsToldAndBounded(t *testing.T) {
 		}
 		return nil
 	})
-	harness.WriteFile(t, gate, "")
-	if got := q.Result(long); got == strconv.Itoa(first) {
-		t.Errorf("the long task ran in process %s", got)
+	if info := q.AwaitState(long, asynq.TaskStateArchived); !strings.Contains(info.LastErr, "did not end within 4s") {
+		t.Errorf("the long task failed with %q, want the limit", info.LastErr)
 	}
 	q.AwaitHeartbeat(w.ID, "crashes=0")
 }

@@ -95,8 +95,9 @@ func TestHealthcheckCommand(t *testing.T) {
 	})
 
 	harness.Kill(t, pid, syscall.SIGKILL)
-	q.AwaitHeartbeat(w.ID, "status=degraded")
+	q.AwaitHeartbeat(w.ID, "status=degraded", "active_task=")
 	q.AwaitReason(w.ID, "SIGKILL")
+	q.AwaitState(task, asynq.TaskStateRetry)
 	degraded := checkup{Worker: "unhealthy", Broker: "healthy", Database: "not configured", QueueDepth: 2, Failed: 1, Error: "SIGKILL"}
 	ask(1, degraded)
 	ask(0, degraded, "--live")

@@ -205,6 +205,4 @@ func TestBusyThreadIsNotFree(t *testing.T) {
 			t.Errorf("%s ran the task, want free: %s", worker, out.Out)
 		}
 	}
-	busy.Stop()
-	free.Stop()
 }
