@@ -21,8 +21,6 @@ GOLANGCI_LINT := .cache/golangci-lint
 BUF            = $(GO) tool -modfile=tools/proto/go.mod buf
 RULES          = $(wildcard metrics/rules/*.yaml)
 PACKAGES      ?= ./...
-# Those that take longest begin first, so that none is left alone at the end.
-FIRST_PACKAGES := ./test/worker ./test/fleet ./test/alerting ./test/failover ./queue
 # Modules of their own whose tests `make test` runs too, unless it is asked for some packages of this one.
 TEST_MODULES  := deploy/kubernetes/test
 # Of one package: go test kills it then, with every stack.
@@ -53,7 +51,7 @@ demo: ## the whole system on this machine, with nothing installed but Go and Pyt
 .PHONY: test
 test: ## run every test under the race detector; installs what they need with apt; PACKAGES=./queue for some
 	scripts/install-tools $(TEST_PROGRAMS)
-	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py $(if $(filter ./...,$(PACKAGES)),$(FIRST_PACKAGES:%=--first %) $(TEST_MODULES:%=--module %)) \
+	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py $(if $(filter ./...,$(PACKAGES)),$(TEST_MODULES:%=--module %)) \
 		--suite python:tests --suite scripts:tests -- \
 		-race -vet=off -p $(TEST_PACKAGES) -timeout $(TEST_TIMEOUT) $(PACKAGES)
 

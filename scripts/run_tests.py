@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Runs the Go tests and the Python tests, shows what failed and why, and counts.
 
-usage: scripts/run_tests.py [--first PACKAGE]... [--module DIR]... [--suite DIR:TESTS]... [--] [arguments for go test]
+usage: scripts/run_tests.py [--module DIR]... [--suite DIR:TESTS]... [--] [arguments for go test]
 
-The packages of --first begin before those that the last argument names, and are not run twice. Each --module is the folder of one more Go module, whose tests are run with the same arguments. Each --suite is a
+Each --module is the folder of one more Go module, whose tests are run with the same arguments. Each --suite is a
 folder of Python code and, below it, the folder of its unittest tests. The last line is "N passed, N failed", with
 ", N skipped" where some were. Exits 1 when a test failed, or when none ran.
 """
@@ -187,7 +187,6 @@ def run_suite(suite: str) -> Tuple[Count, List[str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--first", action="append", default=[], metavar="PACKAGE")
     parser.add_argument("--module", action="append", default=[], metavar="DIR")
     parser.add_argument("--suite", action="append", default=[], metavar="DIR:TESTS")
     parser.add_argument("go", nargs="*", metavar="arguments for go test")
@@ -197,7 +196,7 @@ def main() -> int:
     # The Python tests wait most of the time, as the Go tests do: one suite at a time runs beside them.
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as beside:
         suites = [beside.submit(run_suite, suite) for suite in options.suite]
-        results = [run_go(options.go[:-1] + options.first + options.go[-1:])]
+        results = [run_go(options.go)]
         results += [run_go(options.go, module) for module in options.module]
         results += [suite.result() for suite in suites]
     for count, failed in results:

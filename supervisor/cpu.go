@@ -26,13 +26,8 @@ func (w *cpuWindow) sample(now time.Time, cpu time.Duration) {
 	}
 }
 
-// skip leaves a gap out of the span: for this long the worker itself did not run, and the process perhaps did not either.
-// What was seen before is still true: on a machine with too little CPU time gaps are frequent.
-func (w *cpuWindow) skip(gap time.Duration) {
-	for i := range w.samples {
-		w.samples[i].at = w.samples[i].at.Add(gap)
-	}
-}
+// forget begins anew: the worker itself did not run for a while, and nothing is known of it.
+func (w *cpuWindow) forget() { w.samples = nil }
 
 // idle reports whether the process used (almost) no CPU time over the whole span; false when that is not known.
 func (w *cpuWindow) idle(now time.Time) bool {

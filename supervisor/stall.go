@@ -61,7 +61,7 @@ func (d *stallDetector) pong(n int64, lag time.Duration) bool {
 // answered.
 func (d *stallDetector) skip(gap time.Duration) {
 	d.sent = d.sent.Add(gap)
-	d.cpu.skip(gap)
+	d.cpu.forget()
 }
 
 // check returns why the process is stalled now (empty: it is not), and the lag to show.

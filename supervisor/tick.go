@@ -8,8 +8,12 @@ import (
 	"github.com/runqy/runqy-worker/supervisor/internal/wire"
 )
 
-// withdrawAge is how long a request waits in the process before it is asked back, so that another worker may take it.
-const withdrawAge = time.Second
+const (
+	// withdrawAge is how long a request waits in the process before it is asked back, so that another worker may take it.
+	withdrawAge = time.Second
+	// maxGap between two ticks: after a longer one the worker may have been frozen, and the process with it.
+	maxGap = 10 * time.Second
+)
 
 // tick checks regularly what sends no event: the guardian, requests that wait or run for too long, stalls and memory.
 func (l *loop) tick(now time.Time, period time.Duration) {
@@ -38,6 +42,9 @@ func (l *loop) tick(now time.Time, period time.Duration) {
 	}
 	l.checkRegularly(now)
 	if l.ending == nil {
+		if l.idle != nil && gap > maxGap {
+			l.idle.cpu.forget()
+		}
 		l.checkIdle(now, func() (time.Duration, bool) { return proc.CPUTime(l.child.pid()) })
 	}
 	if l.ending == nil && l.serving {
@@ -52,9 +59,6 @@ func (l *loop) skip(gap time.Duration) {
 	}
 	if l.checks != nil {
 		l.checks.skip(gap)
-	}
-	if l.idle != nil {
-		l.idle.cpu.skip(gap)
 	}
 }
 
