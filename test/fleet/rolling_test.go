@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"syscall"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
