@@ -79,7 +79,7 @@ func (au *auditor) audit(ctx context.Context, queue string) error {
 			return err
 		}
 		if requeued {
-			au.log.Warn("task requeued", "queue", queue, "task_id", id, "reason", "not held")
+			au.log.Warn("task requeued", "queue", queue, "task_id", id, "owner", owner, "reason", "not held")
 		}
 	}
 	return nil

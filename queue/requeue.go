@@ -15,22 +15,24 @@ import (
 
 const resendFor = 30 * time.Second // where the caller has no deadline: as long as a lease
 
-// requeue moves one task from active to the head of pending, if it still carries the owner stamp.
+// requeue moves one task from active to the head of pending, if it still carries the owner stamp, and reports whether it
+// did. When an answer was lost and the stamp is gone then, it may have, or the task has ended meanwhile: that counts as
+// not moved.
 func requeue(ctx context.Context, client redis.UniversalClient, script *redis.Script, queue, id, owner string) (bool, error) {
 	keys := []string{taskKey(queue, id), activeKey(queue), leaseKey(queue), pendingKey(queue)}
-	cmd, tries := resend(ctx, func(ctx context.Context) *redis.Cmd {
+	cmd := resend(ctx, func(ctx context.Context) *redis.Cmd {
 		return script.Run(ctx, client, keys, id, owner, "RPUSH")
 	})
 	n, err := cmd.Int()
 	if err != nil {
 		return false, fmt.Errorf("requeue task %s of queue %s: %w", id, queue, err)
 	}
-	return n == 1 || tries > 1, nil // after a lost answer, the stamp is gone because the first try went through
+	return n == 1, nil
 }
 
-// resend runs a command until Redis has answered it or ctx is over, and returns its last result and the number of
-// tries. Errors that pass by themselves (a failover, a full memory) count as no answer.
-func resend(ctx context.Context, run func(context.Context) *redis.Cmd) (*redis.Cmd, int) {
+// resend runs a command until Redis has answered it or ctx is over, and returns its last result. Errors that pass by
+// themselves (a failover, a full memory) count as no answer.
+func resend(ctx context.Context, run func(context.Context) *redis.Cmd) *redis.Cmd {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, resendFor)
@@ -40,10 +42,10 @@ func resend(ctx context.Context, run func(context.Context) *redis.Cmd) (*redis.C
 	for try := 1; ; try++ {
 		cmd := run(ctx)
 		if err := cmd.Err(); err == nil || isReply(err) {
-			return cmd, try
+			return cmd
 		}
 		if err := timer.Sleep(ctx, delays.Delay(try)); err != nil {
-			return cmd, try
+			return cmd
 		}
 	}
 }
