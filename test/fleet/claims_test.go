@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -243,7 +242,7 @@ func TestProcessDiesDuringAWait(t *testing.T) {
 	f.Result(f.Enqueue("who", f.Payload())) // it waits for the next one
 	python := f.PythonPID("dying")
 	w.Freeze()
-	harness.Kill(t, python, syscall.SIGKILL)
+	harness.KillAndAwaitDeath(t, python)
 	task := f.Enqueue("who", f.Payload(), asynq.MaxRetry(0), asynq.Retention(time.Hour))
 	w.Thaw()
 	f.AwaitHeartbeat("dying", "status=degraded")

@@ -19,6 +19,20 @@ func Kill(t *testing.T, pid int, s syscall.Signal) {
 	}
 }
 
+// KillAndAwaitDeath kills a process with SIGKILL, which must be there, and returns when no thread of it runs any more: on a
+// busy machine one that waits for a processor may still end the system call that it is in. It may stay a zombie.
+func KillAndAwaitDeath(t *testing.T, pid int) {
+	t.Helper()
+	Kill(t, pid, syscall.SIGKILL)
+	Eventually(t, fmt.Sprintf("process %d is dead", pid), func() error {
+		states, err := threadStates(pid)
+		if left := strings.Trim(states, "ZX"); err != nil || left != "" {
+			return fmt.Errorf("threads in state %q, %v", left, err)
+		}
+		return nil
+	})
+}
+
 // KillWorkers kills workers with SIGKILL, all of them before it waits for the ends of their processes, and returns when
 // it began.
 func KillWorkers(t *testing.T, workers ...*Worker) time.Time {
