@@ -107,6 +107,11 @@ bench-quick: ## the same with one round and few tasks, in 3 minutes, and prints 
 	scripts/install-tools $(BENCH_PROGRAMS)
 	$(GO) run ./bench -quick $(BENCH_FLAGS)
 
+.PHONY: benchstat
+benchstat: ## compare the Go benchmarks of the hot paths with those of BENCH_BASELINE, in 10 minutes
+	scripts/install-tools redis-server
+	scripts/benchstat $(BENCH_BASELINE)
+
 .PHONY: health-bench
 health-bench: ## break what a worker needs and see what it says, beside other systems, in 15 minutes; writes docs/health-benchmark.md
 	scripts/install-tools $(HEALTH_PROGRAMS)

@@ -90,7 +90,8 @@ func systemsText(p *bytes.Buffer, baseline string) {
 	}
 	fmt.Fprintf(p, "\nCPU is the processor time of all processes of a task, from `/proc`: the worker in Go, the Python processes, Redis. Redis' calls include those\n"+
 		"inside scripts; reads are those from sockets (INFO). Switches are voluntary context switches of the worker. Memory is the largest resident\n"+
-		"size (VmHWM). What the bench itself asks of Redis is left out. Where the worker's time goes, before and now: `bench/results/profiles`.\n\n")
+		"size (VmHWM). What the bench itself asks of Redis is left out. Where the worker's time goes, before and now: `bench/results/profiles`;\n"+
+		"the Go benchmarks of its hot paths, before and now: `bench/results/benchstat`, from `make benchstat`.\n\n")
 }
 
 func targetTable(p *bytes.Buffer, r *results) {

@@ -53,7 +53,7 @@ func (g *gate) set(open bool) {
 
 // bench is one consumer on one Redis, with what a test needs to look at it.
 type bench struct {
-	t        *testing.T
+	t        testing.TB
 	redis    *redis.Client // straight to the server, whatever stands in front of the consumer
 	asynq    *asynq.Client
 	inspect  *asynq.Inspector
@@ -69,7 +69,7 @@ type bench struct {
 	stop     func() // drains; called at the end of the test at the latest
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t testing.TB) *bench {
 	t.Helper()
 	server := redistest.Start(t)
 	b := &bench{
