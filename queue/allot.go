@@ -15,10 +15,10 @@ func (l *loop) want(now time.Time) int {
 		return 0
 	}
 	room := l.handler.Room()
+	l.turn = max(1, min(int(room.Rate*turnTime.Seconds()), aheadCount))
 	want := room.Free - len(l.held)
 	if room.Rate*aheadMost.Seconds() >= 1 && !l.overdone {
-		ahead := min(2*l.roundTrip+time.Millisecond, aheadMost)
-		want += min(int(math.Ceil(room.Rate*ahead.Seconds())), max(l.opts.Concurrency, aheadCount))
+		want += min(int(math.Ceil(room.Rate*l.nextAnswer().Seconds())), max(l.opts.Concurrency, aheadCount))
 	}
 	for _, q := range l.queues {
 		if !l.silent(q, now) {
@@ -54,16 +54,18 @@ func (l *loop) allot(want int, now time.Time) {
 		candidates[0].take = want
 		return
 	}
-	for range want {
+	for want > 0 {
 		q := nextByWeight(candidates)
 		if q == nil || q.busy {
 			return // its turn comes when its cycle is answered
 		}
+		n := min(l.turn, want)
 		for _, other := range candidates {
-			other.credit += other.weight
-			q.credit -= other.weight
+			other.credit += n * other.weight
+			q.credit -= n * other.weight
 		}
-		q.take++
+		q.take += n
+		want -= n
 	}
 }
 

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -21,6 +22,9 @@ const (
 	mostTakes = 1000
 	// twinPause is how long a queue is not asked that had only tasks whose ids are with the handler already.
 	twinPause = 100 * time.Millisecond
+	// turnTime is for how long the tasks last, by their measured rate, that a queue may take in its turn, aheadCount at
+	// most: where tasks are so short, a cycle for each few would cost more than they do.
+	turnTime = time.Millisecond
 	// heldFor is how long a task may be held that has not been given to the handler. Then another worker gets the chance.
 	heldFor = time.Second
 	// aheadMost bounds the time that tasks wait here for their turn, by the measured rate at which others end.
@@ -53,6 +57,7 @@ type loop struct {
 	othersUntil time.Time // until when suspects are put off: one has waited in vain
 	order       uint64
 	roundTrip   time.Duration // of a cycle, smoothed
+	turn        int           // how many tasks a queue may take in its turn
 	looked      time.Time     // when all queues were last to be asked
 	overdone    bool          // what was taken ahead has waited for too long, and nothing has ended since
 	strict      int           // under strict priority: the queues before this one have just had nothing
@@ -194,16 +199,35 @@ func (l *loop) advance(now time.Time) {
 	l.submitHeld(now)
 	l.sample(now)
 	want := l.trial(l.want(now))
-	l.allot(want, now)
-	for _, q := range l.queues {
-		if !q.busy && (q.take > 0 || q.due && !l.awaitsTurn(q, want) || len(q.ended) > 0 || l.viewsDue(q, now) || l.probeDue(q, now)) {
-			l.startCycle(q, now)
+	if !l.inRound(now) {
+		l.allot(want, now)
+		for _, q := range l.queues {
+			if !q.busy && (q.take > 0 || q.due && !l.awaitsTurn(q, want) || len(q.ended) > 0 || l.viewsDue(q, now) || l.probeDue(q, now)) {
+				l.startCycle(q, now)
+			}
 		}
 	}
 	l.arm(want, now)
 	l.closeWhenDone()
 	l.setTimer(now)
 }
+
+// inRound reports whether the cycles that were begun together are not all answered yet. What is to be done meanwhile, in
+// whichever queue, is done by the next ones: else each free slot and each outcome would be a cycle of its own where there
+// are many queues. One that is not answered in time, since Redis refuses it or is another part of a cluster, holds nobody
+// up.
+func (l *loop) inRound(now time.Time) bool {
+	if len(l.queues) == 1 {
+		return false
+	}
+	return slices.ContainsFunc(l.queues, func(q *queueState) bool { return q.busy && now.Before(l.roundEnd(q)) })
+}
+
+// roundEnd is until when others wait for a queue's cycle.
+func (l *loop) roundEnd(q *queueState) time.Time { return q.askedAt.Add(l.nextAnswer()) }
+
+// nextAnswer is how long it takes at most, as far as one can tell, until the next cycle has been answered.
+func (l *loop) nextAnswer() time.Duration { return min(2*l.roundTrip+time.Millisecond, aheadMost) }
 
 // startCycle has a queue's outcomes applied and its tasks taken.
 func (l *loop) startCycle(q *queueState, now time.Time) {
@@ -374,6 +398,9 @@ func (l *loop) setTimer(now time.Time) {
 		earlier(l.suspect.until)
 	}
 	for _, q := range l.queues {
+		if q.busy && len(l.queues) > 1 && now.Before(l.roundEnd(q)) {
+			earlier(l.roundEnd(q))
+		}
 		earlier(l.probeAt(q))
 		earlier(q.paused)
 		if len(q.refused) > 0 {

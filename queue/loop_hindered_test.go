@@ -44,6 +44,7 @@ func TestHigherQueueThatHasTasksAgainIsAsked(t *testing.T) {
 		s.answer("high", Task{ID: "h1"})
 		s.wantTake("low", 2)
 		s.end(nil) // h1, while the lower queue has not answered
+		s.now = s.now.Add(s.loop.nextAnswer())
 		s.wantTake("high", 0)
 		high := s.loop.byName("high")
 		reply := cycleReply{statuses: make([]itemStatus, 1), more: true}

@@ -146,6 +146,48 @@ func TestRoomIsSharedByWeight(t *testing.T) {
 	s.wantTake("a", 1)
 }
 
+// With many queues each outcome and each free slot is not a cycle of its own: what comes up while some are under way is
+// done by the next ones, together.
+func TestCyclesOfSeveralQueuesAreRounds(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		s := newStage(t, 4, map[string]int{"a": 1, "b": 1}, false)
+		s.wantTake("a", 2)
+		s.wantTake("b", 2)
+		s.answer("a", Task{ID: "a1"}, Task{ID: "a2"})
+		s.end(nil)
+		if r := s.cycle("a"); r != nil {
+			t.Fatalf("queue a has another cycle while that of b is under way: %+v", r)
+		}
+		s.end(nil)
+		if late { // it holds nobody up
+			s.now = s.now.Add(s.loop.nextAnswer())
+			if r := s.wantTake("a", 1); len(r.items) != 2 {
+				t.Errorf("%d outcomes go with it, want 2", len(r.items))
+			}
+			continue
+		}
+		s.answer("b", Task{ID: "b1"}, Task{ID: "b2"})
+		if r := s.wantTake("a", 1); len(r.items) != 2 {
+			t.Errorf("%d outcomes go with it, want 2", len(r.items))
+		}
+		s.wantTake("b", 1)
+	}
+}
+
+// Where tasks are short, a queue takes several in its turn, by their measured rate.
+func TestShortTasksAreTakenManyInATurn(t *testing.T) {
+	s := newStage(t, 5, map[string]int{"a": 1, "b": 1, "c": 1}, false)
+	s.room.Rate = 10_000
+	s.wantTake("a", 10)
+	s.wantTake("b", 5)
+	if r := s.cycle("c"); r != nil {
+		t.Errorf("queue c: %+v, want no cycle", r)
+	}
+	s.answer("a")
+	s.answer("b")
+	s.wantTake("c", 15)
+}
+
 func TestTheEmptyAreAskedAgainWhileOthersHaveTasks(t *testing.T) {
 	s := newStage(t, 1, map[string]int{"a": 1, "b": 1}, false)
 	s.wantTake("a", 1)
