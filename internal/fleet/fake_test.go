@@ -35,6 +35,7 @@ type world struct {
 	forgetErr  error
 	beatsErr   error // of Beats
 	recoverFn  func(queue string) error
+	lapsedErr  error // of Lapsed
 	leader     string
 	heldUntil  time.Time
 	checkpoint Checkpoint
@@ -117,10 +118,12 @@ func (w *world) remove(id string) {
 	delete(w.workers, id)
 }
 
-func (w *world) setRedis(err error) {
+func (w *world) setRedis(err error) { w.set(func() { w.redis = err }) }
+
+func (w *world) set(change func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.redis = err
+	change()
 }
 
 // entry is what Redis tells of a worker; the caller holds mu.
@@ -206,7 +209,9 @@ func (w *world) Lapsed(_ context.Context, q string, alive func(id, nonce string)
 		}
 		w.mu.Unlock()
 	}
-	return queue.Recovered{}, nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return queue.Recovered{}, w.lapsedErr
 }
 
 // everBeat returns every worker that has ever had a heartbeat.

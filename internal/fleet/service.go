@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/receipt"
 	"github.com/runqy/runqy-worker/queue"
 )
 
@@ -36,6 +37,9 @@ type Options struct {
 	Interval    time.Duration      // between two rounds
 	PingTimeout time.Duration
 	Queues      []string // this process's own: swept even if no worker serves them, and without a leader by Watch
+	// AskEvery is how often the lease is asked for while another process has it: for a process whose Receipt has to be
+	// young. 0: when that one's should be over.
+	AskEvery time.Duration
 
 	Registry    Registry
 	Lease       Lease
@@ -55,7 +59,8 @@ type Service struct {
 	elector *elector
 	current atomic.Pointer[Checker] // nil while another process is the leader
 
-	returned tally // tasks of dead workers
+	rounds   receipt.Log // of the leader's rounds
+	returned tally       // tasks of dead workers
 }
 
 // New returns a Service that does not take part in the election before Run.
@@ -80,6 +85,7 @@ func New(opts Options) (*Service, error) {
 	opts.Logger = opts.Logger.With("component", "fleet")
 	s := &Service{opts: opts}
 	s.elector = newElector(opts.Lease, opts.ID+"|"+opts.Self.Nonce, opts.Interval, opts.Logger)
+	s.elector.askEvery = opts.AskEvery
 	return s, nil
 }
 
@@ -88,6 +94,19 @@ func New(opts Options) (*Service, error) {
 func (s *Service) Run(ctx context.Context) error {
 	s.elector.run(ctx, s.lead)
 	return nil
+}
+
+// Receipt is what a Service has got through of its own work.
+type Receipt struct {
+	Answered time.Time        // when the last request for the lease that Redis has answered was begun; zero: none has
+	Lease    *receipt.Failure // why the lease is neither given nor refused; nil: it is one of the two
+	Round    *receipt.Failure // why the leader's rounds and sweeps fail; nil: they do not, or another process is the leader
+}
+
+// Receipt tells what comes of the work of Run at present. It never blocks.
+func (s *Service) Receipt() Receipt {
+	now := time.Now()
+	return Receipt{Answered: s.elector.receipts.Last(), Lease: s.elector.receipts.Judge(now), Round: s.rounds.Judge(now)}
 }
 
 // States counts the workers by state; nil while another process is the leader.

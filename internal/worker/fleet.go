@@ -25,6 +25,8 @@ type fleetMemberOptions struct {
 	target redisclient.Target
 	client redis.UniversalClient // stays the caller's
 	logger *slog.Logger
+	// askEvery is fleet.Options.AskEvery.
+	askEvery time.Duration
 }
 
 // fleetMember is what a process does as a member of the fleet: it takes part in the leader election, checks the others
@@ -74,7 +76,7 @@ func newFleetMember(o fleetMemberOptions, reg prometheus.Registerer) (_ *fleetMe
 	f.service, err = fleet.New(fleet.Options{
 		ID: cfg.Worker.ID, Self: o.self, Interval: cfg.Fleet.Interval, PingTimeout: cfg.Fleet.PingTimeout, Queues: queues,
 		Registry: f.store, Lease: f.store, Checkpoints: f.store, Deaths: f.store, Pinger: f.pinger, Recoverer: f.recoverer,
-		Directs: queue.NewDirects(f.client), Logger: o.logger,
+		AskEvery: o.askEvery, Directs: queue.NewDirects(f.client), Logger: o.logger,
 		Observer: fleet.Observer{Died: f.metrics.Died, Recovered: f.metrics.Recovered, Queues: f.metrics.QueuesSeen},
 	})
 	if err != nil {
