@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -58,6 +59,7 @@ type Writer struct {
 	soon    wakeup.Signal // of WriteSoon
 
 	receipts receipt.Log
+	replaced atomic.Pointer[Beat] // by Register
 }
 
 // NewWriter returns a Writer that has not written anything yet. The client should have ContextTimeoutEnabled: only then

@@ -295,12 +295,13 @@ func (w *world) SaveCheckpoint(_ context.Context, beats map[string]heartbeat.Bea
 	return w.redis
 }
 
-func (w *world) RecordDeath(_ context.Context, d Death, tasks int, age time.Duration) error {
+func (w *world) RecordDeath(_ context.Context, d Death, tasks int, age time.Duration) (bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	first := !slices.ContainsFunc(w.deaths, func(known Death) bool { return known.ID == d.ID && known.Nonce == d.Nonce })
 	d.Tasks, d.Age = tasks, age
 	w.deaths = append(w.deaths, d)
-	return w.redis
+	return first, w.redis
 }
 
 // recorded returns the deaths that were recorded.

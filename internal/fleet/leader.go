@@ -49,10 +49,18 @@ func newLeader(s *Service) *leader {
 	l.reaper = newReaper(s)
 	l.checker = NewChecker(CheckerOptions{
 		Registry: s.opts.Registry, Pinger: s.opts.Pinger, PingTimeout: s.opts.PingTimeout, Self: s.opts.Self,
-		Confirm: confirmAfter, Reaper: l.reaper, Died: s.opts.Observer.Died, Lost: l.reaper.returnDirects, Logger: s.opts.Logger,
+		Confirm: confirmAfter, Reaper: l.reaper, Lost: l.reaper.returnDirects,
+		Succeeded: l.succeeded, Logger: s.opts.Logger,
 	})
 	l.sweeper = newSweeper(s, l.checker)
 	return l
+}
+
+// succeeded keeps the death of a process whose successor was quicker than the proof.
+func (l *leader) succeeded(ctx context.Context, dead Worker) {
+	if err := l.recordDeath(ctx, dead); err != nil && ctx.Err() == nil {
+		l.opts.Logger.Warn("death not recorded", "worker_id", dead.ID, "error", err)
+	}
 }
 
 // lead does the leader's work until ctx ends.

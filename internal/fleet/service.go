@@ -25,7 +25,7 @@ type Directs interface {
 
 // Observer is told what happens; its functions may be nil. They are called from several goroutines at once.
 type Observer struct {
-	Died      func(cause string)
+	Died      func(cause string) // the death of a process was recorded, for the first time
 	Recovered func(queue, reason string, n int)
 	Queues    func([]string) // these are swept; before any of their tasks is recovered
 }

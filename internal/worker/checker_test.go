@@ -236,6 +236,44 @@ func TestASuccessorRecoversItsPredecessorsTasks(t *testing.T) {
 	}
 }
 
+// Nobody else may see the death of a process whose successor on the same host takes over at once.
+func TestASuccessorRecordsItsPredecessorsDeath(t *testing.T) {
+	s := redistest.Start(t)
+	w, err := New(Options{Config: settings(t, s.URL), Logger: silent()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.closeClients()
+	defer w.server.Close()
+	gone := w.identity
+	gone.Nonce, gone.PIDStart = "old", gone.PIDStart+1 // another process had this one's number
+	predecessor := heartbeat.NewWriter(s.Client, heartbeat.Options{
+		ID: "w", Identity: gone, Logger: silent(),
+		Source: func() heartbeat.Beat { return heartbeat.Beat{Status: status.Running, Queues: []string{"own"}} },
+	})
+	if err := predecessor.Register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	holdTask(t, s.Client, "own", "its", "w|old|7")
+	if err := w.register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.recoverPredecessors(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	deaths, err := w.fleet.store.Deaths(t.Context())
+	if err != nil || len(deaths) != 1 || deaths[0].ID != "w" || deaths[0].Nonce != "old" || deaths[0].Cause != fleet.CauseProcessGone ||
+		deaths[0].Tasks != 1 || deaths[0].Reason == "" {
+		t.Errorf("deaths %+v, %v, want that of the predecessor with one task", deaths, err)
+	}
+	if err := w.recoverPredecessors(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := w.fleet.store.Deaths(t.Context()); err != nil || len(again) != 1 || again[0].Tasks != 1 {
+		t.Errorf("told twice: deaths %+v, %v", again, err)
+	}
+}
+
 // While Redis is away the worker waits for it, and goes when it is told to.
 func TestRecoveringWaitsForRedis(t *testing.T) {
 	s := redistest.Start(t)

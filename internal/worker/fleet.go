@@ -105,7 +105,7 @@ func (w *Worker) fleetMemberOptions() fleetMemberOptions {
 // recoverPredecessors gives back what earlier processes with this worker's id still hold, before any new task is taken:
 // since this process has registered the id, they are dead or have lost it.
 func (w *Worker) recoverPredecessors(ctx context.Context) error {
-	return w.retrier().do(ctx, "recovering the tasks of this worker's predecessors", func() error {
+	err := w.retrier().do(ctx, "recovering the tasks of this worker's predecessors", func() error {
 		for _, q := range queue.ByPriority(w.cfg.Worker.Queues) {
 			done, err := w.fleet.recoverer.OfPredecessors(ctx, q, w.cfg.Worker.ID, w.identity.Nonce)
 			w.fleet.metrics.Recovered(q, queue.RecoveredSuccessor, done.Requeued+done.Archived)
@@ -115,4 +115,11 @@ func (w *Worker) recoverPredecessors(ctx context.Context) error {
 		}
 		return nil
 	})
+	if dead := w.beat.Replaced(); err == nil && dead != nil {
+		// Nobody else may have noticed. It is only for people, so the start does not depend on it.
+		if err := w.fleet.service.RecordPredecessor(ctx, w.cfg.Worker.ID, *dead); err != nil {
+			w.log.Warn("death of the predecessor not recorded", "error", err)
+		}
+	}
+	return err
 }
