@@ -72,6 +72,12 @@ func TestNothingIsHealthyWithoutAWorker(t *testing.T) {
 	if got := texts(page{View: unservedView()}.Notices()); !slices.Equal(got, want) {
 		t.Errorf("notices %q, want %q", got, want)
 	}
+	none := unservedView()
+	none.System.Deaths = none.System.Deaths[1:]
+	want[1] = "warn: 1 worker died within the last hour, worker-abc123 40 m ago: no task is known to have gone back."
+	if got := texts(page{View: none}.Notices()); !slices.Equal(got, want) {
+		t.Errorf("without a task that went back: notices %q, want %q", got, want)
+	}
 	if text := textOf(byID(t, doc, "fleet")); !strings.Contains(text, "worker-dead99") || !strings.Contains(text, "connection refused") {
 		t.Errorf("who died is not among the workers: %q", text)
 	}
