@@ -66,8 +66,8 @@ type Checker struct {
 
 	mu      sync.Mutex // guards the rest
 	workers map[string]*entry
-	listed  bool // a round has read the registry
-	known   bool // and each worker that it found has been classified since
+	read    time.Time // when the registry was last read by a round; zero: it was not
+	known   bool      // and each worker that it found has been classified since
 }
 
 // entry is what the Checker keeps of one worker.
@@ -132,12 +132,19 @@ func (c *Checker) Workers() []Worker {
 	return out
 }
 
+// Read returns when the registry was last read by a round; zero when it was not.
+func (c *Checker) Read() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.read
+}
+
 // Complete reports whether all workers have been classified that the first round found: before, Workers may be without
 // some.
 func (c *Checker) Complete() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.known && c.listed {
+	if !c.known && !c.read.IsZero() {
 		c.known = true
 		for _, e := range c.workers {
 			c.known = c.known && e.classified
@@ -216,7 +223,7 @@ func (r round) start(ctx context.Context, list []heartbeat.Worker, checks *sync.
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.listed = true
+	r.Checker.read = r.read
 }
 
 // begin marks a worker as being checked, and reports false when it is already. The result has the last beat that was

@@ -36,6 +36,7 @@ type world struct {
 	beatsErr   error // of Beats
 	recoverFn  func(queue string) error
 	lapsedErr  error // of Lapsed
+	listErr    error // of List
 	leader     string
 	heldUntil  time.Time
 	checkpoint Checkpoint
@@ -146,7 +147,7 @@ func (w *world) List(context.Context) ([]heartbeat.Worker, error) {
 	for _, id := range slices.Sorted(maps.Keys(w.workers)) {
 		list = append(list, w.entry(id))
 	}
-	return list, w.redis
+	return list, errors.Join(w.redis, w.listErr)
 }
 
 func (w *world) Get(_ context.Context, id string) (heartbeat.Worker, bool, error) {

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -126,10 +127,24 @@ func (s *Service) Workers() []Worker {
 	return nil
 }
 
-// AllWorkers is Workers once this process, as the leader, has classified every worker; before, it returns nil.
-func (s *Service) AllWorkers() []Worker {
+// AllWorkers is Workers once this process, as the leader, has classified every worker, with the time at which the registry
+// was last read; before, it returns nil. [Service.Stale] tells whether that is too long ago.
+func (s *Service) AllWorkers() (workers []Worker, read time.Time) {
 	if c := s.current.Load(); c != nil && c.Complete() {
-		return c.Workers()
+		read = c.Read()
+		return c.Workers(), read
+	}
+	return nil, time.Time{}
+}
+
+// minFresh is for how long at least a list of the workers counts as the present.
+const minFresh = 5 * time.Second
+
+// Stale returns an error when what was read of the registry at that time does not describe the present: three rounds have
+// read nothing since.
+func (s *Service) Stale(read time.Time) error {
+	if age := time.Since(read); age > max(3*s.opts.Interval, minFresh) {
+		return fmt.Errorf("the workers were read %s ago, and could not be since", age.Round(time.Second))
 	}
 	return nil
 }

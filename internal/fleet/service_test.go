@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -261,6 +262,34 @@ func TestTheNextLeaderReapsAWorkerThatDiedWithTheLast(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		if events := w.happened(); !slices.Contains(events, "recover q of w n-w") || !slices.Contains(events, "forget w") {
 			t.Errorf("after 20 s: events %q, want its tasks recovered and the worker removed", events)
+		}
+	})
+}
+
+// The lease is renewed and the registry cannot be read: the list of the workers says how old it is.
+func TestTheListOfAllWorkersHasAnAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.add("w")
+		stopBeats := w.beating("w")
+		defer stopBeats()
+		s := w.service(t, "c", &logBook{}, Observer{})
+		defer start(s)()
+		time.Sleep(22 * time.Second)
+		workers, read := s.AllWorkers()
+		if err := s.Stale(read); len(workers) != 1 || time.Since(read) > 5*time.Second || err != nil {
+			t.Errorf("%d workers, read %s ago, %v; want one, and within a round", len(workers), time.Since(read), err)
+		}
+		w.set(func() { w.listErr = errors.New("NOPERM") })
+		time.Sleep(20 * time.Second)
+		workers, again := s.AllWorkers()
+		if err := s.Stale(again); len(workers) != 1 || !again.Equal(read) || err == nil || !strings.Contains(err.Error(), " ago") || !s.leading() {
+			t.Errorf("%d workers, read %s ago, %v; want one, and that it is old", len(workers), time.Since(again), err)
+		}
+		w.set(func() { w.listErr = nil })
+		time.Sleep(5 * time.Second)
+		if _, read := s.AllWorkers(); s.Stale(read) != nil {
+			t.Errorf("it can be read again: %v", s.Stale(read))
 		}
 	})
 }

@@ -150,7 +150,7 @@ func (c *CheckerProcess) notBegun(err error) {
 
 // queueFaults says which queues have tasks that nobody takes.
 func (c *CheckerProcess) queueFaults(ctx context.Context, depths map[string]status.Depth) map[string]string {
-	workers, err := c.workers.list(ctx)
+	workers, _, err := c.workers.list(ctx)
 	return c.fleet.queues.faults(ctx, workers, err, depths)
 }
 

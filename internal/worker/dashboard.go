@@ -204,11 +204,11 @@ func dashboardFailure(f queue.Failure) dashboard.Failure {
 
 // dashboardWorkers returns the workers of the list; self is the id of the worker in this process, empty when there is
 // none.
-func dashboardWorkers(l *workerList, self string) func(context.Context) ([]dashboard.Worker, error) {
-	return func(ctx context.Context) ([]dashboard.Worker, error) {
-		workers, err := l.list(ctx)
+func dashboardWorkers(l *workerList, self string) func(context.Context) ([]dashboard.Worker, time.Time, error) {
+	return func(ctx context.Context) ([]dashboard.Worker, time.Time, error) {
+		workers, read, err := l.list(ctx)
 		if err != nil {
-			return nil, err
+			return nil, time.Time{}, err
 		}
 		out := make([]dashboard.Worker, len(workers))
 		for i, w := range workers {
@@ -218,7 +218,7 @@ func dashboardWorkers(l *workerList, self string) func(context.Context) ([]dashb
 				out[i] = dashboardSelf(w, age)
 			}
 		}
-		return out, nil
+		return out, read, nil
 	}
 }
 

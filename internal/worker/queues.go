@@ -164,11 +164,14 @@ func (s *systemQueues) services(ctx context.Context, workers []fleet.Worker, dep
 }
 
 // stranded returns by queue how many tasks wait for nobody, for the metrics of the leader; nil while this process is not
-// the leader.
+// the leader, or cannot read who serves them.
 func (s *systemQueues) stranded(ctx context.Context, service *fleet.Service) (map[string]int64, error) {
-	workers := service.AllWorkers()
+	workers, read := service.AllWorkers()
 	if workers == nil {
 		return nil, nil
+	}
+	if err := service.Stale(read); err != nil {
+		return nil, err
 	}
 	depths, err := s.Read(ctx)
 	if err != nil {
