@@ -112,7 +112,7 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 func (c *CheckerProcess) probeSources(metricsHandler http.Handler) health.Sources {
 	return health.Sources{
 		Report: c.reporter.Report, Environment: c.cfg.Environment, Counts: c.counts,
-		Queues: c.fleet.queues.Read, Faults: c.queueFaults, Broker: health.InfoSource(c.client), Metrics: metricsHandler,
+		Queues: c.fleet.queues.Read, States: c.queueStates, Broker: health.InfoSource(c.client), Metrics: metricsHandler,
 		RPC: rpc.Handlers(rpc.Sources{Report: c.reporter.Report}), Dashboard: c.dashboard.Handlers(),
 		Trusted: health.NewAccess(c.cfg.Health.WebConfig).Trusted,
 	}
@@ -148,10 +148,10 @@ func (c *CheckerProcess) notBegun(err error) {
 	}
 }
 
-// queueFaults says which queues have tasks that nobody takes.
-func (c *CheckerProcess) queueFaults(ctx context.Context, depths map[string]status.Depth) map[string]string {
+// queueStates says which queues nobody serves, and which of them have tasks.
+func (c *CheckerProcess) queueStates(ctx context.Context, _ status.Report, depths map[string]status.Depth) map[string]health.QueueState {
 	workers, _, err := c.workers.list(ctx)
-	return c.fleet.queues.faults(ctx, workers, err, depths)
+	return c.fleet.queues.states(ctx, workers, err, depths)
 }
 
 // counts are the numbers of the healthcheck command.
