@@ -100,6 +100,19 @@ func TestNothingIsHealthyWithoutAWorker(t *testing.T) {
 	}
 }
 
+// A worker that is dead and still registered says for how long.
+func TestDeadWorkersShowSinceWhen(t *testing.T) {
+	v := healthyView()
+	v.Fleet.Workers[1] = dead(v.Fleet.Workers[1])
+	rows := elements(byID(t, parse(t, pageOf(t, v)), "fleet"), "tr")
+	if got := textOf(rows[2]); !strings.Contains(got, "DEAD for 2 m") {
+		t.Errorf("the row is %q", got)
+	}
+	if got := textOf(rows[1]); strings.Contains(got, "FREE running for") {
+		t.Errorf("the row of a worker that lives is %q", got)
+	}
+}
+
 // A worker's page names the worker, and the worst of the system in a heading of the same kind.
 func TestWorkersPageShowsTheSystem(t *testing.T) {
 	doc := parse(t, pageOf(t, elsewhereView()))

@@ -228,7 +228,7 @@ func dashboardSelf(w fleet.Worker, age time.Duration) dashboard.Worker {
 	unreachable := ""
 	if w.State == status.Dead && w.Alive {
 		unreachable = w.Reason
-		w.State, w.Reason = w.Beat.State, ""
+		w.State, w.Reason, w.DeadSince = w.Beat.State, "", time.Time{}
 	}
 	out := dashboardWorker(w, age)
 	out.Self, out.Unreachable = true, unreachable
@@ -245,7 +245,7 @@ func dashboardWorker(w fleet.Worker, age time.Duration) dashboard.Worker {
 		ID: w.ID, State: w.State, Status: b.Status, Reason: w.Reason, Queues: b.Queues,
 		Address: b.Address, Host: b.Host, Active: len(b.ActiveTasks), Concurrency: b.Concurrency,
 		Processed: b.Processed, Failed: b.Failed, Started: b.Started, Version: b.Version, BeatAge: w.Age + age,
-		Serving: w.Serving(), Starting: w.Starting(),
+		Serving: w.Serving(), Starting: w.Starting(), DeadSince: w.DeadSince,
 	}
 	if out.Reason == "" {
 		out.Reason = b.Reason.Summary
