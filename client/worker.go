@@ -92,7 +92,7 @@ type Worker struct {
 	Expiry   time.Time     // when the heartbeat expires or has expired, on Redis' clock, to the second
 
 	// Died is the end of the last process with this ID that was found dead within the last hour and has left the
-	// registry; nil: none. A worker that is Dead itself and has it is such a process.
+	// registry; nil: none. Its Earlier tells whether it is this process's.
 	Died *Death
 
 	Err error // what of its heartbeat could not be read; nil: nothing
@@ -104,7 +104,12 @@ type Death struct {
 	Age    time.Duration // since then
 	Cause  Cause
 	Reason string // for people
-	Tasks  int    // that were taken back from it: they run elsewhere or, lost too often, are archived
+	// Tasks are how many are known to have been taken back from it: they run elsewhere or, lost too often, are archived. What
+	// a successor or a dispatcher took back may be missing, so 0 does not say that it had none.
+	Tasks int
+	// Earlier says that it was another process than the one that is registered with this ID now, or is not known to be the
+	// same.
+	Earlier bool
 }
 
 // TakesTasks reports whether a task that is assigned to the worker will be run by it, now or when a slot is free: it is
@@ -142,6 +147,7 @@ func newWorkers(list []fleet.Worker, deaths []fleet.Death) []Worker {
 	}
 	for _, d := range deaths { // the latest first
 		i, known := at[d.ID]
+		earlier := known && (d.Nonce == "" || i >= len(list) || list[i].Beat.Nonce != d.Nonce)
 		if !known {
 			i, at[d.ID] = len(workers), len(workers)
 			workers = append(workers, Worker{
@@ -149,7 +155,7 @@ func newWorkers(list []fleet.Worker, deaths []fleet.Death) []Worker {
 			})
 		}
 		if workers[i].Died == nil {
-			workers[i].Died = &Death{At: d.At, Age: d.Age, Cause: Cause(d.Cause), Reason: d.Reason, Tasks: d.Tasks}
+			workers[i].Died = &Death{At: d.At, Age: d.Age, Cause: Cause(d.Cause), Reason: d.Reason, Tasks: d.Tasks, Earlier: earlier}
 		}
 	}
 	slices.SortFunc(workers, func(a, b Worker) int { return strings.Compare(a.ID, b.ID) })

@@ -86,8 +86,33 @@ func TestNewWorkersListsWhoDied(t *testing.T) {
 	if got[1].State != Free || !got[1].Healthy || got[1].Died == nil || got[2].Died != nil {
 		t.Errorf("workers %+v, want b free, after a death, and c", got[1:])
 	}
+	if got[0].Died.Earlier || !got[1].Died.Earlier {
+		t.Errorf("the death of a is of an earlier process: %t, that of b: %t; want only the second", got[0].Died.Earlier, got[1].Died.Earlier)
+	}
 	if got[2].Healthy {
 		t.Error("a worker that is DEAD is healthy")
+	}
+}
+
+// An old death is not told of a new process with the same ID, also while that is dead itself.
+func TestADeathIsOfOneProcess(t *testing.T) {
+	dead := fleet.Worker{State: status.Dead, Cause: fleet.CauseTimeout}
+	dead.Worker = heartbeat.Worker{ID: "w", Alive: true}
+	dead.Beat.Nonce = "new"
+	silent := dead
+	silent.Worker = heartbeat.Worker{ID: "w"} // which process it was is not known
+	for _, c := range []struct {
+		name    string
+		worker  fleet.Worker
+		nonce   string
+		earlier bool
+	}{
+		{"another", dead, "old", true}, {"the same", dead, "new", false}, {"unknown", silent, "old", true}, {"nothing known", silent, "", true},
+	} {
+		got := newWorkers([]fleet.Worker{c.worker}, []fleet.Death{{ID: "w", Nonce: c.nonce, Tasks: 3}})
+		if len(got) != 1 || got[0].Died == nil || got[0].Died.Earlier != c.earlier {
+			t.Errorf("%s: %+v, want a death of an earlier process: %t", c.name, got, c.earlier)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -32,12 +33,19 @@ type Worker struct {
 }
 
 // List reads the registry: every worker that has a heartbeat, and those whose heartbeat has expired within the last
-// hour or so, by the time of expiry.
+// hour on Redis' clock, by the time of expiry. Older ones leave the registry when another worker beats, and where none does
+// they are not listed all the same.
 func List(ctx context.Context, client redis.UniversalClient) ([]Worker, error) {
-	entries, err := client.ZRangeWithScores(ctx, RegistryKey, 0, -1).Result()
+	var now *redis.TimeCmd
+	var all *redis.ZSliceCmd
+	_, err := client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		now, all = p.Time(ctx), p.ZRangeWithScores(ctx, RegistryKey, 0, -1)
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read the registry %s: %w", RegistryKey, err)
 	}
+	entries, oldest := all.Val(), now.Val().Add(-keepLapsed)
 	workers := make([]Worker, 0, len(entries))
 	for len(entries) > 0 {
 		n := min(len(entries), listChunk)
@@ -48,7 +56,7 @@ func List(ctx context.Context, client redis.UniversalClient) ([]Worker, error) {
 		workers = append(workers, chunk...)
 		entries = entries[n:]
 	}
-	return workers, nil
+	return slices.DeleteFunc(workers, func(w Worker) bool { return !w.Alive && !w.Expiry.After(oldest) }), nil
 }
 
 func readChunk(ctx context.Context, client redis.UniversalClient, entries []redis.Z) ([]Worker, error) {

@@ -152,25 +152,6 @@ func TestSlowHeartbeatIsNoFailure(t *testing.T) {
 	})
 }
 
-// Between a slow answer and the next arrangement nothing hangs.
-func TestNothingIsDueRightAfterASlowAnswer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var r receipts
-		begun := time.Now()
-		r.expect(begun)
-		r.ask()
-		time.Sleep(wokenWithin)
-		r.answer(begun, nil)
-		if f := r.judge(time.Now()); f != nil {
-			t.Errorf("failure %+v", f)
-		}
-		time.Sleep(wokenWithin)
-		if r.judge(time.Now()) == nil {
-			t.Error("no failure when nothing follows")
-		}
-	})
-}
-
 func TestHangingWriterIsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var k fakeKey

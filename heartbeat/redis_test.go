@@ -255,6 +255,24 @@ func TestRegistryForgetsTheLongLapsed(t *testing.T) {
 	}
 }
 
+// Where no worker beats, nobody drops what lapsed long ago.
+func TestListLeavesOutTheLongLapsed(t *testing.T) {
+	for name, c := range map[string]*redis.Client{
+		"miniredis": open(t, miniredis.RunT(t).Addr()), "redis": open(t, redistest.Start(t).Addr),
+	} {
+		ctx, now := t.Context(), time.Now()
+		c.ZAdd(ctx, RegistryKey, redis.Z{Score: float64(now.Add(-keepLapsed - time.Minute).Unix()), Member: "ancient"},
+			redis.Z{Score: float64(now.Add(-keepLapsed - time.Minute).Unix()), Member: "beats"},
+			redis.Z{Score: float64(now.Add(-keepLapsed + 5*time.Minute).Unix()), Member: "recent"})
+		c.HSet(ctx, Key("beats"), "host", "h")
+		c.Expire(ctx, Key("beats"), time.Minute)
+		got, err := List(ctx, c)
+		if err != nil || len(got) != 2 || got[0].ID != "beats" || got[1].ID != "recent" {
+			t.Errorf("%s: List = %+v, %v; want the one that beats, and recent", name, got, err)
+		}
+	}
+}
+
 func TestSuccessorOfAKilledProcessOnThisHost(t *testing.T) {
 	c := open(t, redistest.Start(t).Addr)
 	cmd := exec.Command("sleep", "600")

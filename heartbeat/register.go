@@ -52,6 +52,9 @@ func (w *Writer) Register(ctx context.Context) error {
 			return fmt.Errorf("register worker id %q: %w", w.opts.ID, err)
 		}
 		if other == nil {
+			if request.replace != "" {
+				w.replaced.Store(&seen.beat)
+			}
 			return nil
 		}
 		now, err := w.observe(ctx)
@@ -81,6 +84,10 @@ func (w *Writer) Register(ctx context.Context) error {
 		}
 	}
 }
+
+// Replaced returns the last heartbeat of the process that [Writer.Register] has replaced, since that was proven gone and had
+// left it behind; nil: it has replaced none.
+func (w *Writer) Replaced() *Beat { return w.replaced.Load() }
 
 // observation is what was seen of another process that has the id.
 type observation struct {

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/runqy/runqy-worker/internal/receipt"
 	"github.com/runqy/runqy-worker/internal/wakeup"
 )
 
@@ -56,7 +58,8 @@ type Writer struct {
 	now     wakeup.Signal // of WriteNow
 	soon    wakeup.Signal // of WriteSoon
 
-	receipts receipts
+	receipts receipt.Log
+	replaced atomic.Pointer[Beat] // by Register
 }
 
 // NewWriter returns a Writer that has not written anything yet. The client should have ContextTimeoutEnabled: only then
@@ -106,14 +109,14 @@ func (w *Writer) Run(ctx context.Context) error {
 			// While Redis is down the retry is near enough, and will write everything.
 			if !failing && at.Before(due) {
 				due = at
-				w.receipts.expect(due)
+				w.receipts.Expect(due)
 				timer.Reset(time.Until(due))
 			}
 		}
 	)
 	defer timer.Stop()
-	w.receipts.expect(due)
-	defer w.receipts.expect(time.Time{})
+	w.receipts.Expect(due)
+	defer w.receipts.Expect(time.Time{})
 	for {
 		select {
 		case <-ctx.Done():
@@ -153,7 +156,7 @@ func (w *Writer) Run(ctx context.Context) error {
 			}
 			due = beatAt
 		}
-		w.receipts.expect(due)
+		w.receipts.Expect(due)
 		timer.Reset(time.Until(due))
 	}
 }
@@ -174,21 +177,21 @@ func (w *Writer) write(ctx context.Context, r writeRequest) (*holder, error) {
 	r.fields, r.ttl = beat.fields(), w.opts.TTL
 	other, err := w.send(ctx, r)
 	if other == nil {
-		w.receipts.answer(now, err)
+		w.receipts.Answer(now, err)
 	}
 	return other, err
 }
 
 // send writes the hash and, when asked to, the entry in the registry.
 func (w *Writer) send(ctx context.Context, r writeRequest) (*holder, error) {
-	w.receipts.ask()
+	w.receipts.Ask()
 	writing, cancel := context.WithTimeout(ctx, w.opTimeout())
 	defer cancel()
 	other, err := w.store.write(writing, r)
 	if err != nil || other != nil || !r.register {
 		return other, err
 	}
-	w.receipts.ask()
+	w.receipts.Ask()
 	registering, cancel := context.WithTimeout(ctx, w.opTimeout())
 	defer cancel()
 	return nil, w.store.register(registering, r.ttl)
@@ -218,3 +221,13 @@ func (w *Writer) unregister(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Failure is that Redis takes no heartbeats.
+type Failure = receipt.Failure
+
+// LastBeat returns when the heartbeat was last written with success, on this machine's clock; zero when it never was.
+func (w *Writer) LastBeat() time.Time { return w.receipts.Last() }
+
+// Failure says why Redis takes no heartbeats, while [Writer.Run] runs; nil when it takes them. One write that fails among
+// others is no failure.
+func (w *Writer) Failure() *Failure { return w.receipts.Judge(time.Now()) }

@@ -93,7 +93,8 @@ func newWorkerCollector(src Sources) *workerCollector {
 	return &workerCollector{
 		src: src,
 		healthy: desc("runqy_worker_healthy",
-			"1 when the Python process, Redis and the configured database all answer; else 0, and no new task is taken."),
+			"1 when the Python process runs, answers and passes its @health check, Redis answers and refuses neither cycles nor heartbeats, "+
+				"and the configured database answers; else 0, and no new task is taken, but for one at a time as a probe."),
 		reports: desc("runqy_worker_health_reports_total",
 			"Reports of the worker's health so far: the number of the one that runqy_worker_healthy is read from. There is a new one when something has changed."),
 		reportAge: desc("runqy_worker_health_report_age_seconds",

@@ -41,7 +41,7 @@ func NewFleet(reg prometheus.Registerer, src FleetSources) (*FleetSet, error) {
 	s := &FleetSet{
 		dead: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "runqy_fleet_dead_total",
-			Help: "Workers that this process, as the fleet's health checker, found dead, each once, by how that showed.",
+			Help: "Processes of workers that have died, each counted by the one process that has recorded its death, by how that showed.",
 		}, []string{"reason"}),
 		recovered: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "runqy_tasks_recovered_total",
@@ -68,7 +68,7 @@ func (s *FleetSet) QueuesSeen(queues []string) {
 	}
 }
 
-// Died counts one worker that was found dead.
+// Died counts one death.
 func (s *FleetSet) Died(reason string) { s.dead.WithLabelValues(reason).Inc() }
 
 // Recovered counts n tasks of a queue that were taken back.

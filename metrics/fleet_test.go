@@ -26,7 +26,7 @@ func TestFleetCounts(t *testing.T) {
 # HELP runqy_fleet_checker 1 while this process is the health checker of the fleet, else 0; the sum over all processes should be 1.
 # TYPE runqy_fleet_checker gauge
 runqy_fleet_checker 1
-# HELP runqy_fleet_dead_total Workers that this process, as the fleet's health checker, found dead, each once, by how that showed.
+# HELP runqy_fleet_dead_total Processes of workers that have died, each counted by the one process that has recorded its death, by how that showed.
 # TYPE runqy_fleet_dead_total counter
 runqy_fleet_dead_total{reason="refused"} 1
 runqy_fleet_dead_total{reason="timeout"} 0

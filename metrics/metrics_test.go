@@ -302,7 +302,7 @@ func TestNothingIsSaidOfAnAbsentPython(t *testing.T) {
 		}
 	}
 	err := testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP runqy_worker_healthy 1 when the Python process, Redis and the configured database all answer; else 0, and no new task is taken.
+# HELP runqy_worker_healthy 1 when the Python process runs, answers and passes its @health check, Redis answers and refuses neither cycles nor heartbeats, and the configured database answers; else 0, and no new task is taken, but for one at a time as a probe.
 # TYPE runqy_worker_healthy gauge
 runqy_worker_healthy 0
 # HELP runqy_worker_info Always 1; the labels identify the worker. python_version is empty while no interpreter is known.

@@ -26,7 +26,7 @@ func newWorkersCmd(a *app) *cobra.Command {
 		Long: `List every worker that is registered in Redis, and whether it is FREE, BUSY or DEAD. Each is pinged, all at the same
 time; fleet.client and fleet.ping_timeout of the configuration say how. With --ping=false only their heartbeats are
 read, for when this machine cannot reach the workers. A worker that died stays in the list for an hour, with when and why
-it died and how many of its tasks went back to the queue; where there is no checker of the fleet, without the number.
+it died and how many of its tasks are known to have gone back to the queue.
 
 With --watch the list is refreshed every second; -o json then prints one list per line.`,
 		Args: cobra.NoArgs,

@@ -3,8 +3,8 @@
 
 usage: deploy/grafana/dashboard.py >deploy/grafana/dashboards/runqy-worker.json      (make generate does so)
 
-The JSON of its forty panels is three thousand lines long, most of them the same in each panel. This file has what
-differs: what a panel shows, its query, its unit, the alerts on the same metric, and their limit as a line.
+The JSON of its more than forty panels is thousands of lines long, most of them the same in each panel. This file has
+what differs: what a panel shows, its query, its unit, the alerts on the same metric, and their limit as a line.
 """
 
 import json
@@ -198,6 +198,36 @@ def workers(board):
         bars=True,
     )
 
+    board.graph(
+        "Idle tasks",
+        "Running tasks that use no CPU and report no progress: they hang, or wait for something else.",
+        [("runqy_worker_idle_tasks{<WORKER>}", "{{instance}}")],
+        "short",
+        alerts="RunqyNoProgress",
+    )
+    board.graph(
+        "Replacements for memory",
+        "Python processes replaced for exceeding python.max_memory, and 1 while that is suspended.",
+        [
+            (
+                'sum by (instance) (increase(runqy_worker_restarts_total{<WORKER>, cause="max_memory"}[10m]))',
+                "{{instance}} in 10 minutes",
+            ),
+            ("max by (instance) (runqy_worker_recycling_suspended{<WORKER>})", "{{instance}} suspended"),
+        ],
+        "short",
+        alerts="RunqyWorkerRecycling",
+        limit=3,
+    )
+    board.graph(
+        "Log lines dropped",
+        "Lines of the worker's log that nobody read in time.",
+        [("sum by (instance) (increase(runqy_log_lines_dropped_total{<WORKER>}[<RANGE>]))", "{{instance}}")],
+        "short",
+        stacked=True,
+        bars=True,
+    )
+
 
 def queues(board):
     def by_state(state):
@@ -244,6 +274,15 @@ def queues(board):
         "short",
         alerts="RunqyQueueLatencyHigh",
         max=1,
+    )
+    board.graph(
+        "Tasks that nobody takes",
+        "Tasks of queues that no healthy worker serves, and tasks that wait to be aggregated, as the leader sees it.",
+        [("max by (job, queue) (runqy_queue_unserved_tasks{<QUEUE>})", "{{queue}}")],
+        "short",
+        24,
+        "RunqyQueueUnserved",
+        stacked=True,
     )
 
 
@@ -386,10 +425,10 @@ def fleet(board):
     )
     board.graph(
         "Dead workers, by reason",
-        "Each dead worker counts one time, by how it was detected.",
+        "Each death counts once, in the process that recorded it, by how it showed.",
         [("sum by (reason) (increase(runqy_fleet_dead_total{<JOB>}[<RANGE>]))", "{{reason}}")],
         "short",
-        alerts="RunqyWorkerDown",
+        alerts="RunqyWorkerDied",
         stacked=True,
         bars=True,
     )

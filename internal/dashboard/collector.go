@@ -37,6 +37,7 @@ type reading struct {
 	systemErr                        string
 	queuesAt, failuresAt, fleetAt    time.Time // of the last that succeeded; zero: none has
 	systemAt                         time.Time
+	fleetRead                        time.Time // when the registry was read for the fleet, which is earlier than fleetAt
 }
 
 // collector reads from Redis in the background, so that a Redis that hangs never keeps the page from saying so.
@@ -156,9 +157,9 @@ func (c *collector) collect(ctx context.Context) {
 			}
 		})
 		group.Go(func() {
-			fleet, err := c.src.Fleet(ctx)
+			fleet, read, err := c.src.Fleet(ctx)
 			if next.fleetErr = errorText(err, "they have not been checked within 2 s"); err == nil {
-				next.fleet, next.fleetAt = fleet, time.Now()
+				next.fleet, next.fleetRead, next.fleetAt = fleet, read, time.Now()
 			}
 		})
 		group.Go(func() {

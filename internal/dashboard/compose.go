@@ -30,10 +30,10 @@ func (d *Dashboard) view(r reading, by visitor) *View {
 		Trusted: by.trusted, Payloads: by.payloads, Token: by.token(d.csrf), Health: by.health(d.health()),
 		Failures: failures(r, by),
 	}
-	if v.Health.Broker == status.Unhealthy { // what was known of the workers is not how they are now
-		r.fleetErr = "Redis does not answer"
-		if r.queuesAt.Before(r.fleetAt) {
-			r.fleetAt = r.queuesAt
+	if r.fleetErr == "" && r.queuesErr != "" && r.systemErr != "" { // nothing can be read: the list of the workers is kept a while
+		r.fleetErr = r.queuesErr
+		if r.queuesAt.Before(r.fleetRead) {
+			r.fleetRead = r.queuesAt
 		}
 	}
 	v.Fleet = fleetView(r)
@@ -231,6 +231,9 @@ func urgency(t Tone) int { return slices.Index([]Tone{Bad, Warn, Quiet, Good}, t
 
 func fleetView(r reading) Fleet {
 	f := Fleet{Err: r.fleetErr, At: r.fleetAt}
+	if f.Err != "" { // then it is told how old that is which is shown
+		f.At = r.fleetRead
+	}
 	all := slices.Clone(r.fleet)
 	for i := range all {
 		w := &all[i]

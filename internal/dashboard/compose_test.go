@@ -45,7 +45,8 @@ func TestUnservedQueues(t *testing.T) {
 		"groups":                       {health: healthy, depth: status.Depth{Aggregating: 3}, tone: Bad},
 		"the fleet cannot be read":     {health: degraded, depth: waiting, err: "no", tone: Quiet},
 		"nor can it, but this is well": {health: healthy, depth: waiting, err: "no", tone: Good},
-		"Redis is away":                {health: health(Bad, status.Degraded, status.Unhealthy), depth: waiting, tone: Quiet},
+		"Redis refuses":                {health: health(Bad, status.Running, status.Unhealthy), depth: waiting, tone: Bad},
+		"it refuses this one only":     {health: health(Bad, status.Running, status.Unhealthy), depth: waiting, fleet: []Worker{serves(false, "q")}, tone: Good},
 		"a checker, nobody":            {health: healthy, depth: waiting, checker: true, tone: Bad},
 		"a checker, idle and nobody":   {health: healthy, checker: true, tone: Quiet},
 		"a checker, one":               {health: healthy, depth: waiting, checker: true, fleet: []Worker{serves(false, "q")}, tone: Good},
@@ -111,8 +112,22 @@ func TestTheFleetIsUnknownWithoutRedis(t *testing.T) {
 		}
 	})
 	now := time.Now()
-	v := s.d.view(reading{queuesErr: noAnswer, queuesAt: now.Add(-time.Minute), fleet: []Worker{{Tone: Good}}, fleetAt: now}, s.d.visitor(true))
+	r := reading{
+		queuesErr: noAnswer, queuesAt: now.Add(-time.Minute), systemErr: noAnswer, systemAt: now.Add(-time.Minute),
+		fleet: []Worker{{Tone: Good}}, fleetAt: now, fleetRead: now,
+	}
+	v := s.d.view(r, s.d.visitor(true))
 	if v.Fleet.Err == "" || !v.Fleet.At.Equal(now.Add(-time.Minute)) || len(v.Fleet.Workers) != 1 {
 		t.Errorf("without Redis the fleet is %+v, want its last state with an error", v.Fleet)
+	}
+	// It answers, and refuses what this worker needs: the fleet is as it was read.
+	r.queuesErr, r.systemErr, r.queuesAt, r.systemAt = "", "", now, now
+	if v := s.d.view(r, s.d.visitor(true)); v.Fleet.Err != "" || (page{View: v}).FleetStale() || (page{View: v}).SystemState().Label == "Unknown" {
+		t.Errorf("under a Redis that refuses the fleet is %+v, the system %+v", v.Fleet, (page{View: v}).SystemState())
+	}
+	// The registry cannot be read any more: how old the list is.
+	r.fleetErr, r.fleetRead = "the workers were read 20s ago", now.Add(-20*time.Second)
+	if v := s.d.view(r, s.d.visitor(true)); !v.Fleet.At.Equal(r.fleetRead) || !(page{View: v}).FleetStale() {
+		t.Errorf("the fleet is %+v, want it as of 20 s ago and stale", v.Fleet)
 	}
 }

@@ -67,8 +67,8 @@ func newSite(t *testing.T, change func(*Sources)) *site {
 			return []Failure{{ID: "f1", Queue: "q", State: "archived", Error: "SECRET-ERROR", Traceback: "SECRET-TRACE", Payload: "SECRET-PAYLOAD"}},
 				s.read(ctx, "failures")
 		},
-		Fleet: func(ctx context.Context) ([]Worker, error) {
-			return []Worker{{ID: "worker-1", Tone: Good, State: "FREE", Serving: true, Queues: []string{"q"}}}, s.read(ctx, "fleet")
+		Fleet: func(ctx context.Context) ([]Worker, time.Time, error) {
+			return []Worker{{ID: "worker-1", Tone: Good, State: "FREE", Serving: true, Queues: []string{"q"}}}, time.Now(), s.read(ctx, "fleet")
 		},
 		System:  func(ctx context.Context) (System, error) { return System{}, s.read(ctx, "system") },
 		Trusted: func(*http.Request) bool { s.mu.Lock(); defer s.mu.Unlock(); return s.trusted },

@@ -101,6 +101,7 @@ func busy(w Worker) Worker {
 func dead(w Worker) Worker {
 	w.Serving = false
 	w.State, w.Status, w.Tone, w.BeatAge, w.Reason = "DEAD", "", Bad, -1, "10.0.3.99:8001: connection refused"
+	w.DeadSince = fixedNow.Add(-150 * time.Second)
 	return w
 }
 

@@ -110,11 +110,12 @@ func (p page) deathNotices(add func(tone Tone, href, text string, args ...any)) 
 	add(Warn, "#fleet", "%s within the last hour, %s %s: %s.", who, name(last.ID), at(p.At, last.At).Ago(), tasksBack(last.Tasks))
 }
 
-// tasksBack says what became of the tasks of a worker that died.
+// tasksBack says what is known of the tasks of a worker that died: what a successor or a dispatcher took back is not counted
+// everywhere.
 func tasksBack(n int) string {
 	switch n {
 	case 0:
-		return "it had no tasks"
+		return "no task is known to have gone back"
 	case 1:
 		return "1 task went back"
 	}

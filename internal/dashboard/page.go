@@ -98,7 +98,7 @@ func (p page) Checks() []check {
 		switch p.Health.Broker {
 		case status.Healthy:
 		case status.Unhealthy:
-			c.Answer, c.Tone = "does not answer", Bad
+			c.Answer, c.Tone = "does not answer or refuses", Bad
 		default:
 			c.Answer, c.Tone = "is not known yet", Quiet
 		}

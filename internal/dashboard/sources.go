@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 )
 
 // Sources are what the page is made from. Their functions are called from any goroutine. Those without a context must
@@ -32,8 +33,9 @@ type Sources struct {
 	Queues func(context.Context) ([]Queue, error)
 	// Failures returns the tasks that failed last, at most limit of them. Required.
 	Failures func(ctx context.Context, limit int) ([]Failure, error)
-	// Fleet returns every worker of the registry. Required.
-	Fleet func(context.Context) ([]Worker, error)
+	// Fleet returns every worker of the registry, and when that was read; an error when that is too long ago to be the present.
+	// Required.
+	Fleet func(context.Context) (workers []Worker, read time.Time, err error)
 
 	// System returns what else there is to know of the system. Required.
 	System func(context.Context) (System, error)

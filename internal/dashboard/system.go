@@ -131,8 +131,6 @@ func (p page) SystemState() headline {
 	f, s := p.Fleet, p.System
 	none := f.Serving == 0 && !slices.ContainsFunc(p.Queues.List, func(q Queue) bool { return q.Tone == Good })
 	switch {
-	case p.Health.Broker == status.Unhealthy:
-		return headline{Bad, "Unknown", "Redis does not answer, so the state of the system is not known."}
 	case p.Queues.Err != "" || f.Err != "" || s.Err != "":
 		return headline{Bad, "Unknown", "It cannot be read: " + line(cmp.Or(p.Queues.Err, f.Err, s.Err))}
 	case p.QueuesStale() || p.FleetStale() || p.SystemStale():
@@ -149,6 +147,8 @@ func (p page) SystemState() headline {
 		return headline{Bad, plural(f.Unhealthy, "worker is not healthy", "workers are not healthy"), p.workersDetail()}
 	case p.unreadable() > 0:
 		return headline{Bad, plural(p.unreadable(), "queue cannot be read", "queues cannot be read"), ""}
+	case !p.IsWorker() && p.Health.Tone == Bad: // who is to look after the system cannot
+		return headline{Bad, "The checker is not healthy", line(p.Health.Reason().Summary)}
 	}
 	return p.quietState(none)
 }

@@ -215,6 +215,7 @@ type Worker struct {
 	Active, Concurrency int
 	Processed, Failed   int64
 	BeatAge             time.Duration // since its last heartbeat; negative: it has none any more
+	DeadSince           time.Time     // when it was found dead; zero unless it is
 	Started             time.Time
 	Version             string
 }

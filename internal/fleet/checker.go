@@ -48,12 +48,14 @@ type CheckerOptions struct {
 	// Confirm is how long a heartbeat that has vanished may be a clean stop in progress. With it, a worker that is
 	// newly found dead is read from the registry a second time before it is called so. 0: the first observation counts.
 	Confirm time.Duration
-	Reaper  Reaper             // gets every worker whose death is proven, right after it was classified; nil: nobody
-	Died    func(cause string) // counts a worker that is newly found dead; may be nil
+	Reaper  Reaper // gets every worker whose death is proven, right after it was classified; nil: nobody
 	// Lost gets each worker that is newly found dead, proven or not, before Reaper does. It may block for a moment. It is
 	// not called while a missing heartbeat may be Redis' fault. Nil: nobody.
-	Lost   func(ctx context.Context, w Worker)
-	Logger *slog.Logger // default: none
+	Lost func(ctx context.Context, w Worker)
+	// Succeeded gets a worker that was found dead and silent, as it was then, when another process has its id. It may block
+	// for a moment. Nil: nobody.
+	Succeeded func(ctx context.Context, dead Worker)
+	Logger    *slog.Logger // default: none
 }
 
 // Checker classifies the registered workers, and keeps the last result of each from one round to the next. Its methods
@@ -64,8 +66,8 @@ type Checker struct {
 
 	mu      sync.Mutex // guards the rest
 	workers map[string]*entry
-	listed  bool // a round has read the registry
-	known   bool // and each worker that it found has been classified since
+	read    time.Time // when the registry was last read by a round; zero: it was not
+	known   bool      // and each worker that it found has been classified since
 }
 
 // entry is what the Checker keeps of one worker.
@@ -130,12 +132,19 @@ func (c *Checker) Workers() []Worker {
 	return out
 }
 
+// Read returns when the registry was last read by a round; zero when it was not.
+func (c *Checker) Read() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.read
+}
+
 // Complete reports whether all workers have been classified that the first round found: before, Workers may be without
 // some.
 func (c *Checker) Complete() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.known && c.listed {
+	if !c.known && !c.read.IsZero() {
 		c.known = true
 		for _, e := range c.workers {
 			c.known = c.known && e.classified
@@ -214,7 +223,7 @@ func (r round) start(ctx context.Context, list []heartbeat.Worker, checks *sync.
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.listed = true
+	r.Checker.read = r.read
 }
 
 // begin marks a worker as being checked, and reports false when it is already. The result has the last beat that was
@@ -263,6 +272,9 @@ func (r round) check(ctx context.Context, w heartbeat.Worker) {
 		return // an interrupted ping says nothing about the worker
 	}
 	result.Seen = read
+	if before, known := r.find(w.ID); known && r.opts.Succeeded != nil && r.settled && before.succeededBy(result) {
+		r.opts.Succeeded(ctx, before)
+	}
 	result, died := r.record(result)
 	if died && r.opts.Lost != nil && (r.settled || result.Alive) {
 		r.opts.Lost(ctx, result)
@@ -270,6 +282,12 @@ func (r round) check(ctx context.Context, w heartbeat.Worker) {
 	if result.Proven && r.opts.Reaper != nil {
 		r.opts.Reaper.Reap(ctx, result)
 	}
+}
+
+// succeededBy reports whether the worker was silent and dead, and now is another process. One that stops cleanly writes its
+// heartbeat until it leaves.
+func (w Worker) succeededBy(now Worker) bool {
+	return w.State == status.Dead && (!w.Alive || silent(w.Worker)) && w.Beat.Nonce != "" && now.Alive && now.Beat.Nonce != w.Beat.Nonce
 }
 
 // observe gathers what there is to know about a worker.
@@ -426,9 +444,6 @@ func (c *Checker) record(w Worker) (_ Worker, died bool) {
 		log.Info("worker joined", "state", w.State, "reason", w.Reason)
 	case known && before.State != w.State:
 		log.Debug("worker state changed", "state", w.State, "reason", w.Reason)
-	}
-	if died && c.opts.Died != nil {
-		c.opts.Died(w.Cause)
 	}
 	return w, died
 }

@@ -71,7 +71,7 @@ func TestChangesAreLoggedOnce(t *testing.T) {
 		died := map[string]int{}
 		c := NewChecker(CheckerOptions{
 			Registry: w, Pinger: w, Confirm: time.Second, Logger: book.logger(),
-			Died: func(cause string) { died[cause]++ }, // one worker: one call at a time
+			Lost: func(_ context.Context, w Worker) { died[w.Cause]++ }, // one worker: one call at a time
 		})
 		round := func(times int, want status.State) {
 			t.Helper()
@@ -134,7 +134,7 @@ func TestCleanStopsAreNoDeaths(t *testing.T) {
 				died := 0
 				c := NewChecker(CheckerOptions{
 					Registry: between{w, func() { stopping(w); w.answers["w:1"] = refusedUnlessNew(w.answers["w:1"]) }}, Pinger: w,
-					Confirm: time.Second, Logger: book.logger(), Died: func(string) { died++ },
+					Confirm: time.Second, Logger: book.logger(), Lost: func(context.Context, Worker) { died++ },
 				})
 				if name == "heartbeat deleted first" {
 					leaving := time.AfterFunc(500*time.Millisecond, func() { w.remove("w") })

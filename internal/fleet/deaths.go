@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/runqy/runqy-worker/heartbeat"
 )
 
 const (
@@ -34,15 +36,18 @@ type Death struct {
 	Cause   string   `json:"cause"` // one of the causes of DEAD
 	Reason  string   `json:"reason"`
 
-	At    time.Time     `json:"-"` // when it was found dead, on Redis' clock
-	Age   time.Duration `json:"-"` // since then, when it was read
-	Tasks int           `json:"-"` // that went back to their queues or, lost too often, to the archive
+	At  time.Time     `json:"-"` // when it was found dead, on Redis' clock
+	Age time.Duration `json:"-"` // since then, when it was read
+	// Tasks are those of which it is known that they went back to their queues or, lost too often, to the archive. What a
+	// successor or a client took back may be missing.
+	Tasks int `json:"-"`
 }
 
 // DeathStore keeps the deaths of the last hour; [Store] is the real one.
 type DeathStore interface {
-	// RecordDeath keeps a death, which was found age ago. Told again of the same process, it adds the tasks.
-	RecordDeath(ctx context.Context, d Death, tasks int, age time.Duration) error
+	// RecordDeath keeps a death, which was found age ago. Told again of the same process, it adds the tasks, and first is
+	// false.
+	RecordDeath(ctx context.Context, d Death, tasks int, age time.Duration) (first bool, err error)
 }
 
 // deathOf is what is kept of a worker that is dead.
@@ -58,17 +63,17 @@ func deathOf(w Worker) Death {
 }
 
 // RecordDeath implements DeathStore.
-func (s *Store) RecordDeath(ctx context.Context, d Death, tasks int, age time.Duration) error {
+func (s *Store) RecordDeath(ctx context.Context, d Death, tasks int, age time.Duration) (first bool, err error) {
 	text, err := json.Marshal(d)
 	if err != nil {
-		return fmt.Errorf("encode the death of worker %s: %w", d.ID, err)
+		return false, fmt.Errorf("encode the death of worker %s: %w", d.ID, err)
 	}
-	err = s.recordDeath.Run(ctx, s.client, []string{deathsKey}, tallyKey(d.ID, d.Nonce), string(text), tasks,
-		max(age, 0).Milliseconds(), DeathsKept.Milliseconds(), maxDeaths).Err()
+	added, err := s.recordDeath.Run(ctx, s.client, []string{deathsKey}, tallyKey(d.ID, d.Nonce), string(text), tasks,
+		max(age, 0).Milliseconds(), DeathsKept.Milliseconds(), maxDeaths).Int()
 	if err != nil {
-		return fmt.Errorf("write %s: %w", deathsKey, err)
+		return false, fmt.Errorf("write %s: %w", deathsKey, err)
 	}
-	return nil
+	return added == 1, nil
 }
 
 // Deaths returns who died within the last hour, the latest first.
@@ -152,7 +157,8 @@ func (t *tally) take(id, nonce string) int {
 	return n
 }
 
-// recordDeath keeps the death of a worker that is about to be forgotten, with the tasks that were taken back from it.
+// recordDeath keeps the death of a process of a worker, with the tasks that were taken back from it, and counts it if it is
+// not known yet.
 func (s *Service) recordDeath(ctx context.Context, w Worker) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -161,11 +167,23 @@ func (s *Service) recordDeath(ctx context.Context, w Worker) error {
 	if !w.DeadSince.IsZero() {
 		age = time.Since(w.DeadSince)
 	}
-	err := s.opts.Deaths.RecordDeath(ctx, deathOf(w), tasks, age)
+	d := deathOf(w)
+	first, err := s.opts.Deaths.RecordDeath(ctx, d, tasks, age)
 	if err != nil {
 		s.returned.add(w.ID, w.Beat.Nonce, tasks)
+		return err
 	}
-	return err
+	if first {
+		s.opts.Observer.Died(d.Cause)
+	}
+	return nil
+}
+
+// RecordPredecessor keeps the death of the process that the worker of this process has replaced, by its last heartbeat: it
+// is proven to be gone, and left that heartbeat behind.
+func (s *Service) RecordPredecessor(ctx context.Context, id string, beat heartbeat.Beat) error {
+	w := heartbeat.Worker{ID: id, Alive: true, Beat: beat}
+	return s.recordDeath(ctx, classify(observation{worker: w, gone: true}))
 }
 
 // TaskReturned counts a task that was taken back from a process of a worker: its death is shown with that number.

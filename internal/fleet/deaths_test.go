@@ -22,11 +22,14 @@ func TestDeathsAreKeptForAnHour(t *testing.T) {
 		if deaths, err := store.Deaths(ctx); err != nil || len(deaths) > 0 {
 			t.Fatalf("%s: nobody has died: %v, %v", name, deaths, err)
 		}
+		known := make(map[string]bool)
 		record := func(id string, tasks int, age time.Duration) {
 			t.Helper()
-			if err := store.RecordDeath(ctx, Death{ID: id, Nonce: "n", Cause: CauseRefused, Reason: "no"}, tasks, age); err != nil {
-				t.Fatalf("%s: %v", name, err)
+			first, err := store.RecordDeath(ctx, Death{ID: id, Nonce: "n", Cause: CauseRefused, Reason: "no"}, tasks, age)
+			if err != nil || first == known[id] {
+				t.Fatalf("%s: the first record of %s: %t, %v", name, id, first, err)
 			}
+			known[id] = true
 		}
 		record("early", 2, 10*time.Minute)
 		record("late", 0, time.Minute)
@@ -59,7 +62,7 @@ func TestDeathsAreBounded(t *testing.T) {
 	for i := range maxDeaths {
 		client.HSet(t.Context(), deathsKey, fmt.Sprintf("w%d|n", i), fmt.Sprintf("%d 1 {}", time.Now().Add(-time.Duration(i)*time.Second).UnixMilli()))
 	}
-	if err := store.RecordDeath(t.Context(), Death{ID: "new", Nonce: "n"}, 0, 0); err != nil {
+	if _, err := store.RecordDeath(t.Context(), Death{ID: "new", Nonce: "n"}, 0, 0); err != nil {
 		t.Fatal(err)
 	}
 	if n := client.HLen(t.Context(), deathsKey).Val(); n != maxDeaths || client.HExists(t.Context(), deathsKey, "w999|n").Val() {

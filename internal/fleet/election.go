@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/runqy/runqy-worker/internal/receipt"
 	"github.com/runqy/runqy-worker/internal/timer"
 )
 
@@ -18,8 +19,10 @@ type elector struct {
 	lease    Lease
 	name     string        // of this candidate
 	interval time.Duration // between two renewals
+	askEvery time.Duration // for the lease of another one; 0: when it should be over
 	log      *slog.Logger
 	leading  atomic.Bool
+	receipts receipt.Log // of what is asked for the lease
 }
 
 func newElector(lease Lease, name string, interval time.Duration, log *slog.Logger) *elector {
@@ -29,6 +32,8 @@ func newElector(lease Lease, name string, interval time.Duration, log *slog.Logg
 // run campaigns and calls lead while this process is the leader, again and again until ctx ends. lead gets a context
 // that ends with the lease and must then return. When run returns, lead has, and the lease is released.
 func (e *elector) run(ctx context.Context, lead func(context.Context)) {
+	e.receipts.Expect(time.Now())
+	defer e.receipts.Expect(time.Time{})
 	for {
 		since, elected := e.campaign(ctx)
 		if !elected {
@@ -58,6 +63,10 @@ func (e *elector) campaign(ctx context.Context) (since time.Time, elected bool) 
 			return since, true
 		}
 		failing = err != nil
+		if e.askEvery > 0 {
+			wait = min(wait, e.askEvery)
+		}
+		e.receipts.Expect(time.Now().Add(wait))
 		_ = timer.Sleep(ctx, wait) // the loop asks ctx
 	}
 	return since, false

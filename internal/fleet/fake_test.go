@@ -35,6 +35,8 @@ type world struct {
 	forgetErr  error
 	beatsErr   error // of Beats
 	recoverFn  func(queue string) error
+	lapsedErr  error // of Lapsed
+	listErr    error // of List
 	leader     string
 	heldUntil  time.Time
 	checkpoint Checkpoint
@@ -117,10 +119,12 @@ func (w *world) remove(id string) {
 	delete(w.workers, id)
 }
 
-func (w *world) setRedis(err error) {
+func (w *world) setRedis(err error) { w.set(func() { w.redis = err }) }
+
+func (w *world) set(change func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.redis = err
+	change()
 }
 
 // entry is what Redis tells of a worker; the caller holds mu.
@@ -143,7 +147,7 @@ func (w *world) List(context.Context) ([]heartbeat.Worker, error) {
 	for _, id := range slices.Sorted(maps.Keys(w.workers)) {
 		list = append(list, w.entry(id))
 	}
-	return list, w.redis
+	return list, errors.Join(w.redis, w.listErr)
 }
 
 func (w *world) Get(_ context.Context, id string) (heartbeat.Worker, bool, error) {
@@ -206,7 +210,9 @@ func (w *world) Lapsed(_ context.Context, q string, alive func(id, nonce string)
 		}
 		w.mu.Unlock()
 	}
-	return queue.Recovered{}, nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return queue.Recovered{}, w.lapsedErr
 }
 
 // everBeat returns every worker that has ever had a heartbeat.
@@ -290,12 +296,13 @@ func (w *world) SaveCheckpoint(_ context.Context, beats map[string]heartbeat.Bea
 	return w.redis
 }
 
-func (w *world) RecordDeath(_ context.Context, d Death, tasks int, age time.Duration) error {
+func (w *world) RecordDeath(_ context.Context, d Death, tasks int, age time.Duration) (bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	first := !slices.ContainsFunc(w.deaths, func(known Death) bool { return known.ID == d.ID && known.Nonce == d.Nonce })
 	d.Tasks, d.Age = tasks, age
 	w.deaths = append(w.deaths, d)
-	return w.redis
+	return first, w.redis
 }
 
 // recorded returns the deaths that were recorded.

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/timer"
 )
 
 const (
@@ -17,6 +19,8 @@ const (
 	settleTime = 5 * time.Second
 	// confirmAfter is what a clean stop gets between deleting its heartbeat and leaving the registry.
 	confirmAfter = 2 * time.Second
+	// roundRetry is until a round that failed is tried again.
+	roundRetry = time.Second
 )
 
 // leader is this process from an election to the end of its lease.
@@ -45,10 +49,18 @@ func newLeader(s *Service) *leader {
 	l.reaper = newReaper(s)
 	l.checker = NewChecker(CheckerOptions{
 		Registry: s.opts.Registry, Pinger: s.opts.Pinger, PingTimeout: s.opts.PingTimeout, Self: s.opts.Self,
-		Confirm: confirmAfter, Reaper: l.reaper, Died: s.opts.Observer.Died, Lost: l.reaper.returnDirects, Logger: s.opts.Logger,
+		Confirm: confirmAfter, Reaper: l.reaper, Lost: l.reaper.returnDirects,
+		Succeeded: l.succeeded, Logger: s.opts.Logger,
 	})
 	l.sweeper = newSweeper(s, l.checker)
 	return l
+}
+
+// succeeded keeps the death of a process whose successor was quicker than the proof.
+func (l *leader) succeeded(ctx context.Context, dead Worker) {
+	if err := l.recordDeath(ctx, dead); err != nil && ctx.Err() == nil {
+		l.opts.Logger.Warn("death not recorded", "worker_id", dead.ID, "error", err)
+	}
 }
 
 // lead does the leader's work until ctx ends.
@@ -67,29 +79,34 @@ func (l *leader) run(ctx context.Context) {
 	defer l.reaper.wait() // after the checks, which call it
 	defer l.checks.Wait()
 
-	tick := time.NewTicker(l.opts.Interval)
-	defer tick.Stop()
-	for {
-		l.round(ctx)
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
+	defer l.rounds.Expect(time.Time{})
+	for ctx.Err() == nil {
+		begun := time.Now()
+		l.rounds.Expect(begun.Add(roundTimeout))
+		err := l.round(ctx)
+		next := begun.Add(l.opts.Interval)
+		if err != nil {
+			next = time.Now().Add(min(l.opts.Interval, roundRetry))
+			l.logFailure(ctx, err)
 		}
+		l.rounds.Answer(begun, cmp.Or(err, l.sweeper.failure()))
+		l.rounds.Expect(next)
+		_ = timer.Sleep(ctx, time.Until(next)) // the loop asks ctx
 	}
 }
 
+// roundTimeout bounds a round: it asks Redis three times.
+const roundTimeout = 3 * readTimeout
+
 // round reads the registry and has every worker checked. It does not wait for the results: each is acted upon when it
 // comes, and a worker that is slow to answer delays no other.
-func (l *leader) round(ctx context.Context) {
+func (l *leader) round(ctx context.Context) error {
 	if err := l.loadCheckpoint(ctx); err != nil {
-		l.logFailure(ctx, err)
-		return
+		return err
 	}
 	list, err := l.checker.list(ctx)
 	if err != nil {
-		l.logFailure(ctx, err)
-		return
+		return err
 	}
 	settled := l.settled(time.Now())
 
@@ -98,9 +115,7 @@ func (l *leader) round(ctx context.Context) {
 	if settled {
 		l.sweeper.request(list)
 	}
-	if err := l.saveCheckpoint(ctx, list); err != nil {
-		l.logFailure(ctx, err)
-	}
+	return l.saveCheckpoint(ctx, list)
 }
 
 // settled records that Redis has answered now, and reports whether it has done so for the grace period.

@@ -11,6 +11,7 @@ import (
 const (
 	leaseDuration  = 10 * time.Second // how long the lease outlives its last renewal
 	renewInterval  = 3 * time.Second  // the leader renews at least this often
+	renewRetry     = time.Second      // until a renewal that failed is tried again
 	requestTimeout = 3 * time.Second  // of one exchange with Redis
 	// leaseMargin is how much earlier than Redis a leader that cannot renew counts its lease as over.
 	leaseMargin = time.Second
@@ -19,7 +20,7 @@ const (
 // Lease is the lease of the leader as Redis keeps it; [Store] is the real one.
 type Lease interface {
 	// Acquire takes the lease for the candidate of that name, or renews it, for that long. When another process has it,
-	// left is what remains of that one's.
+	// left is what remains of that one's. It writes in any case, so that its answer shows that Redis takes writes.
 	Acquire(ctx context.Context, name string, lease time.Duration) (held bool, left time.Duration, err error)
 	// Held reports whether any process has it.
 	Held(ctx context.Context) (bool, error)
@@ -29,21 +30,26 @@ type Lease interface {
 
 // renew keeps the lease, which was asked for at since, until ctx ends or it is lost.
 func (e *elector) renew(ctx context.Context, since time.Time) {
+	wait := e.interval
 	for {
-		_ = timer.Sleep(ctx, min(e.interval, remaining(since))) // ctx is asked below
+		wait = min(wait, remaining(since))
+		e.receipts.Expect(time.Now().Add(wait))
+		_ = timer.Sleep(ctx, wait) // ctx is asked below
 		asked := time.Now()
 		held, _, err := e.acquire(ctx, min(requestTimeout, remaining(since)))
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil && held:
-			since = asked
+			since, wait = asked, e.interval
 		case err == nil:
 			e.log.Warn("lease lost")
 			return
 		case remaining(since) <= 0:
 			e.log.Warn("lease renewal failed", "error", err)
 			return
+		default:
+			wait = min(e.interval, renewRetry)
 		}
 	}
 }
@@ -54,9 +60,13 @@ func remaining(since time.Time) time.Duration {
 }
 
 func (e *elector) acquire(ctx context.Context, timeout time.Duration) (bool, time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	asking, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return e.lease.Acquire(ctx, e.name, leaseDuration)
+	begun := time.Now()
+	e.receipts.Ask()
+	held, left, err := e.lease.Acquire(asking, e.name, leaseDuration)
+	e.receipts.Answer(begun, err)
+	return held, left, err
 }
 
 // resign releases the lease at once, so that no candidate has to wait for its end.

@@ -3,11 +3,13 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/receipt"
 	"github.com/runqy/runqy-worker/queue"
 )
 
@@ -24,7 +26,7 @@ type Directs interface {
 
 // Observer is told what happens; its functions may be nil. They are called from several goroutines at once.
 type Observer struct {
-	Died      func(cause string)
+	Died      func(cause string) // the death of a process was recorded, for the first time
 	Recovered func(queue, reason string, n int)
 	Queues    func([]string) // these are swept; before any of their tasks is recovered
 }
@@ -36,6 +38,9 @@ type Options struct {
 	Interval    time.Duration      // between two rounds
 	PingTimeout time.Duration
 	Queues      []string // this process's own: swept even if no worker serves them, and without a leader by Watch
+	// AskEvery is how often the lease is asked for while another process has it: for a process whose Receipt has to be
+	// young. 0: when that one's should be over.
+	AskEvery time.Duration
 
 	Registry    Registry
 	Lease       Lease
@@ -55,7 +60,8 @@ type Service struct {
 	elector *elector
 	current atomic.Pointer[Checker] // nil while another process is the leader
 
-	returned tally // tasks of dead workers
+	rounds   receipt.Log // of the leader's rounds
+	returned tally       // tasks of dead workers
 }
 
 // New returns a Service that does not take part in the election before Run.
@@ -80,6 +86,7 @@ func New(opts Options) (*Service, error) {
 	opts.Logger = opts.Logger.With("component", "fleet")
 	s := &Service{opts: opts}
 	s.elector = newElector(opts.Lease, opts.ID+"|"+opts.Self.Nonce, opts.Interval, opts.Logger)
+	s.elector.askEvery = opts.AskEvery
 	return s, nil
 }
 
@@ -88,6 +95,19 @@ func New(opts Options) (*Service, error) {
 func (s *Service) Run(ctx context.Context) error {
 	s.elector.run(ctx, s.lead)
 	return nil
+}
+
+// Receipt is what a Service has got through of its own work.
+type Receipt struct {
+	Answered time.Time        // when the last request for the lease that Redis has answered was begun; zero: none has
+	Lease    *receipt.Failure // why the lease is neither given nor refused; nil: it is one of the two
+	Round    *receipt.Failure // why the leader's rounds and sweeps fail; nil: they do not, or another process is the leader
+}
+
+// Receipt tells what comes of the work of Run at present. It never blocks.
+func (s *Service) Receipt() Receipt {
+	now := time.Now()
+	return Receipt{Answered: s.elector.receipts.Last(), Lease: s.elector.receipts.Judge(now), Round: s.rounds.Judge(now)}
 }
 
 // States counts the workers by state; nil while another process is the leader.
@@ -107,10 +127,24 @@ func (s *Service) Workers() []Worker {
 	return nil
 }
 
-// AllWorkers is Workers once this process, as the leader, has classified every worker; before, it returns nil.
-func (s *Service) AllWorkers() []Worker {
+// AllWorkers is Workers once this process, as the leader, has classified every worker, with the time at which the registry
+// was last read; before, it returns nil. [Service.Stale] tells whether that is too long ago.
+func (s *Service) AllWorkers() (workers []Worker, read time.Time) {
 	if c := s.current.Load(); c != nil && c.Complete() {
-		return c.Workers()
+		read = c.Read()
+		return c.Workers(), read
+	}
+	return nil, time.Time{}
+}
+
+// minFresh is for how long at least a list of the workers counts as the present.
+const minFresh = 5 * time.Second
+
+// Stale returns an error when what was read of the registry at that time does not describe the present: three rounds have
+// read nothing since.
+func (s *Service) Stale(read time.Time) error {
+	if age := time.Since(read); age > max(3*s.opts.Interval, minFresh) {
+		return fmt.Errorf("the workers were read %s ago, and could not be since", age.Round(time.Second))
 	}
 	return nil
 }

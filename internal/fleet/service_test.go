@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,6 +62,65 @@ func TestProvenDeathRecoversTheTasksAndThenRemovesTheWorker(t *testing.T) {
 		defer w.mu.Unlock()
 		if _, there := w.checkpoint.Beats["dead"]; there || w.checkpoint.Beats["well"].Nonce != "n-well" {
 			t.Errorf("the checkpoint has %v, want the living worker only", w.checkpoint.Beats)
+		}
+	})
+}
+
+// A worker that lives and cannot be pinged has not died, and who has is counted by one leader only.
+func TestEachDeathIsCountedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.add("unreachable")
+		w.answer("unreachable", answer{err: failed(rpc.KindUnauthorised)})
+		w.add("dead")
+		stopBeats := w.beating("unreachable")
+		defer stopBeats()
+		w.set(func() { w.forgetErr = errors.New("not yet") }) // the next leader finds it as well
+		w.die("dead")
+		died := make(map[string]int)
+		observer := Observer{Died: func(cause string) { w.set(func() { died[cause]++ }) }}
+		for range 3 {
+			s := w.service(t, "c", &logBook{}, observer)
+			stop := start(s)
+			time.Sleep(30 * time.Second)
+			if got := s.States(); got["DEAD"] != 2 {
+				t.Errorf("states %v, want two DEAD", got)
+			}
+			stop()
+		}
+		if len(died) != 1 || died[CauseRefused] != 1 {
+			t.Errorf("counted deaths %v, want that of dead alone", died)
+		}
+	})
+}
+
+// Silent, and nothing proves its death, before another process takes its id: that proves it.
+func TestTheDeathOfAReplacedProcessIsRecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for _, id := range []string{"replaced", "restarted"} {
+			w.add(id)
+		}
+		stopBeats := w.beating("restarted")
+		defer stopBeats()
+		w.answer("replaced", answer{err: failed(rpc.KindTimeout)}) // its host is gone
+		died := 0
+		s := w.service(t, "c", &logBook{}, Observer{Died: func(string) { died++ }})
+		defer start(s)()
+		time.Sleep(25 * time.Second)
+		if deaths := w.recorded(); len(deaths) != 0 {
+			t.Errorf("deaths %+v before anything is proven", deaths)
+		}
+		for _, id := range []string{"replaced", "restarted"} { // the second one stopped cleanly
+			w.change(id, func(b *heartbeat.Beat) { b.Nonce = "new" })
+			w.answer(id, answer{pong: rpc.Pong{WorkerID: id, Nonce: "new", State: status.Free}})
+		}
+		stopNew := w.beating("replaced")
+		defer stopNew()
+		time.Sleep(20 * time.Second)
+		deaths := w.recorded()
+		if len(deaths) != 1 || deaths[0].ID != "replaced" || deaths[0].Nonce != "n-replaced" || deaths[0].Age <= 0 || died != 1 {
+			t.Errorf("deaths %+v, %d counted, want that of the replaced process", deaths, died)
 		}
 	})
 }
@@ -202,6 +262,34 @@ func TestTheNextLeaderReapsAWorkerThatDiedWithTheLast(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		if events := w.happened(); !slices.Contains(events, "recover q of w n-w") || !slices.Contains(events, "forget w") {
 			t.Errorf("after 20 s: events %q, want its tasks recovered and the worker removed", events)
+		}
+	})
+}
+
+// The lease is renewed and the registry cannot be read: the list of the workers says how old it is.
+func TestTheListOfAllWorkersHasAnAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.add("w")
+		stopBeats := w.beating("w")
+		defer stopBeats()
+		s := w.service(t, "c", &logBook{}, Observer{})
+		defer start(s)()
+		time.Sleep(22 * time.Second)
+		workers, read := s.AllWorkers()
+		if err := s.Stale(read); len(workers) != 1 || time.Since(read) > 5*time.Second || err != nil {
+			t.Errorf("%d workers, read %s ago, %v; want one, and within a round", len(workers), time.Since(read), err)
+		}
+		w.set(func() { w.listErr = errors.New("NOPERM") })
+		time.Sleep(20 * time.Second)
+		workers, again := s.AllWorkers()
+		if err := s.Stale(again); len(workers) != 1 || !again.Equal(read) || err == nil || !strings.Contains(err.Error(), " ago") || !s.leading() {
+			t.Errorf("%d workers, read %s ago, %v; want one, and that it is old", len(workers), time.Since(again), err)
+		}
+		w.set(func() { w.listErr = nil })
+		time.Sleep(5 * time.Second)
+		if _, read := s.AllWorkers(); s.Stale(read) != nil {
+			t.Errorf("it can be read again: %v", s.Stale(read))
 		}
 	})
 }

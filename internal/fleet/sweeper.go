@@ -33,9 +33,10 @@ type sweeper struct {
 	checker *Checker                // nil where nobody leads: heartbeats decide alone, and no worker is removed
 	lists   chan []heartbeat.Worker // received only while no sweep goes on
 
-	mu      sync.Mutex // guards the rest
-	queues  map[string]bool
-	failing bool
+	mu     sync.Mutex // guards the rest
+	queues map[string]bool
+	err    error // of the last sweep
+	failed int   // how many of them have failed since the last that did not
 	// absent tells by queue and worker since when no such worker serves the queue that has a list there.
 	absent map[string]map[string]time.Time
 }
@@ -221,10 +222,24 @@ func (s *sweeper) logOutcome(ctx context.Context, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case err != nil && !s.failing:
+	case err != nil && s.err == nil:
 		s.opts.Logger.Warn("queue sweep failed", "error", err)
-	case err == nil && s.failing:
+	case err == nil && s.err != nil:
 		s.opts.Logger.Info("queue sweep resumed")
 	}
-	s.failing = err != nil
+	if s.err = err; err == nil {
+		s.failed = 0
+	} else {
+		s.failed++
+	}
+}
+
+// failure is the error of the last sweep where the one before it has failed too; nil else.
+func (s *sweeper) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed < 2 {
+		return nil
+	}
+	return s.err
 }

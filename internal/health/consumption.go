@@ -44,7 +44,7 @@ func newConsumptionWatch(consumption func() Consumption, changed func() <-chan s
 		return nil
 	}
 	return &watch{
-		name: "redis", title: "Redis", interval: consumptionInterval, timeout: pingTimeout, check: check, changed: changed,
+		name: "redis", title: "Redis", interval: consumptionInterval, timeout: consumptionTimeout, check: check, changed: changed,
 		close: func() {},
 	}
 }

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/runqy/runqy-worker/internal/redistest"
 	"github.com/runqy/runqy-worker/internal/status"
@@ -234,13 +233,8 @@ func TestDatabaseErrorsHideThePassword(t *testing.T) {
 }
 
 func TestDependenciesWithADatabase(t *testing.T) {
-	s := redistest.Start(t)
 	p := startFakePostgres(t)
-	opts := &redis.UniversalOptions{Addrs: []string{s.Addr}}
-	RedisOptions(opts)
-	client := redis.NewUniversalClient(opts)
-	defer client.Close()
-	d, err := NewDependencies(DependenciesOptions{Redis: client, DatabaseURL: p.url(p.password), Logger: quiet()})
+	d, err := NewDependencies(DependenciesOptions{Consumption: func() Consumption { return Consumption{} }, DatabaseURL: p.url(p.password), Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,50 +8,29 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/runqy/runqy-worker/internal/broadcast"
 )
 
 const (
-	pingInterval = time.Second
-	pingTimeout  = 2 * time.Second
-
 	consumptionInterval = 500 * time.Millisecond
+	consumptionTimeout  = 2 * time.Second
 
 	databaseInterval = 5 * time.Second
 	databaseTimeout  = 3 * time.Second
 )
 
-// RedisOptions prepares the options of the client that is given to [NewDependencies]: one connection, and no attempt
-// longer than a PING may take.
-func RedisOptions(o *redis.UniversalOptions) {
-	o.PoolSize, o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns = 1, 0, 1, 0
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = pingTimeout, pingTimeout, pingTimeout, pingTimeout
-	o.DialerRetries = 1
-	// One retry, so that a connection that has merely been dropped does not count as a failure.
-	o.MaxRetries = 1
-	o.ContextTimeoutEnabled = true
-}
-
 // DependenciesOptions say what [Dependencies] watches.
 type DependenciesOptions struct {
-	// Consumption says whether tasks can be taken and settled, of which Redis is judged; it must not block. Required without
-	// a Redis.
+	// Consumption says what comes of the process's own work with Redis, by which that is judged; it must not block. Required.
 	Consumption func() Consumption
-	// ConsumptionChanged returns a channel that is closed when something works that did not.
+	// ConsumptionChanged returns a channel that is closed when something works that did not; nil: it is asked now and then.
 	ConsumptionChanged func() <-chan struct{}
-	// Redis is for a process that consumes nothing: whether a PING is answered. It is a client that nothing else uses, opened
-	// with [RedisOptions]: on a shared one PING would queue behind commands that block. Run closes it at its end, since
-	// nothing else interrupts a PING.
-	Redis redis.UniversalClient
 	// DatabaseURL is a postgres:// URL; empty: no database is watched.
 	DatabaseURL string
 	Logger      *slog.Logger // default: slog.Default()
 }
 
-// Dependencies judges Redis by what the work with it comes to, or where there is none by a PING every second, and asks the
-// database every five seconds whether it answers. Until the first answer they count as unhealthy. The methods may be called
+// Dependencies judges Redis by what the work with it comes to, and asks the database every five seconds whether it answers. Until the first answer they count as unhealthy. The methods may be called
 // from any goroutine; Run only once.
 type Dependencies struct {
 	watches  []*watch
@@ -69,7 +48,6 @@ type watch struct {
 	interval, timeout time.Duration
 	check             func(context.Context) error
 	close             func()
-	interrupt         func()                 // makes a check under way end; nil: its context does
 	changed           func() <-chan struct{} // is closed when the next check should be at once; nil: none is
 
 	asked bool // guarded by Dependencies.mu, as err
@@ -84,12 +62,7 @@ func NewDependencies(opts DependenciesOptions) (*Dependencies, error) {
 		logger = slog.Default()
 	}
 	d := &Dependencies{logger: logger.With("component", "health")}
-	if opts.Consumption != nil {
-		d.redis = newConsumptionWatch(opts.Consumption, opts.ConsumptionChanged)
-	} else {
-		d.redis = newRedisWatch(func(ctx context.Context) error { return ping(ctx, opts.Redis) })
-		d.redis.interrupt = func() { _ = opts.Redis.Close() }
-	}
+	d.redis = newConsumptionWatch(opts.Consumption, opts.ConsumptionChanged)
 	d.watches = append(d.watches, d.redis)
 	if opts.DatabaseURL != "" {
 		db, err := newDatabase(opts.DatabaseURL)
@@ -102,24 +75,10 @@ func NewDependencies(opts DependenciesOptions) (*Dependencies, error) {
 	return d, nil
 }
 
-func newRedisWatch(check func(context.Context) error) *watch {
-	return &watch{name: "redis", title: "Redis", interval: pingInterval, timeout: pingTimeout, check: check, close: func() {}}
-}
-
 func newDatabaseWatch(check func(context.Context) error, closeConn func()) *watch {
 	return &watch{
 		name: "database", title: "The database", interval: databaseInterval, timeout: databaseTimeout, check: check, close: closeConn,
 	}
-}
-
-// ping asks Redis, on a cluster every master: the queues may live on any.
-func ping(ctx context.Context, client redis.UniversalClient) error {
-	if cluster, ok := client.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-			return node.Ping(ctx).Err()
-		})
-	}
-	return client.Ping(ctx).Err()
 }
 
 // Run watches until ctx ends and then returns nil, soon: it waits for no answer. Its goroutines have ended by then.
@@ -127,12 +86,6 @@ func (d *Dependencies) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, w := range d.watches {
 		wg.Go(func() { d.watch(ctx, w) })
-		if w.interrupt != nil {
-			wg.Go(func() {
-				<-ctx.Done()
-				w.interrupt()
-			})
-		}
 	}
 	wg.Wait()
 	return nil

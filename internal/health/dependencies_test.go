@@ -5,16 +5,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
-	"github.com/runqy/runqy-worker/internal/redistest"
 	"github.com/runqy/runqy-worker/internal/status"
 )
 
@@ -53,6 +49,15 @@ func newFakeDependencies(log *slog.Logger) (d *Dependencies, broker, db *depende
 	d = &Dependencies{logger: log, redis: newRedisWatch(broker.check), database: newDatabaseWatch(db.check, func() {})}
 	d.watches = []*watch{d.redis, d.database}
 	return d, broker, db
+}
+
+const (
+	askInterval = time.Second
+	askTimeout  = 2 * time.Second
+)
+
+func newRedisWatch(check func(context.Context) error) *watch {
+	return &watch{name: "redis", title: "Redis", interval: askInterval, timeout: askTimeout, check: check, close: func() {}}
 }
 
 func run(t *testing.T, d *Dependencies) (stop func()) {
@@ -126,7 +131,7 @@ func TestFrozenDependenciesAreNoticedInTime(t *testing.T) {
 		broker.set(nil, true)
 		changed, begin = d.Changed(), time.Now()
 		<-changed
-		if took := time.Since(begin); took > pingInterval+pingTimeout {
+		if took := time.Since(begin); took > askInterval+askTimeout {
 			t.Errorf("redis: noticed after %s", took)
 		}
 		if h := d.Health(process); !strings.Contains(strings.Join(texts(h.Reasons), " "), "no answer within 2s") {
@@ -182,126 +187,4 @@ func TestRunEndsDuringACheck(t *testing.T) {
 			t.Errorf("a check that was broken off counts: %+v", h)
 		}
 	})
-}
-
-// redisDependencies watches the server at addr only.
-func redisDependencies(t *testing.T, addr string) *Dependencies {
-	t.Helper()
-	opts := &redis.UniversalOptions{Addrs: []string{addr}}
-	RedisOptions(opts)
-	client := redis.NewUniversalClient(opts)
-	d, err := NewDependencies(DependenciesOptions{Redis: client, Logger: quiet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop := run(t, d)
-	t.Cleanup(func() {
-		stop()
-		_ = client.Close()
-	})
-	return d
-}
-
-func brokerIs(d *Dependencies, want status.Check) func() bool {
-	return func() bool { return d.Health(process).Broker == want }
-}
-
-func TestRealRedisFrozenKilledAndBack(t *testing.T) {
-	s := redistest.Start(t)
-	d := redisDependencies(t, s.Addr)
-	eventually(t, "well", brokerIs(d, status.Healthy))
-	if h := d.Health(process); h.Database != status.NotConfigured || !h.Healthy {
-		t.Errorf("without a database URL the health is %+v, want healthy and no database", h)
-	}
-	s.Freeze()
-	eventually(t, "frozen noticed", brokerIs(d, status.Unhealthy))
-	s.Thaw()
-	eventually(t, "thawed", brokerIs(d, status.Healthy))
-	s.Kill()
-	eventually(t, "killed", brokerIs(d, status.Unhealthy))
-	s.Restart()
-	eventually(t, "back", brokerIs(d, status.Healthy))
-}
-
-func TestADroppedConnectionChangesNothing(t *testing.T) {
-	s := redistest.Start(t)
-	p := redistest.StartProxy(t, s.Addr)
-	d := redisDependencies(t, p.Addr)
-	eventually(t, "well", brokerIs(d, status.Healthy))
-	changed := d.Changed()
-	p.CutEveryMatching(2, redistest.CutReply, func(name string) bool { return name == "PING" })
-	eventually(t, "a few cuts", func() bool { return p.Cuts() >= 3 })
-	select {
-	case <-changed:
-		t.Errorf("one lost connection changed the health: %+v", d.Health(process))
-	default:
-	}
-}
-
-func TestAServerThatAcceptsAndNeverAnswers(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	d := redisDependencies(t, l.Addr().String())
-	eventually(t, "noticed", func() bool {
-		return strings.Contains(strings.Join(texts(d.Health(process).Reasons), " "), "no answer within 2s")
-	})
-}
-
-// A PING is not waited for at the end, however long the client would read.
-func TestTheEndDoesNotWaitForAnAnswer(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	asked := make(chan struct{})
-	go func() {
-		defer close(asked)
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		_, _ = conn.Read(make([]byte, 1))
-	}()
-	client := redis.NewClient(&redis.Options{Addr: l.Addr().String(), ReadTimeout: 5 * time.Minute, MaxRetries: -1})
-	d, err := NewDependencies(DependenciesOptions{Redis: client, Logger: quiet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop := run(t, d)
-	<-asked
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		stop()
-	}()
-	select {
-	case <-stopped:
-	case <-time.After(time.Minute):
-		t.Error("the end waits for an answer to a PING")
-		_ = client.Close()
-		<-stopped
-	}
-}
-
-func TestClusterMasters(t *testing.T) {
-	s := redistest.StartCluster(t)
-	opts := &redis.UniversalOptions{Addrs: []string{s.Addr}, IsClusterMode: true}
-	RedisOptions(opts)
-	client := redis.NewUniversalClient(opts)
-	defer client.Close()
-	d, err := NewDependencies(DependenciesOptions{Redis: client, Logger: quiet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer run(t, d)()
-	eventually(t, "well", brokerIs(d, status.Healthy))
-	s.Freeze()
-	eventually(t, "frozen noticed", brokerIs(d, status.Unhealthy))
-	s.Thaw()
-	eventually(t, "thawed", brokerIs(d, status.Healthy))
 }

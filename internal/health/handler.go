@@ -22,7 +22,7 @@ type Sources struct {
 	Counts func(status.Health) Counts
 	// Queues and Broker serve /health/v2/queues; without Queues the path is not found.
 	Queues QueueSource
-	Faults FaultSource // nil: those that can be read have none
+	States StateSource // nil: those that can be read are served
 	Broker BrokerSource
 	// Metrics serves /metrics; without it the path is not found.
 	Metrics http.Handler
@@ -138,14 +138,14 @@ type probes struct {
 	counts      func(status.Health) Counts
 	environment string
 	queues      QueueSource
-	faults      FaultSource
+	states      StateSource
 	broker      BrokerSource
 }
 
 func (src Sources) probes() probes {
 	p := probes{
 		report: visible(src.Report, src.Trusted), counts: src.Counts,
-		environment: src.Environment, queues: src.Queues, faults: src.Faults, broker: src.Broker,
+		environment: src.Environment, queues: src.Queues, states: src.States, broker: src.Broker,
 	}
 	if p.counts == nil {
 		p.counts = func(status.Health) Counts { return Counts{} }
@@ -230,13 +230,13 @@ func (p probes) serveReady(w http.ResponseWriter, r *http.Request) {
 	h := p.report(r)
 	word, reason := "READY", ""
 	if !h.Ready() {
-		word, reason = "NOT_READY", notReady(h.Health)
+		word, reason = "NOT_READY", NotReady(h.Health)
 	}
 	answer(w, h.Mark, h.Ready(), probeBody{word, reason})
 }
 
-// notReady says why a worker that is not ready is not.
-func notReady(h status.Health) string {
+// NotReady says why a worker that is not ready is not.
+func NotReady(h status.Health) string {
 	switch {
 	case len(h.Reasons) > 0:
 	case h.Awaits.Summary != "":
@@ -261,7 +261,7 @@ func (p probes) serveHealthcheck(w http.ResponseWriter, r *http.Request) {
 		}
 	case ProbeReady:
 		if ok = h.Ready(); !ok {
-			reason = notReady(h.Health)
+			reason = NotReady(h.Health)
 		}
 	default: // ProbeHealth
 	}

@@ -197,15 +197,37 @@ func TestQueuesEndpoint(t *testing.T) {
 	// What can be read may be at fault all the same: its figures stay.
 	src.Broker = nil
 	src.Queues = func(context.Context) (map[string]status.Depth, error) {
-		return map[string]status.Depth{"typo": {Pending: 2, Aggregating: 3}}, nil
+		return map[string]status.Depth{"typo": {Pending: 2, Aggregating: 3}, "idle": {}, "paused": {Paused: true}, "broken": {Err: errors.New("WRONGTYPE")}}, nil
 	}
-	src.Faults = func(_ context.Context, queues map[string]status.Depth) map[string]string {
-		return map[string]string{"typo": (status.Service{Asynq: 0}).Fault(status.Depth{Pending: queues["typo"].Pending})}
+	src.States = func(_ context.Context, report status.Report, queues map[string]status.Depth) map[string]QueueState {
+		if !report.Healthy {
+			t.Errorf("asked with the report %+v", report)
+		}
+		return map[string]QueueState{
+			"typo": {Fault: (status.Service{Asynq: 0}).Fault(status.Depth{Pending: queues["typo"].Pending}), Unserved: true}, "idle": {Unserved: true},
+			"paused": {Unserved: true},
+		}
 	}
 	if got, want := request(Handler(src), "GET", "/health/v2/queues").Body.String(), `"typo":{"name":"typo","status":"error",`+
 		`"error":"2 tasks wait and no worker serves it","pending":2,"active":0,"scheduled":0,"retry":0,"archived":0,"completed":0,`+
 		`"aggregating":3,"latency_seconds":0}`; !strings.Contains(got, want) {
 		t.Errorf("a queue without workers is\n     %s\nwant %s", got, want)
+	}
+	answered := request(Handler(src), "GET", "/health/v2/queues")
+	for _, want := range []string{`"idle":{"name":"idle","status":"unserved","pending":0`, `"paused":{"name":"paused","status":"paused"`} {
+		if !strings.Contains(answered.Body.String(), want) {
+			t.Errorf("the answer is %s, want %s in it", answered.Body, want)
+		}
+	}
+	// Of one report, and when nothing newer is known, nothing is known of any queue.
+	if got := answered.Header().Get(status.ReportHeader); got == "" {
+		t.Error("the answer does not say from which report it was made")
+	}
+	stood := src
+	stood.Report = sources(StoodStill(healthy(), "The loop", time.Now().Add(-3*time.Second))).Report
+	body := request(Handler(stood), "GET", "/health/v2/queues").Body.String()
+	if n := strings.Count(body, "The loop has not turned"); n != 3 || strings.Contains(body, `"status":"active"`) || !strings.Contains(body, "WRONGTYPE") {
+		t.Errorf("while the loop stands still the answer is %s, want so of the three that could be read", body)
 	}
 
 	src.Queues = func(context.Context) (map[string]status.Depth, error) { return nil, errors.New("connection refused") }

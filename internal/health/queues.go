@@ -23,8 +23,14 @@ type Broker struct {
 	ConnectedClients int64  // negative: unknown
 }
 
-// FaultSource tells by queue what is wrong with those that could be read, as that tasks wait and no worker serves it.
-type FaultSource func(ctx context.Context, queues map[string]status.Depth) map[string]string
+// QueueState is what is known of a queue that could be read, beside its depth.
+type QueueState struct {
+	Fault    string // what is wrong with it, as that tasks wait and no worker serves it; empty: nothing
+	Unserved bool   // nobody would take a task of it, though none waits
+}
+
+// StateSource tells the states of the queues that could be read, by name, for a process with this report.
+type StateSource func(ctx context.Context, report status.Report, queues map[string]status.Depth) map[string]QueueState
 
 // BrokerSource reads the Broker's figures.
 type BrokerSource func(ctx context.Context) (Broker, error)
@@ -41,7 +47,7 @@ type queuesBody struct {
 // since a zero would pass for an empty queue.
 type queueBody struct {
 	Name   string
-	Status string // active, paused or error
+	Status string // active, paused, unserved or error
 	Error  string
 	status.Depth
 }
@@ -84,6 +90,8 @@ type brokerErrorBody struct {
 func (p probes) serveQueues(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), queuesTimeout)
 	defer cancel()
+	report := p.report(r)
+	w.Header().Set(status.ReportHeader, report.Mark.String())
 	queues, err := p.queues(ctx)
 	if err != nil {
 		writeJSON(w, http.StatusServiceUnavailable, brokerErrorBody{"error", err.Error()})
@@ -93,19 +101,18 @@ func (p probes) serveQueues(w http.ResponseWriter, r *http.Request) {
 		Broker: "connected", Queues: make(map[string]queueBody, len(queues)),
 		MemoryUsed: "unknown", Environment: p.environment,
 	}
-	var faults map[string]string
-	if p.faults != nil {
-		faults = p.faults(ctx, queues)
-	}
+	states := p.queueStates(ctx, report, queues)
 	for name, q := range queues {
 		b := queueBody{Name: name, Status: "active", Depth: q}
 		switch {
 		case q.Err != nil:
 			b.Status, b.Error = "error", cmp.Or(q.Err.Error(), "unknown error")
-		case faults[name] != "":
-			b.Status, b.Error = "error", faults[name]
+		case states[name].Fault != "":
+			b.Status, b.Error = "error", states[name].Fault
 		case q.Paused:
 			b.Status = "paused"
+		case states[name].Unserved:
+			b.Status = "unserved"
 		}
 		body.Queues[name] = b
 	}
@@ -119,4 +126,19 @@ func (p probes) serveQueues(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	writeJSON(w, http.StatusOK, body)
+}
+
+// queueStates asks for the states; while a loop that the report comes from stands still, nothing is known of any queue.
+func (p probes) queueStates(ctx context.Context, report status.Report, queues map[string]status.Depth) map[string]QueueState {
+	if !report.StoodSince.IsZero() {
+		states := make(map[string]QueueState, len(queues))
+		for name := range queues {
+			states[name] = QueueState{Fault: NotReady(report.Health)}
+		}
+		return states
+	}
+	if p.states == nil {
+		return nil
+	}
+	return p.states(ctx, report, queues)
 }

@@ -77,7 +77,7 @@ func fullReason(w client.Worker) string {
 			parts = append(parts, s)
 		}
 	}
-	if w.Cause != "" && (w.Alive || w.Died != nil) {
+	if w.Cause != "" && (w.Alive || w.Died != nil && !w.Died.Earlier) {
 		add(string(w.Cause) + ": " + w.Reason)
 	} else {
 		add(w.Reason)
@@ -97,15 +97,21 @@ func fullReason(w client.Worker) string {
 // death tells when a process of the worker died, and what became of its tasks.
 func death(w client.Worker) string {
 	text := "died"
-	if w.State != client.Dead {
+	switch {
+	case w.Died.Earlier:
 		text = "an earlier process of this id died"
+	case w.State != client.Dead:
+		text = "was found dead" // and has come back
 	}
 	text += " " + w.Died.Age.Truncate(time.Second).String() + " ago"
-	if w.State != client.Dead {
+	if w.Died.Earlier || w.State != client.Dead {
 		reason, _, _ := strings.Cut(w.Died.Reason, "\n")
 		text += " (" + string(w.Died.Cause) + ": " + reason + ")"
 	}
-	if w.Died.Tasks == 1 {
+	switch w.Died.Tasks {
+	case 0:
+		return text + ", no task is known to have gone back"
+	case 1:
 		return text + ", 1 task went back"
 	}
 	return text + fmt.Sprintf(", %d tasks went back", w.Died.Tasks)
@@ -184,7 +190,8 @@ type died struct {
 	AgeSeconds float64      `json:"age_seconds"`
 	Cause      client.Cause `json:"cause"`
 	Reason     string       `json:"reason"`
-	Tasks      int          `json:"tasks"`
+	Tasks      int          `json:"tasks"`   // that are known
+	Earlier    bool         `json:"earlier"` // another process than the one that is registered now
 }
 
 // JSON writes the workers as one list on one line.
@@ -209,7 +216,7 @@ func JSON(out io.Writer, workers []client.Worker) error {
 			e.Error = w.Err.Error()
 		}
 		if d := w.Died; d != nil {
-			e.Died = &died{At: d.At.UTC(), AgeSeconds: d.Age.Seconds(), Cause: d.Cause, Reason: d.Reason, Tasks: d.Tasks}
+			e.Died = &died{At: d.At.UTC(), AgeSeconds: d.Age.Seconds(), Cause: d.Cause, Reason: d.Reason, Tasks: d.Tasks, Earlier: d.Earlier}
 		}
 		entries = append(entries, e)
 	}

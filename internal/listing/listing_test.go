@@ -38,7 +38,11 @@ func workers() []client.Worker {
 		},
 		{
 			ID: "w5", State: client.Free, Alive: true, Healthy: true, Status: client.StatusRunning,
-			Died: &client.Death{At: start, Age: time.Minute, Cause: client.CauseProcessGone, Reason: "no \x1b[2J process\nat all", Tasks: 1},
+			Died: &client.Death{At: start, Age: time.Minute, Cause: client.CauseProcessGone, Reason: "no \x1b[2J process\nat all", Tasks: 1, Earlier: true},
+		},
+		{
+			ID: "w6", State: client.Dead, Cause: client.CauseHeartbeatExpired, Reason: "no heartbeat",
+			Died: &client.Death{At: start, Age: time.Minute, Cause: client.CauseProcessGone, Reason: "gone", Earlier: true},
 		},
 	}
 }
@@ -56,6 +60,7 @@ w2                false    running   DEAD           0/0    0          0       0 
 w3                false    gone      DEAD   -       -      -          -       -        -      -         -        no heartbeat since 2026-01-02T03:04:05Z
 w4                false    gone      DEAD   a       -      -          -       -        -      -         -        refused: connection refused; died 3m20s ago, 2 tasks went back
 w5                true     running   FREE           0/0    0          0       0        -      -         -        an earlier process of this id died 1m0s ago (process_gone: no ?[2J process), 1 task went back
+w6                false    gone      DEAD   -       -      -          -       -        -      -         -        no heartbeat; an earlier process of this id died 1m0s ago (process_gone: gone), no task is known to have gone back
 `
 	if got := b.String(); got != want[1:] {
 		t.Errorf("got:\n%s\nwant:%s", got, want)
@@ -93,7 +98,10 @@ func TestJSON(t *testing.T) {
 		got[4]["healthy"] != false || got[0]["died"] != nil {
 		t.Errorf("who died is %v as JSON", got[4])
 	}
-	if len(got) != 6 || got[0]["healthy"] != true || got[0]["age_seconds"] != 2.0 || got[3]["status"] != "gone" || got[3]["alive"] != false ||
+	if now, _ := got[5]["died"].(map[string]any); died["earlier"] != false || now["earlier"] != true {
+		t.Errorf("died %v and %v, want only the second to be an earlier process", died, now)
+	}
+	if len(got) != 7 || got[0]["healthy"] != true || got[0]["age_seconds"] != 2.0 || got[3]["status"] != "gone" || got[3]["alive"] != false ||
 		got[1]["error"] != "field pid" || got[3]["started"] != nil || got[0]["state"] != "BUSY" || got[2]["state"] != "DEAD" || got[2]["cause"] != "refused" {
 		t.Errorf("the workers as JSON are %v, not what was listed", got)
 	}

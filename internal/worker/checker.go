@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,7 @@ import (
 	"github.com/runqy/runqy-worker/internal/config"
 	"github.com/runqy/runqy-worker/internal/dashboard"
 	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/receipt"
 	"github.com/runqy/runqy-worker/internal/redisclient"
 	"github.com/runqy/runqy-worker/internal/rpc"
 	"github.com/runqy/runqy-worker/internal/status"
@@ -44,7 +46,6 @@ type CheckerProcess struct {
 
 	target redisclient.Target
 	client redis.UniversalClient
-	probe  redis.UniversalClient // for the PING of dependencies
 
 	dependencies *health.Dependencies
 	reporter     *health.Reporter
@@ -53,6 +54,9 @@ type CheckerProcess struct {
 	dashboard    *dashboard.Dashboard
 	notifier     *systemd.Notifier
 	server       *health.Server
+
+	mu      sync.Mutex       // guards refused
+	refused *receipt.Failure // why it has not begun; nil: it has, or nothing has failed
 }
 
 // NewCheckerProcess builds a CheckerProcess and binds its listeners. It asks nothing of Redis. On error nothing is left
@@ -71,18 +75,20 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 		return nil, fmt.Errorf("tell this process from others: %w", err)
 	}
 	c.host = identity.Host
-	c.client, c.probe = c.target.Open(), c.target.Open(health.RedisOptions)
+	c.client = c.target.Open()
 	defer func() {
 		if err != nil {
 			c.close()
 		}
 	}()
-	if c.dependencies, err = health.NewDependencies(health.DependenciesOptions{Redis: c.probe, Logger: c.logger}); err != nil {
+	if c.dependencies, err = health.NewDependencies(health.DependenciesOptions{Consumption: c.consumption, Logger: c.logger}); err != nil {
 		return nil, fmt.Errorf("watch redis: %w", err)
 	}
 	c.reporter = health.NewReporter(c.judge)
 	registry := prometheus.NewRegistry()
-	member := fleetMemberOptions{config: c.cfg, self: identity, target: c.target, client: c.client, logger: c.logger}
+	member := fleetMemberOptions{
+		config: c.cfg, self: identity, target: c.target, client: c.client, logger: c.logger, askEvery: leaseAskEvery,
+	}
 	if c.fleet, err = newFleetMember(member, registry); err != nil {
 		return nil, err
 	}
@@ -106,21 +112,46 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 func (c *CheckerProcess) probeSources(metricsHandler http.Handler) health.Sources {
 	return health.Sources{
 		Report: c.reporter.Report, Environment: c.cfg.Environment, Counts: c.counts,
-		Queues: c.fleet.queues.Read, Faults: c.queueFaults, Broker: health.InfoSource(c.client), Metrics: metricsHandler,
+		Queues: c.fleet.queues.Read, States: c.queueStates, Broker: health.InfoSource(c.client), Metrics: metricsHandler,
 		RPC: rpc.Handlers(rpc.Sources{Report: c.reporter.Report}), Dashboard: c.dashboard.Handlers(),
 		Trusted: health.NewAccess(c.cfg.Health.WebConfig).Trusted,
 	}
 }
 
-// judge is called by the reporter: this process is healthy while Redis answers.
+// judge is called by the reporter: this process is healthy while its own work gets through.
 func (c *CheckerProcess) judge() status.Health {
 	return c.dependencies.Health(health.OfProcess(status.Running, true, status.Reason{}))
 }
 
-// queueFaults says which queues have tasks that nobody takes.
-func (c *CheckerProcess) queueFaults(ctx context.Context, depths map[string]status.Depth) map[string]string {
-	workers, err := c.workers.list(ctx)
-	return c.fleet.queues.faults(ctx, workers, err, depths)
+// leaseAskEvery is how often the lease of the leader is asked for while another process has it: the answer is what shows
+// that this one could take over.
+const leaseAskEvery = 3 * time.Second
+
+// refusedAtStart says why it has not begun; nil: it has, or nothing has failed.
+func (c *CheckerProcess) refusedAtStart() *receipt.Failure {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.refused
+}
+
+// notBegun notes why it has not begun, the first time that counts; nil: it has.
+func (c *CheckerProcess) notBegun(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err == nil:
+		c.refused = nil
+	case c.refused == nil:
+		c.refused = &receipt.Failure{Since: time.Now(), Err: err}
+	default:
+		c.refused = &receipt.Failure{Since: c.refused.Since, Err: err}
+	}
+}
+
+// queueStates says which queues nobody serves, and which of them have tasks.
+func (c *CheckerProcess) queueStates(ctx context.Context, _ status.Report, depths map[string]status.Depth) map[string]health.QueueState {
+	workers, _, err := c.workers.list(ctx)
+	return c.fleet.queues.states(ctx, workers, err, depths)
 }
 
 // counts are the numbers of the healthcheck command.
@@ -183,10 +214,11 @@ func (c *CheckerProcess) work(ctx, running context.Context, fail context.CancelC
 	if c.Addr() != nil {
 		c.log.Info("http server listening", "address", c.Addr().String())
 	}
-	redisRetrier := retrier{log: c.log, target: c.target}
+	redisRetrier := retrier{log: c.log, target: c.target, failed: func(_ string, err error) { c.notBegun(err) }}
 	if err := redisRetrier.waitForRedis(running, c.client); err != nil {
 		return runError(ctx, running, err)
 	}
+	c.notBegun(nil)
 	c.log.Info("fleet checker started", "redis", c.target.String())
 	start("fleet", c.fleet.service.Run)
 	<-running.Done()
@@ -200,9 +232,5 @@ func (c *CheckerProcess) close() {
 	}
 }
 
-// closeRedis closes the clients, which frees those that wait for an answer.
-func (c *CheckerProcess) closeRedis() {
-	for _, client := range []redis.UniversalClient{c.client, c.probe} {
-		_ = client.Close()
-	}
-}
+// closeRedis closes the client, which frees those that wait for an answer.
+func (c *CheckerProcess) closeRedis() { _ = c.client.Close() }

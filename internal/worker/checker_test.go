@@ -16,6 +16,7 @@ import (
 
 	"github.com/runqy/runqy-worker/heartbeat"
 	"github.com/runqy/runqy-worker/internal/config"
+	"github.com/runqy/runqy-worker/internal/fleet"
 	"github.com/runqy/runqy-worker/internal/redistest"
 	"github.com/runqy/runqy-worker/internal/status"
 )
@@ -137,6 +138,66 @@ func TestCheckerProcess(t *testing.T) {
 	}
 }
 
+// The checker is healthy while its own work gets through, as the leader and as a candidate, and not while a PING would.
+func TestCheckerHealthIsAReceiptOfItsWork(t *testing.T) {
+	t.Parallel()
+	for name, leads := range map[string]bool{"leader": true, "candidate": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := redistest.Start(t)
+			ctx := t.Context()
+			if !leads {
+				if err := s.Client.Set(ctx, fleet.LeaderKey, "another|n", time.Hour).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c, err := NewCheckerProcess(CheckerProcessOptions{Config: settings(t, s.URL), Logger: silent()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			running, stop := context.WithCancel(ctx)
+			done := make(chan error, 1)
+			go func() { done <- c.Run(running) }()
+			healthy := func(want bool) func() bool {
+				return func() bool { return c.reporter.Report().Healthy == want }
+			}
+			until(t, "healthy at first", healthy(true))
+			if leads {
+				until(t, "it leads", func() bool { return c.fleet.service.States() != nil })
+			}
+			for _, fault := range []struct {
+				inject, cure []any
+				words        string
+			}{
+				{[]any{"REPLICAOF", "127.0.0.1", "1"}, []any{"REPLICAOF", "NO", "ONE"}, "READONLY"},
+				{[]any{"ACL", "SETUSER", "default", "-evalsha"}, []any{"ACL", "SETUSER", "default", "+evalsha"}, "NOPERM"},
+				{[]any{"CONFIG", "SET", "maxmemory", "1"}, []any{"CONFIG", "SET", "maxmemory", "0"}, "OOM"},
+				{[]any{"CLIENT", "PAUSE", "600000", "WRITE"}, []any{"CLIENT", "UNPAUSE"}, "does not answer"},
+			} {
+				if err := s.Client.Do(ctx, fault.inject...).Err(); err != nil {
+					t.Fatal(err)
+				}
+				begun := time.Now()
+				until(t, fault.words+" makes it unhealthy", healthy(false))
+				if took := time.Since(begun); took > 10*time.Second {
+					t.Errorf("%s: unhealthy after %s, want 10s at most", fault.words, took)
+				}
+				if h := c.reporter.Report(); h.Broker != status.Unhealthy || !strings.Contains(h.Reason().Summary, fault.words) {
+					t.Errorf("%s: the health is %+v", fault.words, h.Health)
+				}
+				if err := s.Client.Do(ctx, fault.cure...).Err(); err != nil {
+					t.Fatal(err)
+				}
+				until(t, "healthy after "+fault.words, healthy(true))
+			}
+			stop()
+			if err := <-done; err != nil {
+				t.Errorf("Run returned %v, want nil", err)
+			}
+		})
+	}
+}
+
 func TestCheckerProcessRefusesWhatCannotWork(t *testing.T) {
 	s := redistest.Start(t)
 	missing := filepath.Join(t.TempDir(), "missing")
@@ -172,6 +233,44 @@ func TestASuccessorRecoversItsPredecessorsTasks(t *testing.T) {
 	pending := s.Client.LRange(t.Context(), "asynq:{own}:pending", 0, -1).Val()
 	if active := s.Client.LLen(t.Context(), "asynq:{own}:active").Val(); len(pending) != 1 || pending[0] != "predecessors" || active != 2 {
 		t.Errorf("pending tasks %q and %d active ones, want predecessors alone and 2", pending, active)
+	}
+}
+
+// Nobody else may see the death of a process whose successor on the same host takes over at once.
+func TestASuccessorRecordsItsPredecessorsDeath(t *testing.T) {
+	s := redistest.Start(t)
+	w, err := New(Options{Config: settings(t, s.URL), Logger: silent()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.closeClients()
+	defer w.server.Close()
+	gone := w.identity
+	gone.Nonce, gone.PIDStart = "old", gone.PIDStart+1 // another process had this one's number
+	predecessor := heartbeat.NewWriter(s.Client, heartbeat.Options{
+		ID: "w", Identity: gone, Logger: silent(),
+		Source: func() heartbeat.Beat { return heartbeat.Beat{Status: status.Running, Queues: []string{"own"}} },
+	})
+	if err := predecessor.Register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	holdTask(t, s.Client, "own", "its", "w|old|7")
+	if err := w.register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.recoverPredecessors(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	deaths, err := w.fleet.store.Deaths(t.Context())
+	if err != nil || len(deaths) != 1 || deaths[0].ID != "w" || deaths[0].Nonce != "old" || deaths[0].Cause != fleet.CauseProcessGone ||
+		deaths[0].Tasks != 1 || deaths[0].Reason == "" {
+		t.Errorf("deaths %+v, %v, want that of the predecessor with one task", deaths, err)
+	}
+	if err := w.recoverPredecessors(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := w.fleet.store.Deaths(t.Context()); err != nil || len(again) != 1 || again[0].Tasks != 1 {
+		t.Errorf("told twice: deaths %+v, %v", again, err)
 	}
 }
 

@@ -9,7 +9,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/runqy/runqy-worker/heartbeat"
+	"github.com/runqy/runqy-worker/internal/fleet"
 	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/receipt"
 	"github.com/runqy/runqy-worker/queue"
 )
 
@@ -23,10 +25,7 @@ func (w *Worker) consumption() health.Consumption {
 // judge joins what hinders the queues and what the heartbeat; nil: nothing does.
 func judge(consumption queue.Consumption, beat *heartbeat.Failure, consumeTimeout time.Duration) health.Consumption {
 	c := health.Consumption{Probed: true}
-	add := func(reason string, ours, broker, probed bool) {
-		c.Reasons = append(c.Reasons, reason)
-		c.Worker, c.Broker, c.Probed = c.Worker || ours, c.Broker || broker, c.Probed && probed
-	}
+	add := adder(&c)
 	for _, h := range consumption.Hindrances {
 		queues := "queue " + h.Queue
 		if h.Queues > 1 {
@@ -48,14 +47,43 @@ func judge(consumption queue.Consumption, beat *heartbeat.Failure, consumeTimeou
 			add(refusal("to hand out the tasks of "+queues, queues, h.Since, h.Err), false, true, h.Probed())
 		}
 	}
-	switch {
-	case beat == nil:
-	case beat.NotTried:
-		add("This process writes no heartbeat"+since(beat.Since)+": a part of it hangs.", true, true, false)
-	default:
-		add(refusal("the heartbeat", "the heartbeat", beat.Since, beat.Err), false, true, false)
-	}
+	addFailure(add, beat, "writes no heartbeat", "the heartbeat")
 	return c
+}
+
+// consumption is what the health of a checker is told of its own work: the lease of the leader, and the leader's rounds.
+func (c *CheckerProcess) consumption() health.Consumption {
+	return judgeChecker(c.fleet.service.Receipt(), c.refusedAtStart())
+}
+
+// judgeChecker joins what hinders a checker; start is why it has not begun.
+func judgeChecker(r fleet.Receipt, start *receipt.Failure) health.Consumption {
+	c := health.Consumption{Unknown: r.Answered.IsZero()}
+	add := adder(&c)
+	addFailure(add, start, "", "this process")
+	addFailure(add, r.Lease, "does not ask for the lease of the fleet's leader", "the lease of the fleet's leader")
+	addFailure(add, r.Round, "does not look after the fleet, as its leader", "the check of the fleet")
+	return c
+}
+
+// adder returns a function that adds one hindrance.
+func adder(c *health.Consumption) func(reason string, ours, broker, probed bool) {
+	return func(reason string, ours, broker, probed bool) {
+		c.Reasons = append(c.Reasons, reason)
+		c.Worker, c.Broker, c.Probed = c.Worker || ours, c.Broker || broker, c.Probed && probed
+	}
+}
+
+// addFailure adds what hinders a part of the process, if anything does: idle says what it does not do when it hangs, what
+// is what Redis refuses.
+func addFailure(add func(reason string, ours, broker, probed bool), f *receipt.Failure, idle, what string) {
+	switch {
+	case f == nil:
+	case f.NotTried:
+		add("This process "+idle+since(f.Since)+": a part of it hangs.", true, true, false)
+	default:
+		add(refusal(what, what, f.Since, f.Err), false, true, false)
+	}
 }
 
 // since is of a clock, so that the text stays the same for as long as its cause does.

@@ -204,11 +204,11 @@ func dashboardFailure(f queue.Failure) dashboard.Failure {
 
 // dashboardWorkers returns the workers of the list; self is the id of the worker in this process, empty when there is
 // none.
-func dashboardWorkers(l *workerList, self string) func(context.Context) ([]dashboard.Worker, error) {
-	return func(ctx context.Context) ([]dashboard.Worker, error) {
-		workers, err := l.list(ctx)
+func dashboardWorkers(l *workerList, self string) func(context.Context) ([]dashboard.Worker, time.Time, error) {
+	return func(ctx context.Context) ([]dashboard.Worker, time.Time, error) {
+		workers, read, err := l.list(ctx)
 		if err != nil {
-			return nil, err
+			return nil, time.Time{}, err
 		}
 		out := make([]dashboard.Worker, len(workers))
 		for i, w := range workers {
@@ -218,7 +218,7 @@ func dashboardWorkers(l *workerList, self string) func(context.Context) ([]dashb
 				out[i] = dashboardSelf(w, age)
 			}
 		}
-		return out, nil
+		return out, read, nil
 	}
 }
 
@@ -228,7 +228,7 @@ func dashboardSelf(w fleet.Worker, age time.Duration) dashboard.Worker {
 	unreachable := ""
 	if w.State == status.Dead && w.Alive {
 		unreachable = w.Reason
-		w.State, w.Reason = w.Beat.State, ""
+		w.State, w.Reason, w.DeadSince = w.Beat.State, "", time.Time{}
 	}
 	out := dashboardWorker(w, age)
 	out.Self, out.Unreachable = true, unreachable
@@ -245,7 +245,7 @@ func dashboardWorker(w fleet.Worker, age time.Duration) dashboard.Worker {
 		ID: w.ID, State: w.State, Status: b.Status, Reason: w.Reason, Queues: b.Queues,
 		Address: b.Address, Host: b.Host, Active: len(b.ActiveTasks), Concurrency: b.Concurrency,
 		Processed: b.Processed, Failed: b.Failed, Started: b.Started, Version: b.Version, BeatAge: w.Age + age,
-		Serving: w.Serving(), Starting: w.Starting(),
+		Serving: w.Serving(), Starting: w.Starting(), DeadSince: w.DeadSince,
 	}
 	if out.Reason == "" {
 		out.Reason = b.Reason.Summary

@@ -70,7 +70,8 @@ func TestDashboardWorker(t *testing.T) {
 		"unreachable": {beats(func(w *fleet.Worker) { w.State = status.Dead }), dashboard.Bad, "running", 3 * time.Second},
 		"gone":        {beats(func(w *fleet.Worker) { w.State, w.Alive = status.Dead, false }), dashboard.Bad, "gone", -1},
 	} {
-		if got := dashboardWorker(c.worker, 2*time.Second); got.Tone != c.tone || got.Status != c.status || got.BeatAge != c.age {
+		c.worker.DeadSince = time.Unix(1, 0)
+		if got := dashboardWorker(c.worker, 2*time.Second); got.Tone != c.tone || got.Status != c.status || got.BeatAge != c.age || !got.DeadSince.Equal(time.Unix(1, 0)) {
 			t.Errorf("%s: shown as %+v", name, got)
 		}
 	}

@@ -25,6 +25,8 @@ type fleetMemberOptions struct {
 	target redisclient.Target
 	client redis.UniversalClient // stays the caller's
 	logger *slog.Logger
+	// askEvery is fleet.Options.AskEvery.
+	askEvery time.Duration
 }
 
 // fleetMember is what a process does as a member of the fleet: it takes part in the leader election, checks the others
@@ -74,7 +76,7 @@ func newFleetMember(o fleetMemberOptions, reg prometheus.Registerer) (_ *fleetMe
 	f.service, err = fleet.New(fleet.Options{
 		ID: cfg.Worker.ID, Self: o.self, Interval: cfg.Fleet.Interval, PingTimeout: cfg.Fleet.PingTimeout, Queues: queues,
 		Registry: f.store, Lease: f.store, Checkpoints: f.store, Deaths: f.store, Pinger: f.pinger, Recoverer: f.recoverer,
-		Directs: queue.NewDirects(f.client), Logger: o.logger,
+		AskEvery: o.askEvery, Directs: queue.NewDirects(f.client), Logger: o.logger,
 		Observer: fleet.Observer{Died: f.metrics.Died, Recovered: f.metrics.Recovered, Queues: f.metrics.QueuesSeen},
 	})
 	if err != nil {
@@ -103,7 +105,7 @@ func (w *Worker) fleetMemberOptions() fleetMemberOptions {
 // recoverPredecessors gives back what earlier processes with this worker's id still hold, before any new task is taken:
 // since this process has registered the id, they are dead or have lost it.
 func (w *Worker) recoverPredecessors(ctx context.Context) error {
-	return w.retrier().do(ctx, "recovering the tasks of this worker's predecessors", func() error {
+	err := w.retrier().do(ctx, "recovering the tasks of this worker's predecessors", func() error {
 		for _, q := range queue.ByPriority(w.cfg.Worker.Queues) {
 			done, err := w.fleet.recoverer.OfPredecessors(ctx, q, w.cfg.Worker.ID, w.identity.Nonce)
 			w.fleet.metrics.Recovered(q, queue.RecoveredSuccessor, done.Requeued+done.Archived)
@@ -113,4 +115,11 @@ func (w *Worker) recoverPredecessors(ctx context.Context) error {
 		}
 		return nil
 	})
+	if dead := w.beat.Replaced(); err == nil && dead != nil {
+		// Nobody else may have noticed. It is only for people, so the start does not depend on it.
+		if err := w.fleet.service.RecordPredecessor(ctx, w.cfg.Worker.ID, *dead); err != nil {
+			w.log.Warn("death of the predecessor not recorded", "error", err)
+		}
+	}
+	return err
 }

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/supervisor"
@@ -42,10 +40,9 @@ func TestWorkerStatus(t *testing.T) {
 // idleMonitor is the monitor of a worker whose components do not run.
 func idleMonitor(t *testing.T) *monitor {
 	t.Helper()
-	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
-	t.Cleanup(func() { _ = client.Close() })
 	log := slog.New(slog.DiscardHandler)
-	dependencies, err := health.NewDependencies(health.DependenciesOptions{Redis: client, Logger: log})
+	unknown := func() health.Consumption { return health.Consumption{Unknown: true} }
+	dependencies, err := health.NewDependencies(health.DependenciesOptions{Consumption: unknown, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}

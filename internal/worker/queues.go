@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/runqy/runqy-worker/internal/fleet"
+	"github.com/runqy/runqy-worker/internal/health"
 	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/queue"
 )
@@ -150,12 +150,12 @@ func (s *systemQueues) asynqServers(ctx context.Context) (map[string]int, error)
 	return servers, nil
 }
 
-// services tells by queue who serves it, given the workers. Asynq's servers are read only where a queue has something
-// that these workers do not take.
+// services tells by queue who serves it, given the workers. Asynq's servers are read only where these workers do not serve a
+// queue, or do not take something that it has.
 func (s *systemQueues) services(ctx context.Context, workers []fleet.Worker, depths map[string]status.Depth) (map[string]status.Service, error) {
 	services := fleet.Services(workers, nil)
 	for q, d := range depths {
-		if services[q].Stranded(d) > 0 {
+		if services[q].Stranded(d) > 0 || !services[q].Served() {
 			servers, err := s.asynqServers(ctx)
 			return fleet.Services(workers, servers), err
 		}
@@ -164,11 +164,14 @@ func (s *systemQueues) services(ctx context.Context, workers []fleet.Worker, dep
 }
 
 // stranded returns by queue how many tasks wait for nobody, for the metrics of the leader; nil while this process is not
-// the leader.
+// the leader, or cannot read who serves them.
 func (s *systemQueues) stranded(ctx context.Context, service *fleet.Service) (map[string]int64, error) {
-	workers := service.AllWorkers()
+	workers, read := service.AllWorkers()
 	if workers == nil {
 		return nil, nil
+	}
+	if err := service.Stale(read); err != nil {
+		return nil, err
 	}
 	depths, err := s.Read(ctx)
 	if err != nil {
@@ -187,23 +190,22 @@ func (s *systemQueues) stranded(ctx context.Context, service *fleet.Service) (ma
 	return stranded, nil
 }
 
-// faults says by queue what is wrong with those of which tasks wait for nobody. Where the workers cannot be read, it
-// says so of every queue that has tasks.
-func (s *systemQueues) faults(ctx context.Context, workers []fleet.Worker, err error, depths map[string]status.Depth) map[string]string {
+// states says by queue which are served by nobody, and what is wrong with those of which tasks wait for nobody. Where the
+// workers cannot be read, it says so of every queue.
+func (s *systemQueues) states(ctx context.Context, workers []fleet.Worker, err error, depths map[string]status.Depth) map[string]health.QueueState {
 	var services map[string]status.Service
 	if err == nil {
 		services, err = s.services(ctx, workers, depths)
 	}
-	faults := make(map[string]string)
+	states := make(map[string]health.QueueState, len(depths))
 	for q, d := range depths {
 		switch {
 		case d.Err != nil:
 		case err == nil:
-			faults[q] = services[q].Fault(d)
-		case (status.Service{}).Stranded(d) > 0:
-			faults[q] = fmt.Sprintf("it is not known whether a worker serves it: %v", err)
+			states[q] = health.QueueState{Fault: services[q].Fault(d), Unserved: !services[q].Served()}
+		case !d.Paused || d.Aggregating > 0:
+			states[q] = health.QueueState{Fault: fmt.Sprintf("it is not known whether a worker serves it: %v", err)}
 		}
 	}
-	maps.DeleteFunc(faults, func(_, text string) bool { return text == "" })
-	return faults
+	return states
 }

@@ -104,18 +104,26 @@ func (w *Worker) metricSources(logLinesDropped func() int64) metrics.Sources {
 func (w *Worker) probeSources(metricsHandler http.Handler) health.Sources {
 	return health.Sources{
 		Report: w.report, Environment: w.cfg.Environment, Counts: w.counts,
-		Queues: w.depths.Read, Faults: w.queueFaults, Broker: health.InfoSource(w.client), Metrics: metricsHandler,
+		Queues: w.depths.Read, States: w.queueStates, Broker: health.InfoSource(w.client), Metrics: metricsHandler,
 		RPC: rpc.Handlers(w.rpcSources()), Dashboard: w.dashboard.Handlers(),
 		Trusted: health.NewAccess(w.cfg.Health.WebConfig).Trusted,
 	}
 }
 
-// queueFaults says which of this worker's queues have tasks that are to be aggregated: no worker does that. Whether
-// another worker serves them while this one does not is for the page and for the fleet's checker to tell.
-func (w *Worker) queueFaults(ctx context.Context, depths map[string]status.Depth) map[string]string {
-	self := fleet.Worker{State: status.Free}
-	self.Alive, self.Beat = true, heartbeat.Beat{Healthy: true, Status: status.Running, Queues: queue.ByPriority(w.cfg.Worker.Queues)}
-	return w.fleet.queues.faults(ctx, []fleet.Worker{self}, nil, depths)
+// queueStates says by the report whether this worker serves its queues, and which have tasks that are to be aggregated: no
+// worker does that. Whether another worker serves them while this one does not is for the page and for the fleet's checker
+// to tell.
+func (w *Worker) queueStates(ctx context.Context, report status.Report, depths map[string]status.Depth) map[string]health.QueueState {
+	self := fleet.Worker{State: report.State}
+	self.Alive, self.Beat = true, heartbeat.Beat{Healthy: report.Healthy, Status: report.Status, Queues: queue.ByPriority(w.cfg.Worker.Queues)}
+	if self.Serving() {
+		return w.fleet.queues.states(ctx, []fleet.Worker{self}, nil, depths)
+	}
+	states := make(map[string]health.QueueState, len(depths))
+	for q := range depths {
+		states[q] = health.QueueState{Fault: "this worker does not serve it now: " + health.NotReady(report.Health)}
+	}
+	return states
 }
 
 func newServer(cfg *config.Config, sources health.Sources, log *slog.Logger) (*health.Server, error) {

@@ -24,6 +24,7 @@ type workerList struct {
 
 	mu   sync.Mutex // guards the rest
 	at   time.Time  // of the end of the last round; zero: none has ended
+	read time.Time  // when the one that found last was begun
 	last []fleet.Worker
 	err  error
 }
@@ -45,10 +46,11 @@ func (l *workerList) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+		begun := time.Now()
 		workers, err := l.checker.Round(ctx)
 		l.mu.Lock()
 		if l.err = err; err == nil {
-			l.last = workers
+			l.last, l.read = workers, begun
 		}
 		l.at = time.Now()
 		l.mu.Unlock()
@@ -57,27 +59,27 @@ func (l *workerList) run(ctx context.Context) error {
 	}
 }
 
-// list returns every worker as the last round saw it. While the last round is old, it waits for the next one until ctx
-// is over.
-func (l *workerList) list(ctx context.Context) ([]fleet.Worker, error) {
-	if workers := l.service.AllWorkers(); workers != nil {
-		return workers, nil
+// list returns every worker as the last round saw it, and when the registry was read for that. While the last round is old,
+// it waits for the next one until ctx is over. An error means that what it returns, if anything, is not the present.
+func (l *workerList) list(ctx context.Context) (workers []fleet.Worker, read time.Time, err error) {
+	if workers, read := l.service.AllWorkers(); workers != nil {
+		return workers, read, l.service.Stale(read)
 	}
 	for {
 		ended := l.ended.Next()
 		l.mu.Lock()
-		age, workers, err := time.Since(l.at), l.last, l.err
+		age, workers, read, err := time.Since(l.at), l.last, l.read, l.err
 		l.mu.Unlock()
 		if age >= l.interval {
 			l.wanted.Wake()
 		}
 		if age < 3*l.interval {
-			return workers, err
+			return workers, read, err
 		}
 		select {
 		case <-ended:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("the workers have not been checked in time: %w", ctx.Err())
+			return nil, time.Time{}, fmt.Errorf("the workers have not been checked in time: %w", ctx.Err())
 		}
 	}
 }

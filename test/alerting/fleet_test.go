@@ -38,7 +38,7 @@ func TestAlertsOfTheFleet(t *testing.T) {
 	}
 	unserved.check(t, watch.firing(t, began.Add(alertTimeout), unserved.alert, "queue="+typo, "severity=critical"))
 	died := fault{
-		alert: "RunqyWorkerDied", receiver: "someone-today", tells: "health checker at " + checker.Addr(), summary: "Found dead (",
+		alert: "RunqyWorkerDied", receiver: "someone-today", tells: checker.Addr() + " (job runqy-worker) recorded deaths of workers", summary: "Found dead (",
 	}
 	n := watch.firing(t, began.Add(alertTimeout), died.alert, "instance="+checker.Addr())
 	died.check(t, n)

@@ -114,6 +114,17 @@ func TestGrafanaDashboardIsWellFormed(t *testing.T) {
 			p.check(t, limits)
 		}
 	}
+	asked := ""
+	for _, q := range d.queries() {
+		asked += q.Expr + "\n"
+	}
+	for _, metric := range []string{
+		"runqy_queue_unserved_tasks", "runqy_worker_idle_tasks", "runqy_worker_recycling_suspended", "runqy_log_lines_dropped_total",
+	} {
+		if !strings.Contains(asked, metric+"{") {
+			t.Errorf("no panel shows %s", metric)
+		}
+	}
 	for _, v := range d.Templating.List {
 		if v.Type != "datasource" && v.Datasource.UID != "${datasource}" {
 			t.Errorf("variable %s asks %+v, want ${datasource}", v.Name, v.Datasource)

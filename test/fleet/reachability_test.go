@@ -178,9 +178,8 @@ func TestUnreachableWorkersKeepTheirTasks(t *testing.T) {
 		return nil
 	})
 	if now := harness.Samples(t, checker.Addr()); now[`runqy_fleet_workers{state="DEAD"}`] != 3 || now[`runqy_fleet_workers{state="BUSY"}`] != 1 ||
-		now[`runqy_fleet_dead_total{reason="refused"}`] < 1 || now[`runqy_fleet_dead_total{reason="timeout"}`] < 1 ||
-		now[`runqy_fleet_dead_total{reason="unauthorised"}`] < 1 {
-		t.Errorf("the checker's samples are %v, want three DEAD workers with a reason each, and one BUSY", harness.SelectSamples(now, "fleet"))
+		harness.SumSamples(now, "runqy_fleet_dead_total") != 0 {
+		t.Errorf("the checker's samples are %v, want three DEAD workers, of which none has died, and one BUSY", harness.SelectSamples(now, "fleet"))
 	}
 	f.OpenGate()
 	for id, task := range tasks {

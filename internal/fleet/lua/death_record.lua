@@ -6,6 +6,8 @@
 -- found dead (ms), how long entries are kept (ms), how many at most
 --
 -- A value is "<time, unix ms> <tasks> <JSON>".
+--
+-- Returns 1, or 0 when the death of this process was known.
 local time = redis.call("TIME")
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local at, tasks = now - tonumber(ARGV[4]), tonumber(ARGV[3])
@@ -37,4 +39,4 @@ for i = 1, #kept - tonumber(ARGV[6]) do
   redis.call("HDEL", KEYS[1], kept[i][2])
 end
 redis.call("PEXPIRE", KEYS[1], ARGV[5])
-return 1
+return known and 0 or 1

@@ -1,4 +1,5 @@
--- Takes or renews the lease of the leader.
+-- Takes or renews the lease of the leader. The lease of another one is written as it is, so that a Redis that takes no
+-- writes says so to every candidate.
 --
 -- KEYS: lease
 -- ARGV: candidate, duration (ms)
@@ -11,7 +12,7 @@ if not leader or leader == ARGV[1] then
 end
 local left = redis.call("PTTL", KEYS[1])
 if left < 0 then -- set by hand: it must end some time
-  redis.call("PEXPIRE", KEYS[1], ARGV[2])
   left = tonumber(ARGV[2])
 end
+redis.call("SET", KEYS[1], leader, "PX", math.max(left, 1))
 return {0, left}
