@@ -193,8 +193,13 @@ func (l *loop) advance(now time.Time) {
 	l.runSuspect(now)
 	l.submitHeld(now)
 	l.sample(now)
-	want := l.trial(l.want(now))
-	l.allot(want, now)
+	want := 0
+	if l.takesRefused(now) {
+		l.tryRefused(now)
+	} else {
+		want = l.trial(l.want(now), now)
+		l.allot(want, now)
+	}
 	for _, q := range l.queues {
 		if !q.busy && (q.take > 0 || q.due && !l.awaitsTurn(q, want) || len(q.ended) > 0 || l.viewsDue(q, now) || l.probeDue(q, now)) {
 			l.startCycle(q, now)
@@ -285,7 +290,7 @@ func (l *loop) tookTasks(q *queueState, asked int, c *cycleResult, now time.Time
 	twins := l.accept(c.taken, now)
 	got := len(c.reply.taken) + len(c.reply.lost)
 	q.more = c.reply.more && !c.reply.paused
-	l.receipts.answer(q.name, asked, got, c.reply.failure, now)
+	l.receipts.answer(q.name, asked, got, &c.reply, now)
 	q.empty = asked > 0 && got < asked || asked == 0 && q.empty && !c.reply.more
 	if q.empty {
 		q.emptyAt = now
@@ -310,7 +315,7 @@ func (l *loop) tookTasks(q *queueState, asked int, c *cycleResult, now time.Time
 			l.log.Warn("dequeue failed", "queue", q.name, "error", c.reply.failure)
 		}
 	}
-	if asked > 0 {
+	if asked > 0 && !c.reply.paused {
 		q.failing = c.reply.failure != ""
 	}
 	if c.reply.warning != "" {

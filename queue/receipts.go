@@ -18,8 +18,6 @@ const (
 	turnedWithin = 2*lookEvery + 2*time.Second
 	// refusedAfter is how long something has to be refused again and again, without a success between, until that counts.
 	refusedAfter = 3 * time.Second
-	// refusedLasts is how long a refused take says something of the next one: while there is no room none is tried.
-	refusedLasts = 10 * time.Second
 	// sampleEvery is how often the loop looks whether tasks wait beside a free slot.
 	sampleEvery = 500 * time.Millisecond
 )
@@ -78,26 +76,30 @@ type receipt struct {
 	queue                   string
 	asked                   time.Time // when the cycle under way was begun; zero: none is
 	answered                time.Time // the last one; zero: none was
+	paused                  bool      // it was then: no take is tried, and none has to be possible
 	cycles, outcomes, takes failures
 }
 
 // failures are those without a success between.
 type failures struct {
-	since, last time.Time
-	times       int
-	err         error
+	since time.Time
+	times int
+	err   error
 }
 
-func (f *failures) add(since, now time.Time, err error) {
+func (f *failures) add(since time.Time, err error) {
 	if f.times == 0 {
 		f.since = since
 	}
 	f.times++
-	f.last, f.err = now, err
+	f.err = err
 }
 
 // hold reports whether they are a fault: one failure among successes is none.
 func (f *failures) hold(now time.Time) bool { return f.times > 1 && now.Sub(f.since) >= refusedAfter }
+
+// takesRefused reports whether takes are refused for so long that it is a fault.
+func (q *receipt) takesRefused(now time.Time) bool { return !q.paused && q.takes.hold(now) }
 
 // scriptError is an error of Redis that a script has caught. It implements redis.Error.
 type scriptError string
@@ -160,7 +162,7 @@ func (r *receipts) refuse(queue string, begun time.Time, err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.of(queue).cycles.add(begun, time.Now(), err)
+	r.of(queue).cycles.add(begun, err)
 }
 
 // drop notes that a cycle is given up.
@@ -170,19 +172,20 @@ func (r *receipts) drop(queue string) {
 	r.of(queue).asked = time.Time{}
 }
 
-// answer notes that a cycle was answered: it was to take so many tasks and has got so many.
-func (r *receipts) answer(queue string, asked, got int, failure string, now time.Time) {
+// answer notes that a cycle was answered: it was to take so many tasks and has got so many. Only a take that was tried ends
+// those that were refused.
+func (r *receipts) answer(queue string, asked, got int, reply *cycleReply, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	q := r.of(queue)
-	if q.answered.IsZero() || q.cycles.times > 0 || q.takes.times > 0 && failure == "" {
+	if q.answered.IsZero() || q.cycles.times > 0 || q.takes.times > 0 && reply.failure == "" {
 		defer r.changed.Notify()
 	}
-	q.asked, q.answered, q.cycles = time.Time{}, now, failures{}
+	q.asked, q.answered, q.cycles, q.paused = time.Time{}, now, failures{}, reply.paused
 	switch {
-	case failure != "":
-		q.takes.add(now, now, scriptError(failure))
-	case asked > 0:
+	case reply.failure != "":
+		q.takes.add(now, scriptError(reply.failure))
+	case asked > 0 && !reply.paused:
 		q.takes = failures{}
 	}
 	if got > 0 {
@@ -202,7 +205,7 @@ func (r *receipts) outcomes(queue string, since, now time.Time, reason string) {
 		q.outcomes = failures{}
 		return
 	}
-	q.outcomes.add(since, now, scriptError(reason))
+	q.outcomes.add(since, scriptError(reason))
 	q.outcomes.since = since // the outcome that has waited for the longest may have gone
 }
 
@@ -225,6 +228,13 @@ func (r *receipts) tooLong(now time.Time) bool {
 	return r.consumeTimeout > 0 && !r.waiting.IsZero() && now.Sub(r.waiting) >= r.consumeTimeout
 }
 
+// takesRefused reports whether those of a queue are, as judge says it.
+func (r *receipts) takesRefused(queue string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.of(queue).takesRefused(now)
+}
+
 // judge says what hinders now.
 func (r *receipts) judge(now time.Time) Consumption {
 	r.mu.Lock()
@@ -245,7 +255,7 @@ func (r *receipts) judge(now time.Time) Consumption {
 		if q.outcomes.hold(now) {
 			add(OutcomesRefused, q.queue, q.outcomes.since, q.outcomes.err)
 		}
-		if q.takes.hold(now) && now.Sub(q.takes.last) < refusedLasts {
+		if q.takesRefused(now) {
 			add(TakesRefused, q.queue, q.takes.since, q.takes.err)
 		}
 	}

@@ -284,8 +284,8 @@ func TestRefusedTakesHinder(t *testing.T) {
 	})
 	s.wantHindered("after a minute", TakesRefused)
 	s.shut = true
-	s.pass(refusedLasts, reply)
-	s.wantHindered("nothing was tried for a while")
+	s.pass(time.Hour, reply)
+	s.wantHindered("nothing was tried for an hour", TakesRefused)
 	s.shut = false
 	s.loop.look(s.now)
 	s.pass(5*time.Second, nothing)
@@ -293,6 +293,83 @@ func TestRefusedTakesHinder(t *testing.T) {
 	if s.loop.byName("a").failing {
 		t.Error("it still takes one at a time")
 	}
+}
+
+// While the only slot is busy, only a take shows whether takes are possible again. What it brings goes back.
+func TestRefusedTakesAreTriedWithoutRoom(t *testing.T) {
+	s := begunStage(t, 1, map[string]int{"a": 1}, false)
+	s.pass(5*time.Second, takesFail)
+	s.wantHindered("for some seconds", TakesRefused)
+	s.room.Free = 0
+	tried := 0
+	s.pass(time.Minute, func(queue string, take int) cycleReply {
+		tried += take
+		return takeFailure(take)
+	})
+	s.wantHindered("nothing but refusals in a minute", TakesRefused)
+	if tried < 20 || tried > 61 {
+		t.Errorf("%d takes were tried in a minute without room, want 20 at least and not many more", tried)
+	}
+	s.now = s.now.Add(2 * time.Second)
+	s.wantTake("a", 1)
+	s.answer("a", Task{ID: "t1"})
+	s.wantHindered("a task was taken")
+	if len(s.submitted) > 0 {
+		t.Error("it was given to the handler, which has no room")
+	}
+	s.now = s.now.Add(heldFor)
+	if r := s.wantTake("a", 0); !slices.Equal(ended(r), []string{"t1 pending"}) {
+		t.Errorf("ended: %v, want that it goes back", ended(r))
+	}
+}
+
+// A worker that is not healthy takes only what shows whether it is again.
+func TestRefusedTakesOfOneQueueHoldBackTheOthers(t *testing.T) {
+	for _, strict := range []bool{false, true} {
+		s := begunStage(t, 4, map[string]int{"a": 1, "b": 2}, strict)
+		refused := func(queue string, take int) cycleReply {
+			if queue == "a" {
+				return takeFailure(take)
+			}
+			return cycleReply{more: true, taken: make([]takenTask, take)}
+		}
+		s.pass(5*time.Second, func(queue string, take int) cycleReply {
+			if queue == "a" {
+				return takeFailure(take)
+			}
+			return cycleReply{}
+		})
+		s.wantHindered("for some seconds", TakesRefused)
+		s.pass(time.Minute, func(queue string, take int) cycleReply {
+			if queue == "b" && take > 0 || take > 1 {
+				t.Fatalf("strict %t: %d tasks of %s are asked for, want one of a at a time", strict, take, queue)
+			}
+			return refused(queue, take)
+		})
+		s.wantHindered("after a minute in which tasks of b waited", TakesRefused)
+		s.pass(2*time.Second, nothing)
+		s.wantHindered("takes are possible")
+		s.loop.look(s.now)
+		if r := s.cycle("b"); r == nil || r.take < 2 {
+			t.Errorf("strict %t: queue b is asked with %+v, want for more than one task again", strict, r)
+		}
+	}
+}
+
+// A queue that is paused has no takes, and so none that are refused; after that they are as before.
+func TestRefusedTakesOfAPausedQueue(t *testing.T) {
+	s := begunStage(t, 1, map[string]int{"a": 1}, false)
+	s.pass(5*time.Second, takesFail)
+	s.wantHindered("for some seconds", TakesRefused)
+	s.pass(5*time.Second, func(string, int) cycleReply { return cycleReply{paused: true, more: true} })
+	s.wantHindered("paused")
+	s.pass(2*time.Second, func(_ string, take int) cycleReply {
+		if take > 1 {
+			t.Errorf("%d tasks are asked for", take)
+		}
+		return takeFailure(take)
+	})
+	s.wantHindered("not paused", TakesRefused)
 }
 
 func TestRefusedOutcomesHinder(t *testing.T) {
