@@ -24,9 +24,11 @@ type Failure struct {
 
 // receipts are the answers to the writes. It is safe for concurrent use.
 type receipts struct {
+	running func(since, now time.Time) time.Duration // Options.Running: all that is late is measured by it
+
 	mu       sync.Mutex // guards the rest
 	last     time.Time  // when the last write that has succeeded was begun; zero: none has
-	running  bool
+	runs     bool
 	due      time.Time // of the next write at the latest
 	asked    time.Time // when the command under way was sent; zero: none is
 	since    time.Time // the first failure since the last success; zero: none
@@ -66,7 +68,7 @@ func (r *receipts) answer(begun time.Time, err error) {
 func (r *receipts) expect(due time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.running, r.due = !due.IsZero(), due
+	r.runs, r.due = !due.IsZero(), due
 }
 
 // judge says what is wrong now; nil: nothing is.
@@ -78,10 +80,10 @@ func (r *receipts) judge(now time.Time) *Failure {
 		since = r.since
 	}
 	switch {
-	case !r.running:
-	case r.failures > 1 && now.Sub(since) >= refusedAfter, !since.IsZero() && now.Sub(since) >= answeredWithin:
+	case !r.runs:
+	case r.failures > 1 && r.running(since, now) >= refusedAfter, !since.IsZero() && r.running(since, now) >= answeredWithin:
 		return &Failure{Since: since, Err: r.err}
-	case r.asked.IsZero() && now.Sub(r.due) >= wokenWithin:
+	case r.asked.IsZero() && r.running(r.due, now) >= wokenWithin:
 		return &Failure{Since: r.due, NotTried: true}
 	}
 	return nil

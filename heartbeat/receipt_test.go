@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/pause"
 )
 
 // slowStore answers after a while, and not at all while hang is set.
@@ -155,7 +157,7 @@ func TestSlowHeartbeatIsNoFailure(t *testing.T) {
 // Between a slow answer and the next arrangement nothing hangs.
 func TestNothingIsDueRightAfterASlowAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var r receipts
+		r := &newFakeWriter(&fakeKey{}, remote("n1"), nil).receipts
 		begun := time.Now()
 		r.expect(begun)
 		r.ask()
@@ -193,4 +195,33 @@ func TestHangingWriterIsAFailure(t *testing.T) {
 		failureWithin(t, w, time.Second, false)
 		_ = stop()
 	})
+}
+
+// A pause of the whole process is no fault of a heartbeat that was due in it.
+func TestPauseOfTheProcessIsNoFailure(t *testing.T) {
+	for name, asked := range map[string]bool{"due": false, "unanswered": true} {
+		t.Run(name, func(t *testing.T) {
+			var pauses pause.Watch
+			r := &receipts{running: pauses.Running}
+			now := time.Now()
+			r.expect(now)
+			if asked {
+				r.ask()
+			}
+			if f := r.judge(now); f != nil {
+				t.Errorf("before the pause: %+v", f)
+			}
+			now = now.Add(time.Hour)
+			if f := r.judge(now); f != nil {
+				t.Errorf("right after the pause: %+v", f)
+			}
+			for range 10 {
+				now = now.Add(500 * time.Millisecond)
+				r.judge(now)
+			}
+			if r.judge(now) == nil {
+				t.Error("no failure when nothing follows the pause")
+			}
+		})
+	}
 }

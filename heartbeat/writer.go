@@ -42,6 +42,10 @@ type Options struct {
 	Identity Identity      // of this process, from NewIdentity; the nonce is required
 	Logger   *slog.Logger  // default: slog.Default()
 
+	// Running returns how much of the time between two moments this process was running: a pause of the whole process is no
+	// fault of what was due in it. Default: all of it.
+	Running func(since, now time.Time) time.Duration
+
 	// Source returns what to write. It is called for every write, from the goroutine of Register or Run, and must not
 	// block. Identity, LastBeat, Interval and TTL are filled in by the Writer, and Started when it is zero.
 	Source func() Beat
@@ -76,8 +80,12 @@ func newWriter(s store, opts Options) *Writer {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
+	if opts.Running == nil {
+		opts.Running = func(since, now time.Time) time.Duration { return now.Sub(since) }
+	}
 	opts.Logger = opts.Logger.With("component", "heartbeat")
-	return &Writer{opts: opts, store: s, started: time.Now(), now: wakeup.New(), soon: wakeup.New()}
+	return &Writer{opts: opts, store: s, started: time.Now(), now: wakeup.New(), soon: wakeup.New(),
+		receipts: receipts{running: opts.Running}}
 }
 
 // WriteNow has the heartbeat written within 100 ms: health has changed. It never blocks; calls in quick succession

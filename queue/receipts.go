@@ -58,8 +58,10 @@ type Consumption struct {
 
 // receipts are the answers that the loop and the cyclers have seen. It is safe for concurrent use.
 type receipts struct {
-	consumeTimeout time.Duration      // 0: waiting tasks are not judged
-	changed        broadcast.Notifier // what was refused or not yet asked works
+	consumeTimeout time.Duration // 0: waiting tasks are not judged
+	// running is Options.Running: all that is late is measured by it.
+	running func(since, now time.Time) time.Duration
+	changed broadcast.Notifier // what was refused or not yet asked works
 
 	mu      sync.Mutex // guards the rest
 	queues  []*receipt // by falling priority
@@ -95,12 +97,6 @@ func (f *failures) add(since time.Time, err error) {
 	f.err = err
 }
 
-// hold reports whether they are a fault: one failure among successes is none.
-func (f *failures) hold(now time.Time) bool { return f.times > 1 && now.Sub(f.since) >= refusedAfter }
-
-// takesRefused reports whether takes are refused for so long that it is a fault.
-func (q *receipt) takesRefused(now time.Time) bool { return !q.paused && q.takes.hold(now) }
-
 // scriptError is an error of Redis that a script has caught. It implements redis.Error.
 type scriptError string
 
@@ -110,8 +106,11 @@ func (e scriptError) Error() string { return string(e) }
 // RedisError implements redis.Error.
 func (e scriptError) RedisError() {}
 
-func newReceipts(queues []string, consumeTimeout time.Duration) *receipts {
-	r := &receipts{consumeTimeout: consumeTimeout}
+func newReceipts(queues []string, consumeTimeout time.Duration, running func(since, now time.Time) time.Duration) *receipts {
+	if running == nil {
+		running = func(since, now time.Time) time.Duration { return now.Sub(since) }
+	}
+	r := &receipts{consumeTimeout: consumeTimeout, running: running}
 	for _, name := range queues {
 		r.queues = append(r.queues, &receipt{queue: name})
 	}
@@ -225,14 +224,23 @@ func (r *receipts) wait(queue string, now time.Time) bool {
 }
 
 func (r *receipts) tooLong(now time.Time) bool {
-	return r.consumeTimeout > 0 && !r.waiting.IsZero() && now.Sub(r.waiting) >= r.consumeTimeout
+	return r.consumeTimeout > 0 && !r.waiting.IsZero() && r.running(r.waiting, now) >= r.consumeTimeout
+}
+
+// hold reports whether failures are a fault: one among successes is none.
+func (r *receipts) hold(f *failures, now time.Time) bool {
+	return f.times > 1 && r.running(f.since, now) >= refusedAfter
 }
 
 // takesRefused reports whether those of a queue are, as judge says it.
 func (r *receipts) takesRefused(queue string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.of(queue).takesRefused(now)
+	return r.refusesTakes(r.of(queue), now)
+}
+
+func (r *receipts) refusesTakes(q *receipt, now time.Time) bool {
+	return !q.paused && r.hold(&q.takes, now)
 }
 
 // judge says what hinders now.
@@ -252,10 +260,10 @@ func (r *receipts) judge(now time.Time) Consumption {
 			c.Answered = q.answered
 		}
 		r.judgeCycles(q, now, add)
-		if q.outcomes.hold(now) {
+		if r.hold(&q.outcomes, now) {
 			add(OutcomesRefused, q.queue, q.outcomes.since, q.outcomes.err)
 		}
-		if q.takesRefused(now) {
+		if r.refusesTakes(q, now) {
 			add(TakesRefused, q.queue, q.takes.since, q.takes.err)
 		}
 	}
@@ -276,11 +284,11 @@ func (r *receipts) judgeCycles(q *receipt, now time.Time, add func(HindranceKind
 	if since.IsZero() {
 		since = r.begun
 	}
-	late := !since.IsZero() && now.Sub(since) >= answeredWithin
+	late := !since.IsZero() && r.running(since, now) >= answeredWithin
 	switch {
-	case q.cycles.hold(now), late && q.cycles.times > 0:
+	case r.hold(&q.cycles, now), late && q.cycles.times > 0:
 		add(CyclesRefused, q.queue, q.cycles.since, q.cycles.err)
-	case late && !q.asked.IsZero() && now.Sub(r.turned) < turnedWithin:
+	case late && !q.asked.IsZero() && r.running(r.turned, now) < turnedWithin:
 		add(CyclesUnanswered, q.queue, since, nil)
 	case late && (!r.ended || !q.asked.IsZero()):
 		add(CyclesNotTried, q.queue, since, nil)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/pause"
 )
 
 func (s *stage) wantHindered(when string, want ...HindranceKind) {
@@ -394,5 +396,31 @@ func TestRefusedOutcomesHinder(t *testing.T) {
 	s.wantHindered("it was taken")
 	if !isDone(changed) {
 		t.Error("that it was taken is not announced")
+	}
+}
+
+// A pause of the whole process is no fault of anything that was due in it.
+func TestPauseOfTheProcessHindersNothing(t *testing.T) {
+	for name, reply := range map[string]func(string, int) cycleReply{"idle": nothing, "unanswered": nil, "tasks wait": tasksWait} {
+		t.Run(name, func(t *testing.T) {
+			var pauses pause.Watch
+			s := begunStage(t, 1, map[string]int{"a": 1}, false)
+			s.loop.receipts.running = pauses.Running
+			s.settleAll(nothing)
+			for range 4 {
+				s.pass(time.Second, reply)
+				s.wantHindered("before the pause")
+			}
+			s.now = s.now.Add(time.Minute)
+			s.wantHindered("right after the pause")
+			if reply != nil {
+				return
+			}
+			for range 8 {
+				s.pass(time.Second, reply)
+				s.loop.receipts.judge(s.now)
+			}
+			s.wantHindered("no answer after the pause", CyclesUnanswered)
+		})
 	}
 }

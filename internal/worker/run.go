@@ -58,6 +58,7 @@ func (w *Worker) Run(ctx context.Context) error {
 // work starts the parts of the worker, waits until working is over, and drains.
 func (w *Worker) work(ctx, working context.Context, start func(name string, run func(context.Context) error)) error {
 	start("health server", w.server.Run)
+	start("watch over pauses", w.pauses.Run)
 	start("dependencies", w.dependencies.Run)
 	start("service manager", w.notifier.Run)
 	start("dashboard", w.dashboard.Run)
