@@ -181,7 +181,7 @@ func (c *Consumer) newQueue(name string, scripts scripts) *queueState {
 		cycles: cycles{
 			client: c.clients.NoRetry, scripts: scripts, queue: name, worker: c.opts.WorkerID, nonce: c.opts.Nonce,
 			resultTTL: c.opts.ResultTTL, views: c.opts.Views, cluster: c.opts.Cluster,
-			checksums: newDumpChecksums(),
+			checksums: newDumpChecksums(), heard: func() { c.loop.receipts.hear(name, time.Now()) },
 		},
 		queue: q, inbox: c.loop.inbox, loop: c.loop, log: c.log, requests: make(chan cycleRequest, 1),
 		archive: c.archiveUnreadable,

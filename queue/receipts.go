@@ -11,8 +11,9 @@ import (
 // This file keeps when Redis answered what, and judges by it whether tasks can be taken and settled.
 
 const (
-	// answeredWithin bounds the age of each queue's last answered cycle. One is tried every lookEvery at least; the rest is
-	// for a Redis that takes seconds for each command, and for a new connection to it.
+	// answeredWithin bounds the age of each queue's last answered request. A cycle is tried every lookEvery at least; the rest
+	// is for a Redis that takes seconds for each command, and for a new connection to it. On Redis Cluster a cycle is up to
+	// four requests, one after the other, and each answer counts.
 	answeredWithin = 8 * time.Second
 	// turnedWithin bounds how long ago the loop had its last turn: it wakes every lookEvery at least.
 	turnedWithin = 2*lookEvery + 2*time.Second
@@ -78,6 +79,7 @@ type receipt struct {
 	queue                   string
 	asked                   time.Time // when the cycle under way was begun; zero: none is
 	answered                time.Time // the last one; zero: none was
+	heard                   time.Time // when a part of the cycle under way was answered last
 	paused                  bool      // it was then: no take is tried, and none has to be possible
 	cycles, outcomes, takes failures
 }
@@ -162,6 +164,16 @@ func (r *receipts) refuse(queue string, begun time.Time, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.of(queue).cycles.add(begun, err)
+}
+
+// hear notes that a part of the cycle under way was answered. In one that has failed before this says little: the part that
+// fails is yet to come.
+func (r *receipts) hear(queue string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if q := r.of(queue); q.cycles.times == 0 {
+		q.heard = now
+	}
 }
 
 // drop notes that a cycle is given up.
@@ -283,6 +295,9 @@ func (r *receipts) judgeCycles(q *receipt, now time.Time, add func(HindranceKind
 	since := q.answered
 	if since.IsZero() {
 		since = r.begun
+	}
+	if q.heard.After(since) {
+		since = q.heard
 	}
 	late := !since.IsZero() && r.running(since, now) >= answeredWithin
 	switch {

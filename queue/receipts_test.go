@@ -424,3 +424,23 @@ func TestPauseOfTheProcessHindersNothing(t *testing.T) {
 		})
 	}
 }
+
+// On Redis Cluster a cycle is four requests: a Redis that takes 2 s for each answers all the same.
+func TestEachRequestOfACycleIsAnAnswer(t *testing.T) {
+	s := begunStage(t, 1, map[string]int{"a": 1}, false)
+	s.settleAll(nothing)
+	s.pass(lookEvery, nil)
+	for range 4 {
+		s.pass(2*time.Second, nil)
+		s.wantHindered("a slow Redis")
+		s.loop.receipts.hear("a", s.now)
+	}
+	s.pass(answeredWithin-time.Second, nil)
+	s.wantHindered("it is slower still")
+	s.pass(time.Second, nil)
+	s.wantHindered("it is silent", CyclesUnanswered)
+	// A cycle that fails is not excused by the requests before the one that does.
+	s.loop.receipts.refuse("a", s.now, errors.New("i/o timeout"))
+	s.loop.receipts.hear("a", s.now)
+	s.wantHindered("it is sent again", CyclesRefused)
+}
