@@ -103,7 +103,7 @@ func New(opts Options) (_ *Worker, err error) {
 		// The consumer is built after its gate, and asked only while the worker runs.
 		Consumption:        w.consumption,
 		ConsumptionChanged: func() <-chan struct{} { return w.consumer.ConsumptionChanged() },
-		DatabaseURL:        cfg.Health.DatabaseURL, Logger: w.logger,
+		Running:            w.pauses.Running, DatabaseURL: cfg.Health.DatabaseURL, Logger: w.logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("watch the database: %w", err)
