@@ -129,6 +129,23 @@ func TestBrokenProcessIsReplaced(t *testing.T) {
 	q.AwaitState(second, asynq.TaskStateRetry)
 }
 
+// What on_crash says decides only what follows when a process was replaced as often as it may be: exit ends the worker.
+func TestBrokenProcessesUnderExit(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	q := harness.NewQueue(t, server.Client)
+	w := harness.StartWorker(t, server.URL, harness.Settings{
+		"python.command": []string{"python3", childFile(t, "breaks.py"), "none"}, "python.on_crash": "exit",
+		"python.restart": map[string]any{"max": 1, "initial_delay": "50ms"},
+	})
+	q.AwaitState(q.Enqueue("break", nil, asynq.MaxRetry(5)), asynq.TaskStateRetry)
+	q.AwaitHeartbeat(w.ID, "status=running", "healthy=true", "restarts=1", "crashes=1")
+	q.Enqueue("break", nil, asynq.MaxRetry(5))
+	if code := w.WaitExit(); code != 70 {
+		t.Errorf("exit code %d, want 70", code)
+	}
+}
+
 // The main thread leaves run() while a thread that is no daemon keeps the process alive.
 func TestMainThreadThatLeavesIsACrash(t *testing.T) {
 	t.Parallel()
