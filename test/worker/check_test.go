@@ -76,6 +76,10 @@ func TestCheckThatFailsInARowDegrades(t *testing.T) {
 	})
 	q.AwaitHeartbeat(w.ID, "healthy=false", "status=degraded", "crashes=1")
 	q.AwaitReason(w.ID, "has not ended after 2s")
+	if line := w.Log.Find("python process stacks"); line == nil || !strings.Contains(fmt.Sprint(line), "fails_check.py") ||
+		!strings.Contains(fmt.Sprint(line), " in check") {
+		t.Errorf("the log has the line %v, want one that says where the check hangs", line)
+	}
 	w.AwaitMetric(`runqy_worker_crashes_total{cause="check"}`, "1")
 	if out := w.Command("restart", w.ID); out.Code != 1 || !strings.Contains(out.ErrOut, "its check fails") {
 		t.Errorf("restart into the same: %+v, want exit code 1 and the check", out)
