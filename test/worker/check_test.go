@@ -202,6 +202,13 @@ func TestMaxMemoryBelowTheLoadedSizeIsTold(t *testing.T) {
 	if w.Log.Find("recycling suspended") == nil {
 		t.Error("no warning in the log")
 	}
+	harness.Eventually(t, "the dashboard says so", func() error {
+		code, body := harness.Get(t, "http://"+w.Addr()+"/")
+		if code != 200 || strings.Count(body, "after loading already, more than max_memory (2 MiB)") != 2 {
+			return harness.NotYet(w, "/ answers %d, want a notice and a line beside the process:\n%s", code, body)
+		}
+		return nil
+	})
 }
 
 // A replacement that waits for a long task says so, stays healthy and ends.
