@@ -205,7 +205,7 @@ func (r *receipts) answer(queue string, asked, got int, reply *cycleReply, now t
 }
 
 // outcomes notes since when an outcome of a queue is refused, and why; a zero time: none is.
-func (r *receipts) outcomes(queue string, since, now time.Time, reason string) {
+func (r *receipts) outcomes(queue string, since time.Time, reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	q := r.of(queue)

@@ -21,7 +21,7 @@ func TestBetween(t *testing.T) {
 func TestPausesAreLeftOut(t *testing.T) {
 	var w Watch
 	start := time.Unix(1000, 0)
-	at := func(d time.Duration) time.Time { return start.Add(d) }
+	at := start.Add
 	for d := time.Duration(0); d < 10*time.Second; d += lookEvery {
 		w.look(at(d))
 	}
