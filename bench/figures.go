@@ -27,6 +27,7 @@ const (
 	scrapeP50      = "scrape_p50_ms"
 	scrapeP99      = "scrape_p99_ms"
 	startTime      = "start_ms"
+	stopBeyond     = "stop_beyond_ms"
 	offered        = "offered_tasks_per_s"
 	delayMeasured  = "ping_ms"
 	idleCommands   = "idle_commands_per_s"
@@ -54,6 +55,7 @@ var columns = []column{
 	{latencyP50, "p50, ms"},
 	{latencyP99, "p99, ms"},
 	{startTime, "ms"},
+	{stopBeyond, "ms beyond the timeouts"},
 	{scrapeP50, "scrape p50, ms"},
 	{scrapeP99, "scrape p99, ms"},
 	{totalCPU, "CPU, µs"},

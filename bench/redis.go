@@ -17,6 +17,7 @@ import (
 type site struct {
 	addr   string // the server's own
 	url    string // what the systems under test connect to: the server, or a proxy before it
+	server *programs.Redis
 	client *redis.Client
 	own    *ownCommands // what client has sent
 	close  []func()
@@ -49,7 +50,7 @@ func (b *bench) startRedis(ctx context.Context, delay time.Duration) (*site, err
 	if err != nil {
 		return nil, err
 	}
-	s := &site{addr: server.Addr, url: "redis://" + server.Addr + "/0", client: server.Client, own: &ownCommands{}}
+	s := &site{addr: server.Addr, url: "redis://" + server.Addr + "/0", server: server, client: server.Client, own: &ownCommands{}}
 	s.client.AddHook(s.own)
 	s.close = append(s.close, server.Close)
 	if delay > 0 {

@@ -96,7 +96,7 @@ func systemsText(p *bytes.Buffer, baseline string) {
 
 func targetTable(p *bytes.Buffer, r *results) {
 	fmt.Fprintf(p, "| workload | before | target | measured | |\n|---|---|---|---|---|\n")
-	for _, t := range targets {
+	for _, t := range allTargets() {
 		now := spreadOf(t.values(r, "worker"))
 		measured, mark := "not measured", ""
 		if now.n > 0 {
@@ -106,7 +106,7 @@ func targetTable(p *bytes.Buffer, r *results) {
 			}
 		}
 		before := ""
-		if old := spreadOf(t.values(r, "baseline")); old.n > 0 {
+		if old := spreadOf(t.values(r, "baseline")); old.n > 0 && t.value.as("baseline") != t.value {
 			before = short(old.median) + t.unit + " "
 		}
 		fmt.Fprintf(p, "| %s | %s(%s) | %s | %s | %s |\n", t.title, before, t.noted, t.want(), measured, mark)

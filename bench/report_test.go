@@ -119,7 +119,7 @@ func TestTargetsNameWhatIsMeasured(t *testing.T) {
 			t.Errorf("no table shows the figure %s", o.figure)
 		}
 	}
-	for _, target := range targets {
+	for _, target := range allTargets() {
 		for _, worker := range []string{"worker", "baseline"} {
 			check(target.value.as(worker))
 			if target.over != (operand{}) {

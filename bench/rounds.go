@@ -163,6 +163,9 @@ func headline(f figures) string {
 	if ms, ok := f[startTime]; ok {
 		return fmt.Sprintf("%9.0f ms", ms)
 	}
+	if ms, ok := f[stopBeyond]; ok {
+		return fmt.Sprintf("%9.0f ms beyond the timeouts", ms)
+	}
 	if p50, ok := f[latencyP50]; ok {
 		return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms", p50, f[latencyP99])
 	}

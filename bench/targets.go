@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // target is a figure, or a ratio of two, with what it should be.
 type target struct {
@@ -94,6 +97,10 @@ var targets = []target{
 		value: operand{"views", "worker c100 views on", tasksPerSecond}, over: operand{"views", "worker c100 views off", tasksPerSecond}, scale: 100,
 	},
 	{
+		title: "stacks on against off", limit: 99, least: true, unit: " %", noted: "–",
+		value: operand{"stacks", "worker c100 stacks on", tasksPerSecond}, over: operand{"stacks", "worker c100 stacks off", tasksPerSecond}, scale: 100,
+	},
+	{
 		title: "scripts per task, c100", limit: 0.1, noted: "5",
 		value: operand{"noop", full, redisScripts},
 	},
@@ -125,6 +132,25 @@ var targets = []target{
 		title: "connections of an idle worker, one queue", limit: 6, noted: "–",
 		value: operand{"idle", "worker c1", connections},
 	},
+	{
+		title: "SIGTERM to the end, Redis answers, beyond the timeouts", limit: 2000, unit: " ms", noted: "–",
+		value: operand{"stop", "Redis answers", stopBeyond},
+	},
+	{
+		title: "SIGTERM to the end, Redis frozen, beyond the timeouts", limit: 2000, unit: " ms", noted: "18 s",
+		value: operand{"stop", "Redis is frozen", stopBeyond},
+	},
+}
+
+// allTargets are those, and one of each kind of hang.
+func allTargets() []target {
+	all := slices.Clone(targets)
+	for _, kind := range hangKinds() {
+		all = append(all, target{
+			title: "`stack` names the line: " + kind, limit: 200, unit: " ms", noted: "–", value: operand{"hangs", kind, latencyP50},
+		})
+	}
+	return all
 }
 
 // values are the figure or the ratio in each round, of a system in the place of the worker: the worker or the baseline.

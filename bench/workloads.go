@@ -21,8 +21,8 @@ func bytesPayload(n int) string { return `{"data":"` + strings.Repeat("x", n) + 
 func (b *bench) workloads() []workload {
 	return []workload{
 		b.noop(), b.payload("payload-1k", "of 1 KB", 1000), b.payload("payload-1m", "of 1 MB", 1_000_000), b.asyncSleep(), b.processor(),
-		b.views(), b.delay(), b.slots(), b.severalWorkers(), b.million(), b.scrapes(),
-		b.latency(), b.half(), b.starts(), b.idleCost(), b.push(), b.fleet(),
+		b.views(), b.stacks(), b.delay(), b.slots(), b.severalWorkers(), b.million(), b.scrapes(),
+		b.latency(), b.half(), b.starts(), b.idleCost(), b.push(), b.fleet(), b.hanging(), b.stopping(),
 	}
 }
 
@@ -137,6 +137,19 @@ func (b *bench) views() workload {
 		setting := "RUNQY_RESULTS_REDIS_CLI_VIEWS=" + map[string]string{"on": "true", "off": "false"}[on]
 		for _, s := range b.named("views "+on, workerOptions{concurrency: 100, settings: []string{setting}}) {
 			w.cells = append(w.cells, b.drained(s, o, 1000, 60_000))
+		}
+	}
+	return w
+}
+
+func (b *bench) stacks() workload {
+	o := drainOptions{taskType: "echo", payload: smallPayload}
+	w := workload{name: "stacks", title: "With and without the registration for stacks", about: "`python.stack_signal` is `auto` or 0, the tasks of the " +
+		"first table."}
+	for _, on := range []string{"on", "off"} {
+		setting := "RUNQY_PYTHON_STACK_SIGNAL=" + map[string]string{"on": "auto", "off": "0"}[on]
+		for _, s := range b.named("stacks "+on, workerOptions{concurrency: 100, settings: []string{setting}}) {
+			w.cells = append(w.cells, b.drained(s, o, 1000, 200_000))
 		}
 	}
 	return w

@@ -87,6 +87,29 @@ func (b *bench) push() workload {
 	return w
 }
 
+func (b *bench) hanging() workload {
+	w := workload{name: "hangs", title: "Where does it hang?", about: "`runqy-worker stack WORKER TASK` for each kind of hang, from the start of that program " +
+		"to its end; an answer that does not begin with the line at which it hangs is a failure. The figures are of the answers, nine in each round."}
+	kinds := hangKinds()
+	if b.options.quick {
+		kinds = kinds[:1]
+	}
+	for _, kind := range kinds {
+		w.cells = append(w.cells, cell{system: kind, run: func(ctx context.Context, _ int) (figures, error) { return b.hangs(ctx, kind) }})
+	}
+	return w
+}
+
+func (b *bench) stopping() workload {
+	w := workload{name: "stop", title: "From SIGTERM to the end", about: "`worker.shutdown_timeout` and `python.stop_timeout` are 1 s each, and a task runs that " +
+		"does not end. What it takes beyond the two seconds; below 0: less."}
+	for _, frozen := range []bool{false, true} {
+		name := map[bool]string{false: "Redis answers", true: "Redis is frozen"}[frozen]
+		w.cells = append(w.cells, cell{system: name, run: func(ctx context.Context, _ int) (figures, error) { return b.stops(ctx, frozen) }})
+	}
+	return w
+}
+
 func (b *bench) fleet() workload {
 	w := workload{name: "fleet", title: "The fleet's checker", about: "`runqy-worker fleet` with its defaults pings simulated workers every 5 s, each with an " +
 		"address and a connection of its own. The time until all are found FREE is from the start of the program."}

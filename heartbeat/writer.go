@@ -44,6 +44,10 @@ type Options struct {
 	Identity Identity      // of this process, from NewIdentity; the nonce is required
 	Logger   *slog.Logger  // default: slog.Default()
 
+	// Running returns how much of the time between two moments this process was running: a pause of the whole process is no
+	// fault of what was due in it. Default: all of it.
+	Running func(since, now time.Time) time.Duration
+
 	// Source returns what to write. It is called for every write, from the goroutine of Register or Run, and must not
 	// block. Identity, LastBeat, Interval and TTL are filled in by the Writer, and Started when it is zero.
 	Source func() Beat
@@ -80,7 +84,8 @@ func newWriter(s store, opts Options) *Writer {
 		opts.Logger = slog.Default()
 	}
 	opts.Logger = opts.Logger.With("component", "heartbeat")
-	return &Writer{opts: opts, store: s, started: time.Now(), now: wakeup.New(), soon: wakeup.New()}
+	return &Writer{opts: opts, store: s, started: time.Now(), now: wakeup.New(), soon: wakeup.New(),
+		receipts: receipt.Log{Running: opts.Running}}
 }
 
 // WriteNow has the heartbeat written within 100 ms: health has changed. It never blocks; calls in quick succession

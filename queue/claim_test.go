@@ -43,7 +43,7 @@ func TestLostAnswerBehindAClaim(t *testing.T) {
 	}))
 	in := newInbox()
 	w := newWatcher("q", "w", blocking, &cycler{
-		cycles: *b.cycles, queue: &queueState{name: "q"}, inbox: in, loop: &loop{receipts: newReceipts([]string{"q"}, 0)},
+		cycles: *b.cycles, queue: &queueState{name: "q"}, inbox: in, loop: &loop{receipts: newReceipts([]string{"q"}, 0, nil)},
 		log: slog.New(slog.DiscardHandler),
 	})
 	b.cycle(cycleRequest{})

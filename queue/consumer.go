@@ -38,15 +38,18 @@ type Options struct {
 	Concurrency     int            // tasks with the handler at once, at least 1
 	ShutdownTimeout time.Duration  // how long tasks in flight may take once Run's context is over
 	SettleTimeout   time.Duration  // how much longer than that Redis may take for the last outcomes; 0: quitAfter
-	ConsumeTimeout  time.Duration  // how long tasks may wait beside a free slot before that is a hindrance; 0: without end
-	MaxTaskCrashes  int            // a task that crashed the process this often is archived, one suspected so often runs alone; 0: never
-	ResultTTL       time.Duration  // of results and of the readable hashes
-	Views           bool           // keep the views for redis-cli
-	Cluster         bool           // the client is one of Redis Cluster
-	BeatInterval    time.Duration  // how often the audit looks and the copied lists are refreshed
-	BeatTTL         time.Duration  // how long the copied lists outlive their last refresh
-	Observer        Observer
-	Logger          *slog.Logger
+	// Running returns how much of the time between two moments this process was running: a pause of the whole process is no
+	// fault of what was due in it. nil: all of it.
+	Running        func(since, now time.Time) time.Duration
+	ConsumeTimeout time.Duration // how long tasks may wait beside a free slot before that is a hindrance; 0: without end
+	MaxTaskCrashes int           // a task that crashed the process this often is archived, one suspected so often runs alone; 0: never
+	ResultTTL      time.Duration // of results and of the readable hashes
+	Views          bool          // keep the views for redis-cli
+	Cluster        bool          // the client is one of Redis Cluster
+	BeatInterval   time.Duration // how often the audit looks and the copied lists are refreshed
+	BeatTTL        time.Duration // how long the copied lists outlive their last refresh
+	Observer       Observer
+	Logger         *slog.Logger
 }
 
 // Observer is told what happens to tasks. Any field may be nil; the functions are called by the consumer's loop and must
@@ -157,7 +160,7 @@ func NewConsumer(clients Clients, handler Handler, gate Gate, opts Options) (*Co
 	}
 	c.loop = &loop{
 		opts: opts, handler: handler, gate: gate, log: c.log, observer: opts.Observer, inbox: newInbox(), table: table,
-		lists: c.lists, audit: c.auditor.request, receipts: newReceipts(names, opts.ConsumeTimeout), accepted: make(map[string]*attempt),
+		lists: c.lists, audit: c.auditor.request, receipts: newReceipts(names, opts.ConsumeTimeout, opts.Running), accepted: make(map[string]*attempt),
 		idle: make(chan struct{}), flushed: make(chan struct{}),
 	}
 	for _, name := range names {
@@ -178,7 +181,7 @@ func (c *Consumer) newQueue(name string, scripts scripts) *queueState {
 		cycles: cycles{
 			client: c.clients.NoRetry, scripts: scripts, queue: name, worker: c.opts.WorkerID, nonce: c.opts.Nonce,
 			resultTTL: c.opts.ResultTTL, views: c.opts.Views, cluster: c.opts.Cluster,
-			checksums: newDumpChecksums(),
+			checksums: newDumpChecksums(), heard: func() { c.loop.receipts.hear(name, time.Now()) },
 		},
 		queue: q, inbox: c.loop.inbox, loop: c.loop, log: c.log, requests: make(chan cycleRequest, 1),
 		archive: c.archiveUnreadable,

@@ -106,6 +106,7 @@ type cycles struct {
 	views                bool
 	cluster              bool // results and views live in other slots than the queue
 	checksums            *dumpChecksums
+	heard                func() // Redis has answered one of several requests that make a cycle; nil: nobody listens
 }
 
 // unendedTTL is how long the view of a task that may still run is kept: without end but for tasks that others delete.

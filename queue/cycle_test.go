@@ -678,3 +678,18 @@ func TestOvertakenClaimIsAnsweredAgain(t *testing.T) {
 		stale(recall)
 	})
 }
+
+func TestCycleAcrossSlotsTellsOfEachAnswer(t *testing.T) {
+	server := redistest.Start(t)
+	b := connected(t, server.URL, server.Client)
+	b.cluster = true
+	b.enqueue(1)
+	done := b.item(b.cycle(cycleRequest{take: 1}).taken[0], endDone)
+	var seen []string // by then
+	b.heard = func() {
+		result, active := b.redis.Exists(t.Context(), ResultKey("t1")).Val(), b.redis.LLen(t.Context(), activeKey("q")).Val()
+		seen = append(seen, fmt.Sprint(result, " results, ", active, " active"))
+	}
+	b.cycle(cycleRequest{items: []item{done}})
+	wantEqual(t, "seen", seen, []string{"0 results, 1 active", "1 results, 1 active", "1 results, 0 active"})
+}

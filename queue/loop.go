@@ -198,9 +198,16 @@ func (l *loop) advance(now time.Time) {
 	l.runSuspect(now)
 	l.submitHeld(now)
 	l.sample(now)
-	want := l.trial(l.want(now))
+	want, refused := 0, l.takesRefused(now)
+	if !refused {
+		want = l.trial(l.want(now), now)
+	}
 	if !l.inRound(now) {
-		l.allot(want, now)
+		if refused {
+			l.tryRefused(now)
+		} else {
+			l.allot(want, now)
+		}
 		for _, q := range l.queues {
 			if !q.busy && (q.take > 0 || q.due && !l.awaitsTurn(q, want) || len(q.ended) > 0 || l.viewsDue(q, now) || l.probeDue(q, now)) {
 				l.startCycle(q, now)
@@ -309,7 +316,7 @@ func (l *loop) tookTasks(q *queueState, asked int, c *cycleResult, now time.Time
 	twins := l.accept(c.taken, now)
 	got := len(c.reply.taken) + len(c.reply.lost)
 	q.more = c.reply.more && !c.reply.paused
-	l.receipts.answer(q.name, asked, got, c.reply.failure, now)
+	l.receipts.answer(q.name, asked, got, &c.reply, now)
 	q.empty = asked > 0 && got < asked || asked == 0 && q.empty && !c.reply.more
 	if q.empty {
 		q.emptyAt = now
@@ -334,7 +341,7 @@ func (l *loop) tookTasks(q *queueState, asked int, c *cycleResult, now time.Time
 			l.log.Warn("dequeue failed", "queue", q.name, "error", c.reply.failure)
 		}
 	}
-	if asked > 0 {
+	if asked > 0 && !c.reply.paused {
 		q.failing = c.reply.failure != ""
 	}
 	if c.reply.warning != "" {

@@ -93,6 +93,24 @@ func TestWaitingSuspectGoesBackWhenTheGateShuts(t *testing.T) {
 	}
 }
 
+// The process has nothing to do and no room, as during a check.
+func TestWaitingSuspectWaitsForACheck(t *testing.T) {
+	s := waitingSuspect(t)
+	free := s.room.Free
+	s.room.Free = 0
+	s.end(nil) // the long one
+	s.loop.advance(s.now)
+	if len(s.submitted) > 0 || s.loop.suspect == nil {
+		t.Fatalf("%d tasks run during the check", len(s.submitted))
+	}
+	s.room.Free = free
+	s.loop.handle(&event{kind: eventWake}, s.now)
+	s.loop.advance(s.now)
+	if len(s.submitted) != 1 || s.submitted[0].task.ID != "suspect" || !s.submitted[0].alone {
+		t.Errorf("after the check %d tasks run, want the suspect alone", len(s.submitted))
+	}
+}
+
 func TestWaitingSuspectIsCancelled(t *testing.T) {
 	s := waitingSuspect(t)
 	s.loop.handle(&event{kind: eventCancel, taskID: "suspect"}, s.now)

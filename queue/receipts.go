@@ -11,15 +11,14 @@ import (
 // This file keeps when Redis answered what, and judges by it whether tasks can be taken and settled.
 
 const (
-	// answeredWithin bounds the age of each queue's last answered cycle. One is tried every lookEvery at least; the rest is
-	// for a Redis that takes seconds for each command, and for a new connection to it.
+	// answeredWithin bounds the age of each queue's last answered request. A cycle is tried every lookEvery at least; the rest
+	// is for a Redis that takes seconds for each command, and for a new connection to it. On Redis Cluster a cycle is up to
+	// four requests, one after the other, and each answer counts.
 	answeredWithin = 8 * time.Second
 	// turnedWithin bounds how long ago the loop had its last turn: it wakes every lookEvery at least.
 	turnedWithin = 2*lookEvery + 2*time.Second
 	// refusedAfter is how long something has to be refused again and again, without a success between, until that counts.
 	refusedAfter = 3 * time.Second
-	// refusedLasts is how long a refused take says something of the next one: while there is no room none is tried.
-	refusedLasts = 10 * time.Second
 	// sampleEvery is how often the loop looks whether tasks wait beside a free slot.
 	sampleEvery = 500 * time.Millisecond
 )
@@ -60,8 +59,10 @@ type Consumption struct {
 
 // receipts are the answers that the loop and the cyclers have seen. It is safe for concurrent use.
 type receipts struct {
-	consumeTimeout time.Duration      // 0: waiting tasks are not judged
-	changed        broadcast.Notifier // what was refused or not yet asked works
+	consumeTimeout time.Duration // 0: waiting tasks are not judged
+	// running is Options.Running: all that is late is measured by it.
+	running func(since, now time.Time) time.Duration
+	changed broadcast.Notifier // what was refused or not yet asked works
 
 	mu      sync.Mutex // guards the rest
 	queues  []*receipt // by falling priority
@@ -78,26 +79,25 @@ type receipt struct {
 	queue                   string
 	asked                   time.Time // when the cycle under way was begun; zero: none is
 	answered                time.Time // the last one; zero: none was
+	heard                   time.Time // when a part of the cycle under way was answered last
+	paused                  bool      // it was then: no take is tried, and none has to be possible
 	cycles, outcomes, takes failures
 }
 
 // failures are those without a success between.
 type failures struct {
-	since, last time.Time
-	times       int
-	err         error
+	since time.Time
+	times int
+	err   error
 }
 
-func (f *failures) add(since, now time.Time, err error) {
+func (f *failures) add(since time.Time, err error) {
 	if f.times == 0 {
 		f.since = since
 	}
 	f.times++
-	f.last, f.err = now, err
+	f.err = err
 }
-
-// hold reports whether they are a fault: one failure among successes is none.
-func (f *failures) hold(now time.Time) bool { return f.times > 1 && now.Sub(f.since) >= refusedAfter }
 
 // scriptError is an error of Redis that a script has caught. It implements redis.Error.
 type scriptError string
@@ -108,8 +108,11 @@ func (e scriptError) Error() string { return string(e) }
 // RedisError implements redis.Error.
 func (e scriptError) RedisError() {}
 
-func newReceipts(queues []string, consumeTimeout time.Duration) *receipts {
-	r := &receipts{consumeTimeout: consumeTimeout}
+func newReceipts(queues []string, consumeTimeout time.Duration, running func(since, now time.Time) time.Duration) *receipts {
+	if running == nil {
+		running = func(since, now time.Time) time.Duration { return now.Sub(since) }
+	}
+	r := &receipts{consumeTimeout: consumeTimeout, running: running}
 	for _, name := range queues {
 		r.queues = append(r.queues, &receipt{queue: name})
 	}
@@ -160,7 +163,17 @@ func (r *receipts) refuse(queue string, begun time.Time, err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.of(queue).cycles.add(begun, time.Now(), err)
+	r.of(queue).cycles.add(begun, err)
+}
+
+// hear notes that a part of the cycle under way was answered. In one that has failed before this says little: the part that
+// fails is yet to come.
+func (r *receipts) hear(queue string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if q := r.of(queue); q.cycles.times == 0 {
+		q.heard = now
+	}
 }
 
 // drop notes that a cycle is given up.
@@ -170,19 +183,20 @@ func (r *receipts) drop(queue string) {
 	r.of(queue).asked = time.Time{}
 }
 
-// answer notes that a cycle was answered: it was to take so many tasks and has got so many.
-func (r *receipts) answer(queue string, asked, got int, failure string, now time.Time) {
+// answer notes that a cycle was answered: it was to take so many tasks and has got so many. Only a take that was tried ends
+// those that were refused.
+func (r *receipts) answer(queue string, asked, got int, reply *cycleReply, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	q := r.of(queue)
-	if q.answered.IsZero() || q.cycles.times > 0 || q.takes.times > 0 && failure == "" {
+	if q.answered.IsZero() || q.cycles.times > 0 || q.takes.times > 0 && reply.failure == "" {
 		defer r.changed.Notify()
 	}
-	q.asked, q.answered, q.cycles = time.Time{}, now, failures{}
+	q.asked, q.answered, q.cycles, q.paused = time.Time{}, now, failures{}, reply.paused
 	switch {
-	case failure != "":
-		q.takes.add(now, now, scriptError(failure))
-	case asked > 0:
+	case reply.failure != "":
+		q.takes.add(now, scriptError(reply.failure))
+	case asked > 0 && !reply.paused:
 		q.takes = failures{}
 	}
 	if got > 0 {
@@ -191,7 +205,7 @@ func (r *receipts) answer(queue string, asked, got int, failure string, now time
 }
 
 // outcomes notes since when an outcome of a queue is refused, and why; a zero time: none is.
-func (r *receipts) outcomes(queue string, since, now time.Time, reason string) {
+func (r *receipts) outcomes(queue string, since time.Time, reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	q := r.of(queue)
@@ -202,7 +216,7 @@ func (r *receipts) outcomes(queue string, since, now time.Time, reason string) {
 		q.outcomes = failures{}
 		return
 	}
-	q.outcomes.add(since, now, scriptError(reason))
+	q.outcomes.add(since, scriptError(reason))
 	q.outcomes.since = since // the outcome that has waited for the longest may have gone
 }
 
@@ -222,7 +236,23 @@ func (r *receipts) wait(queue string, now time.Time) bool {
 }
 
 func (r *receipts) tooLong(now time.Time) bool {
-	return r.consumeTimeout > 0 && !r.waiting.IsZero() && now.Sub(r.waiting) >= r.consumeTimeout
+	return r.consumeTimeout > 0 && !r.waiting.IsZero() && r.running(r.waiting, now) >= r.consumeTimeout
+}
+
+// hold reports whether failures are a fault: one among successes is none.
+func (r *receipts) hold(f *failures, now time.Time) bool {
+	return f.times > 1 && r.running(f.since, now) >= refusedAfter
+}
+
+// takesRefused reports whether those of a queue are, as judge says it.
+func (r *receipts) takesRefused(queue string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.refusesTakes(r.of(queue), now)
+}
+
+func (r *receipts) refusesTakes(q *receipt, now time.Time) bool {
+	return !q.paused && r.hold(&q.takes, now)
 }
 
 // judge says what hinders now.
@@ -242,10 +272,10 @@ func (r *receipts) judge(now time.Time) Consumption {
 			c.Answered = q.answered
 		}
 		r.judgeCycles(q, now, add)
-		if q.outcomes.hold(now) {
+		if r.hold(&q.outcomes, now) {
 			add(OutcomesRefused, q.queue, q.outcomes.since, q.outcomes.err)
 		}
-		if q.takes.hold(now) && now.Sub(q.takes.last) < refusedLasts {
+		if r.refusesTakes(q, now) {
 			add(TakesRefused, q.queue, q.takes.since, q.takes.err)
 		}
 	}
@@ -266,11 +296,14 @@ func (r *receipts) judgeCycles(q *receipt, now time.Time, add func(HindranceKind
 	if since.IsZero() {
 		since = r.begun
 	}
-	late := !since.IsZero() && now.Sub(since) >= answeredWithin
+	if q.heard.After(since) {
+		since = q.heard
+	}
+	late := !since.IsZero() && r.running(since, now) >= answeredWithin
 	switch {
-	case q.cycles.hold(now), late && q.cycles.times > 0:
+	case r.hold(&q.cycles, now), late && q.cycles.times > 0:
 		add(CyclesRefused, q.queue, q.cycles.since, q.cycles.err)
-	case late && !q.asked.IsZero() && now.Sub(r.turned) < turnedWithin:
+	case late && !q.asked.IsZero() && r.running(r.turned, now) < turnedWithin:
 		add(CyclesUnanswered, q.queue, since, nil)
 	case late && (!r.ended || !q.asked.IsZero()):
 		add(CyclesNotTried, q.queue, since, nil)

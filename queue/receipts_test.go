@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/runqy/runqy-worker/internal/pause"
 )
 
 func (s *stage) wantHindered(when string, want ...HindranceKind) {
@@ -284,8 +286,8 @@ func TestRefusedTakesHinder(t *testing.T) {
 	})
 	s.wantHindered("after a minute", TakesRefused)
 	s.shut = true
-	s.pass(refusedLasts, reply)
-	s.wantHindered("nothing was tried for a while")
+	s.pass(time.Hour, reply)
+	s.wantHindered("nothing was tried for an hour", TakesRefused)
 	s.shut = false
 	s.loop.look(s.now)
 	s.pass(5*time.Second, nothing)
@@ -293,6 +295,83 @@ func TestRefusedTakesHinder(t *testing.T) {
 	if s.loop.byName("a").failing {
 		t.Error("it still takes one at a time")
 	}
+}
+
+// While the only slot is busy, only a take shows whether takes are possible again. What it brings goes back.
+func TestRefusedTakesAreTriedWithoutRoom(t *testing.T) {
+	s := begunStage(t, 1, map[string]int{"a": 1}, false)
+	s.pass(5*time.Second, takesFail)
+	s.wantHindered("for some seconds", TakesRefused)
+	s.room.Free = 0
+	tried := 0
+	s.pass(time.Minute, func(queue string, take int) cycleReply {
+		tried += take
+		return takeFailure(take)
+	})
+	s.wantHindered("nothing but refusals in a minute", TakesRefused)
+	if tried < 20 || tried > 61 {
+		t.Errorf("%d takes were tried in a minute without room, want 20 at least and not many more", tried)
+	}
+	s.now = s.now.Add(2 * time.Second)
+	s.wantTake("a", 1)
+	s.answer("a", Task{ID: "t1"})
+	s.wantHindered("a task was taken")
+	if len(s.submitted) > 0 {
+		t.Error("it was given to the handler, which has no room")
+	}
+	s.now = s.now.Add(heldFor)
+	if r := s.wantTake("a", 0); !slices.Equal(ended(r), []string{"t1 pending"}) {
+		t.Errorf("ended: %v, want that it goes back", ended(r))
+	}
+}
+
+// A worker that is not healthy takes only what shows whether it is again.
+func TestRefusedTakesOfOneQueueHoldBackTheOthers(t *testing.T) {
+	for _, strict := range []bool{false, true} {
+		s := begunStage(t, 4, map[string]int{"a": 1, "b": 2}, strict)
+		refused := func(queue string, take int) cycleReply {
+			if queue == "a" {
+				return takeFailure(take)
+			}
+			return cycleReply{more: true, taken: make([]takenTask, take)}
+		}
+		s.pass(5*time.Second, func(queue string, take int) cycleReply {
+			if queue == "a" {
+				return takeFailure(take)
+			}
+			return cycleReply{}
+		})
+		s.wantHindered("for some seconds", TakesRefused)
+		s.pass(time.Minute, func(queue string, take int) cycleReply {
+			if queue == "b" && take > 0 || take > 1 {
+				t.Fatalf("strict %t: %d tasks of %s are asked for, want one of a at a time", strict, take, queue)
+			}
+			return refused(queue, take)
+		})
+		s.wantHindered("after a minute in which tasks of b waited", TakesRefused)
+		s.pass(2*time.Second, nothing)
+		s.wantHindered("takes are possible")
+		s.loop.look(s.now)
+		if r := s.cycle("b"); r == nil || r.take < 2 {
+			t.Errorf("strict %t: queue b is asked with %+v, want for more than one task again", strict, r)
+		}
+	}
+}
+
+// A queue that is paused has no takes, and so none that are refused; after that they are as before.
+func TestRefusedTakesOfAPausedQueue(t *testing.T) {
+	s := begunStage(t, 1, map[string]int{"a": 1}, false)
+	s.pass(5*time.Second, takesFail)
+	s.wantHindered("for some seconds", TakesRefused)
+	s.pass(5*time.Second, func(string, int) cycleReply { return cycleReply{paused: true, more: true} })
+	s.wantHindered("paused")
+	s.pass(2*time.Second, func(_ string, take int) cycleReply {
+		if take > 1 {
+			t.Errorf("%d tasks are asked for", take)
+		}
+		return takeFailure(take)
+	})
+	s.wantHindered("not paused", TakesRefused)
 }
 
 func TestRefusedOutcomesHinder(t *testing.T) {
@@ -318,4 +397,50 @@ func TestRefusedOutcomesHinder(t *testing.T) {
 	if !isDone(changed) {
 		t.Error("that it was taken is not announced")
 	}
+}
+
+// A pause of the whole process is no fault of anything that was due in it.
+func TestPauseOfTheProcessHindersNothing(t *testing.T) {
+	for name, reply := range map[string]func(string, int) cycleReply{"idle": nothing, "unanswered": nil, "tasks wait": tasksWait} {
+		t.Run(name, func(t *testing.T) {
+			var pauses pause.Watch
+			s := begunStage(t, 1, map[string]int{"a": 1}, false)
+			s.loop.receipts.running = pauses.Running
+			s.settleAll(nothing)
+			for range 4 {
+				s.pass(time.Second, reply)
+				s.wantHindered("before the pause")
+			}
+			s.now = s.now.Add(time.Minute)
+			s.wantHindered("right after the pause")
+			if reply != nil {
+				return
+			}
+			for range 8 {
+				s.pass(time.Second, reply)
+				s.loop.receipts.judge(s.now)
+			}
+			s.wantHindered("no answer after the pause", CyclesUnanswered)
+		})
+	}
+}
+
+// On Redis Cluster a cycle is four requests: a Redis that takes 2 s for each answers all the same.
+func TestEachRequestOfACycleIsAnAnswer(t *testing.T) {
+	s := begunStage(t, 1, map[string]int{"a": 1}, false)
+	s.settleAll(nothing)
+	s.pass(lookEvery, nil)
+	for range 4 {
+		s.pass(2*time.Second, nil)
+		s.wantHindered("a slow Redis")
+		s.loop.receipts.hear("a", s.now)
+	}
+	s.pass(answeredWithin-time.Second, nil)
+	s.wantHindered("it is slower still")
+	s.pass(time.Second, nil)
+	s.wantHindered("it is silent", CyclesUnanswered)
+	// A cycle that fails is not excused by the requests before the one that does.
+	s.loop.receipts.refuse("a", s.now, errors.New("i/o timeout"))
+	s.loop.receipts.hear("a", s.now)
+	s.wantHindered("it is sent again", CyclesRefused)
 }

@@ -271,7 +271,7 @@ func (l *loop) settled(q *queueState, reply *cycleReply, now time.Time) {
 	l.table.remove(gone)
 	q.sent = nil
 	if refusal != "" || wasStuck && q.stuck == 0 {
-		l.receipts.outcomes(q.name, q.stuckSince(), now, refusal)
+		l.receipts.outcomes(q.name, q.stuckSince(), refusal)
 	}
 }
 

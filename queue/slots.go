@@ -15,10 +15,12 @@ func (c *cycles) runAcrossSlots(ctx context.Context, r cycleRequest) (cycleReply
 	if err != nil {
 		return cycleReply{}, fmt.Errorf("cycle %d of queue %s: owners: %w", r.number, c.queue, err)
 	}
+	c.tellHeard()
 	refusals, err := c.writeResults(ctx, r, ownsItem)
 	if err != nil {
 		return cycleReply{}, fmt.Errorf("cycle %d of queue %s: results: %w", r.number, c.queue, err)
 	}
+	c.tellHeard()
 	sent := r
 	if len(refusals) > 0 { // the task must not end without its result
 		sent.items = append([]item(nil), r.items...)
@@ -30,6 +32,7 @@ func (c *cycles) runAcrossSlots(ctx context.Context, r cycleRequest) (cycleReply
 	if err != nil {
 		return reply, err
 	}
+	c.tellHeard()
 	for i, text := range refusals {
 		if reply.statuses[i] == refused {
 			if reply.refusals == nil {
@@ -40,6 +43,12 @@ func (c *cycles) runAcrossSlots(ctx context.Context, r cycleRequest) (cycleReply
 	}
 	reply.viewsDropped += c.writeViews(ctx, r, reply.statuses, ownsView)
 	return reply, nil
+}
+
+func (c *cycles) tellHeard() {
+	if c.heard != nil {
+		c.heard()
+	}
 }
 
 // owned tells of which items the task is still ours, and which views may be written.

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"log/slog"
 )
 
@@ -36,10 +37,26 @@ func (l *loop) onStack(s Stack) {
 		return
 	}
 	l.stack = &s
-	l.log.Warn("python process stacks", slog.String("reason", l.stackReason), slog.String("where", s.Where),
-		slog.Int("python_pid", s.PID), slog.String("stacks", s.Brief(maxLoggedStack)))
+	logStack(l.log, l.stackReason, s)
 	for _, f := range then {
 		f(s)
+	}
+}
+
+func logStack(log *slog.Logger, why string, s Stack) {
+	log.Warn("python process stacks", slog.String("reason", why), slog.String("where", s.Where),
+		slog.Int("python_pid", s.PID), slog.String("stacks", s.Brief(maxLoggedStack)))
+}
+
+// LogStack logs where the process is, as at a hang, for a reason that the supervisor does not know of. It returns after half
+// a second at most, and when ctx is over with what the process has said by then. Without a process it does nothing.
+func (s *Supervisor) LogStack(ctx context.Context, why string) {
+	c := s.gate.process.Load()
+	if c == nil {
+		return
+	}
+	if stack := c.stack(ctx, ""); stack.Text != "" { // else it has ended meanwhile
+		logStack(ownLogger(s.opts.Logger), why, stack)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/runqy/runqy-worker/internal/pause"
 	"github.com/runqy/runqy-worker/supervisor/internal/proc"
 	"github.com/runqy/runqy-worker/supervisor/internal/wire"
 )
@@ -17,7 +18,7 @@ const (
 
 // tick checks regularly what sends no event: the guardian, requests that wait or run for too long, stalls and memory.
 func (l *loop) tick(now time.Time, period time.Duration) {
-	gap := now.Sub(l.lastTick)
+	gap, missed := now.Sub(l.lastTick), pause.Between(l.lastTick, now, period)
 	l.lastTick = now
 	l.guardian.Ensure(now)
 	if l.child == nil || !l.ready || l.ending != nil {
@@ -28,8 +29,8 @@ func (l *loop) tick(now time.Time, period time.Duration) {
 	if l.replacement != nil && l.serving && l.ending == nil {
 		l.watchReplacement()
 	}
-	if gap > 5*period+100*time.Millisecond {
-		l.skip(gap - period)
+	if missed > 0 {
+		l.skip(missed)
 	}
 	if l.stalls != nil && l.ending == nil {
 		if n, due := l.stalls.ping(now); due {

@@ -112,10 +112,10 @@ func restartFields() []field {
 	return []field{
 		{key: "python.on_crash", place: func(c *Config) any { return &c.Python.OnCrash }, limit: rule("`degrade`, `restart` or `exit`", checkOnCrash),
 			doc: "What follows a crash of the Python process. `degrade`: wait for `runqy-worker restart`. `restart`: start it again. " +
-				"`exit`: end the worker with exit code 70."},
+				"`exit`: end the worker with exit code 70, also where it would be degraded."},
 		{key: "python.restart.max", place: func(c *Config) any { return &c.Python.Restart.Max }, limit: between(1, 1_000_000),
 			doc: "How many restarts within the window `on_crash: restart` allows. After them the worker is degraded. So many times is a process also " +
-				"replaced that says it is broken, or whose tasks all fail (`max_consecutive_failures`); under `on_crash: degrade` once."},
+				"replaced that says it is broken, or whose tasks all fail (`max_consecutive_failures`); under `on_crash: degrade` once. What follows then is the same, under `on_crash: exit` the end with code 70."},
 		{key: "python.restart.window", place: func(c *Config) any { return &c.Python.Restart.Window }, limit: positive(),
 			doc: "How long a crash counts for `python.restart.max`."},
 		{key: "python.restart.initial_delay", place: func(c *Config) any { return &c.Python.Restart.InitialDelay }, limit: positive(),

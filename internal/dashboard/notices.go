@@ -55,6 +55,9 @@ func (p page) Notices() []notice {
 	if l := p.Load; l != nil && l.Rate > 0 && l.FailedShare > 0.1 { // as RunqyTaskFailures has it
 		add(Warn, "#load", "%s of the attempts that ended in the last minute failed.", percent(l.FailedShare))
 	}
+	if c := p.Process; c != nil && c.TooLarge != "" {
+		add(Warn, "#process", "The Python process is too large and is not replaced: %s.", line(c.TooLarge))
+	}
 	if e := p.Failures.Err; e != "" {
 		add(Bad, "#failures", "The failed tasks cannot be read: %s", line(e))
 	}

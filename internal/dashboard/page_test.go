@@ -50,6 +50,12 @@ func TestNotices(t *testing.T) {
 		t.Errorf("notices without Redis %q, want %q", got, want)
 	}
 	v = healthyView()
+	v.Process.TooLarge = "it has 3 GiB after loading already"
+	want = []string{"warn: The Python process is too large and is not replaced: it has 3 GiB after loading already."}
+	if got := texts(page{View: v}.Notices()); !slices.Equal(got, want) {
+		t.Errorf("notices %q, want %q", got, want)
+	}
+	v = healthyView()
 	v.Queues.List[0].judge(status.Service{Others: 1})
 	v.Fleet.Workers[0].Tone, v.Fleet.Workers[0].Unreachable = Warn, "401 Unauthorized"
 	want = []string{

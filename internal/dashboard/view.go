@@ -98,9 +98,10 @@ type Process struct {
 	Stderr    []string // its last lines; only for the trusted
 	Stack     string   // where it was when it was found hanging; empty: it was not; only for the trusted
 	StackAt   time.Time
-	CanAct    bool  // the restart button is shown
-	CanAsk    bool  // the buttons that show where tasks are, are shown
-	MemoryMax int64 // python.max_memory; 0: none
+	CanAct    bool   // the restart button is shown
+	CanAsk    bool   // the buttons that show where tasks are, are shown
+	MemoryMax int64  // python.max_memory; 0: none
+	TooLarge  string // why it is not replaced although it is above that; empty: it is not, or will be
 }
 
 // Queues are all queues that are served here.

@@ -41,6 +41,9 @@ type Options struct {
 	// AskEvery is how often the lease is asked for while another process has it: for a process whose Receipt has to be
 	// young. 0: when that one's should be over.
 	AskEvery time.Duration
+	// Running returns how much of the time between two moments this process was running: in a pause of the whole process
+	// nothing can get through. nil: all of it.
+	Running func(since, now time.Time) time.Duration
 
 	Registry    Registry
 	Lease       Lease
@@ -84,9 +87,9 @@ func New(opts Options) (*Service, error) {
 		opts.Observer.Queues = func([]string) {}
 	}
 	opts.Logger = opts.Logger.With("component", "fleet")
-	s := &Service{opts: opts}
+	s := &Service{opts: opts, rounds: receipt.Log{Running: opts.Running}}
 	s.elector = newElector(opts.Lease, opts.ID+"|"+opts.Self.Nonce, opts.Interval, opts.Logger)
-	s.elector.askEvery = opts.AskEvery
+	s.elector.askEvery, s.elector.receipts.Running = opts.AskEvery, opts.Running
 	return s, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 )
 
 // Consumption is what a worker knows of its own work with Redis: whether tasks can be taken, settled, and its heartbeat
@@ -48,6 +49,10 @@ func newConsumptionWatch(consumption func() Consumption, changed func() <-chan s
 		close: func() {},
 	}
 }
+
+// open reports whether a task may be taken as far as a dependency decides that by what is known of it now. The caller
+// holds Dependencies.mu.
+func (d *Dependencies) open(w *watch, now time.Time) bool { return w.open() && !d.stale(w, now) }
 
 // open reports whether a task may be taken, as far as the dependency decides that. The caller holds Dependencies.mu.
 func (w *watch) open() bool {

@@ -17,6 +17,9 @@ const (
 
 	databaseInterval = 5 * time.Second
 	databaseTimeout  = 3 * time.Second
+
+	// lateWithin is how much later than its interval and its timeout allow a check may end.
+	lateWithin = 2 * time.Second
 )
 
 // DependenciesOptions say what [Dependencies] watches.
@@ -25,6 +28,9 @@ type DependenciesOptions struct {
 	Consumption func() Consumption
 	// ConsumptionChanged returns a channel that is closed when something works that did not; nil: it is asked now and then.
 	ConsumptionChanged func() <-chan struct{}
+	// Running returns how much of the time between two moments this process was running: a pause of the whole process is no
+	// fault of a check that was due in it. nil: all of it.
+	Running func(since, now time.Time) time.Duration
 	// DatabaseURL is a postgres:// URL; empty: no database is watched.
 	DatabaseURL string
 	Logger      *slog.Logger // default: slog.Default()
@@ -38,6 +44,7 @@ type Dependencies struct {
 	database *watch // nil: none is configured
 	logger   *slog.Logger
 	changed  broadcast.Notifier
+	running  func(since, now time.Time) time.Duration // DependenciesOptions.Running
 
 	mu sync.Mutex // guards the results of the watches
 }
@@ -50,8 +57,15 @@ type watch struct {
 	close             func()
 	changed           func() <-chan struct{} // is closed when the next check should be at once; nil: none is
 
-	asked bool // guarded by Dependencies.mu, as err
+	asked bool // guarded by Dependencies.mu, as the rest
 	err   error
+	ended time.Time // when the last check ended
+}
+
+// stale reports whether no check has ended for so long that what is known says nothing of the present. The caller holds
+// Dependencies.mu.
+func (d *Dependencies) stale(w *watch, now time.Time) bool {
+	return w.asked && d.running(w.ended, now) > w.interval+w.timeout+lateWithin
 }
 
 // NewDependencies returns Dependencies that have asked nothing yet. A database URL that cannot be read is an error,
@@ -61,7 +75,10 @@ func NewDependencies(opts DependenciesOptions) (*Dependencies, error) {
 	if logger == nil {
 		logger = slog.Default()
 	}
-	d := &Dependencies{logger: logger.With("component", "health")}
+	d := &Dependencies{logger: logger.With("component", "health"), running: opts.Running}
+	if d.running == nil {
+		d.running = func(since, now time.Time) time.Duration { return now.Sub(since) }
+	}
 	d.redis = newConsumptionWatch(opts.Consumption, opts.ConsumptionChanged)
 	d.watches = append(d.watches, d.redis)
 	if opts.DatabaseURL != "" {
@@ -128,7 +145,7 @@ func (d *Dependencies) watch(ctx context.Context, w *watch) {
 func (d *Dependencies) record(w *watch, err error) {
 	d.mu.Lock()
 	first, was, wasOpen := !w.asked, w.err, w.open()
-	w.asked, w.err = true, err
+	w.asked, w.err, w.ended = true, err, time.Now()
 	differs := first || (was == nil) != (err == nil)
 	changed := differs || wasOpen != w.open() || hindranceChanged(was, err)
 	d.mu.Unlock()

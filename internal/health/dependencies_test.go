@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,7 +47,8 @@ func (d *dependency) check(ctx context.Context) error {
 // newFakeDependencies watches two dependencies in place of Redis and the database.
 func newFakeDependencies(log *slog.Logger) (d *Dependencies, broker, db *dependency) {
 	broker, db = &dependency{}, &dependency{}
-	d = &Dependencies{logger: log, redis: newRedisWatch(broker.check), database: newDatabaseWatch(db.check, func() {})}
+	running := func(since, now time.Time) time.Duration { return now.Sub(since) }
+	d = &Dependencies{logger: log, running: running, redis: newRedisWatch(broker.check), database: newDatabaseWatch(db.check, func() {})}
 	d.watches = []*watch{d.redis, d.database}
 	return d, broker, db
 }
@@ -185,6 +187,58 @@ func TestRunEndsDuringACheck(t *testing.T) {
 		}
 		if h := d.Health(process); h.Reason().Summary != "Redis has not been asked yet." {
 			t.Errorf("a check that was broken off counts: %+v", h)
+		}
+	})
+}
+
+// A check that does not even heed its timeout says nothing of the present, for however long it hangs.
+func TestWatchThatHangsIsNotHealthyForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _, _ := newFakeDependencies(quiet())
+		var hang atomic.Bool
+		release := make(chan struct{})
+		d.database.check = func(context.Context) error {
+			if hang.Load() {
+				<-release
+			}
+			return nil
+		}
+		defer run(t, d)()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if h := d.Health(process); !h.Healthy {
+			t.Fatalf("before it hangs: %+v", h)
+		}
+		asked := time.Now()
+		hang.Store(true)
+		time.Sleep(databaseInterval + databaseTimeout + lateWithin + time.Second)
+		synctest.Wait()
+		h := d.Health(process)
+		if h.Healthy || h.Probed || h.Database != status.Unknown || h.Broker != status.Healthy || h.Worker != status.Unhealthy {
+			t.Errorf("%v after the last answer: %+v, want the database unknown", time.Since(asked), h)
+		}
+		if text := h.Reason().Summary; !strings.HasPrefix(text, "The database has not been asked since ") {
+			t.Errorf("the reason is %q", text)
+		}
+		hang.Store(false)
+		close(release)
+		synctest.Wait()
+		if h := d.Health(process); !h.Healthy || h.Database != status.Healthy {
+			t.Errorf("it goes on: %+v", h)
+		}
+	})
+}
+
+// In a pause of the whole process no check could end.
+func TestPauseMakesNoWatchStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _, _ := newFakeDependencies(quiet())
+		d.running = func(time.Time, time.Time) time.Duration { return time.Second }
+		d.record(d.redis, nil)
+		d.record(d.database, nil)
+		time.Sleep(time.Hour)
+		if h := d.Health(process); !h.Healthy {
+			t.Errorf("after a pause: %+v", h)
 		}
 	})
 }

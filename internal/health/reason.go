@@ -64,9 +64,13 @@ func Live(h status.Health) (ok bool, reason string) {
 func (d *Dependencies) Health(process status.Health) status.Health {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	h := process
+	now, h := time.Now(), process
 	add := func(w *watch) status.Check {
-		reasons := w.reasons()
+		reasons, unhealthy := w.reasons(), status.Unhealthy
+		if d.stale(w, now) {
+			text := fmt.Sprintf("%s has not been asked since %s: a part of this process hangs.", w.title, w.ended.UTC().Format(time.RFC3339))
+			reasons, unhealthy, h.Worker = []string{text}, status.Unknown, status.Unhealthy
+		}
 		if len(reasons) == 0 {
 			return status.Healthy
 		}
@@ -75,10 +79,10 @@ func (d *Dependencies) Health(process status.Health) status.Health {
 		for _, reason := range reasons {
 			h.Reasons = append(h.Reasons, status.Reason{Summary: reason})
 		}
-		return status.Unhealthy
+		return unhealthy
 	}
 	h.Broker = add(d.redis)
-	if c, ok := errors.AsType[*hinderedError](d.redis.err); ok {
+	if c, ok := errors.AsType[*hinderedError](d.redis.err); ok && !d.stale(d.redis, now) {
 		if c.Worker {
 			h.Worker = status.Unhealthy
 		}
@@ -90,7 +94,7 @@ func (d *Dependencies) Health(process status.Health) status.Health {
 	if d.database != nil {
 		h.Database = add(d.database)
 	}
-	h.Probed = !h.Healthy && process.Ready() && d.redis.open() && (d.database == nil || d.database.open())
+	h.Probed = !h.Healthy && process.Ready() && d.open(d.redis, now) && (d.database == nil || d.open(d.database, now))
 	return h
 }
 

@@ -25,9 +25,13 @@ type Failure struct {
 
 // Log are the answers that one part of the process gets. The zero Log expects nothing. It is safe for concurrent use.
 type Log struct {
+	// Running returns how much of the time between two moments this process was running: a pause of the whole process is no
+	// fault of what was due in it. nil: all of it. It must be set before the Log is used.
+	Running func(since, now time.Time) time.Duration
+
 	mu       sync.Mutex // guards the rest
 	last     time.Time  // when the last exchange that has succeeded was begun; zero: none has
-	running  bool
+	expects  bool
 	due      time.Time // of the next exchange at the latest
 	asked    time.Time // when the command under way was sent; zero: none is
 	since    time.Time // the first failure since the last success; zero: none
@@ -67,8 +71,8 @@ func (r *Log) Answer(begun time.Time, err error) {
 func (r *Log) Expect(due time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.running, r.due = !due.IsZero(), due
-	if !r.running {
+	r.expects, r.due = !due.IsZero(), due
+	if !r.expects {
 		r.asked, r.since, r.failures, r.err = time.Time{}, time.Time{}, 0, nil
 	}
 }
@@ -82,13 +86,21 @@ func (r *Log) Judge(now time.Time) *Failure {
 		since = r.since
 	}
 	switch {
-	case !r.running:
-	case r.failures > 1 && now.Sub(since) >= refusedAfter, !since.IsZero() && now.Sub(since) >= answeredWithin:
+	case !r.expects:
+	case r.failures > 1 && r.late(since, now) >= refusedAfter, !since.IsZero() && r.late(since, now) >= answeredWithin:
 		return &Failure{Since: since, Err: r.err}
-	case r.asked.IsZero() && now.Sub(r.due) >= wokenWithin:
+	case r.asked.IsZero() && r.late(r.due, now) >= wokenWithin:
 		return &Failure{Since: r.due, NotTried: true}
 	}
 	return nil
+}
+
+// late is for how long the process was running since a moment.
+func (r *Log) late(since, now time.Time) time.Duration {
+	if r.Running == nil {
+		return now.Sub(since)
+	}
+	return r.Running(since, now)
 }
 
 // Last returns when the last exchange that has succeeded was begun; zero: none has.

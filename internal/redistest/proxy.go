@@ -49,6 +49,7 @@ type Proxy struct {
 	cuts     int                    // guarded by mu
 	match    func(name string) bool // guarded by mu; nil: every command counts
 	delay    time.Duration          // guarded by mu; of each answer
+	rewrite  func(raw []byte)       // guarded by mu; nil: commands pass as they are
 }
 
 type proxyConn struct {
@@ -93,6 +94,23 @@ func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
+}
+
+// Rewrite has each command from now on changed in place by f, which gets its bytes as they are sent; nil: none is.
+func (p *Proxy) Rewrite(f func(raw []byte)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rewrite = f
+}
+
+func (p *Proxy) rewritten(raw []byte) []byte {
+	p.mu.Lock()
+	f := p.rewrite
+	p.mu.Unlock()
+	if f != nil {
+		f(raw)
+	}
+	return raw
 }
 
 // late waits for as long as an answer is to come late.
@@ -258,7 +276,7 @@ func (p *Proxy) forwardCommands(c *proxyConn) {
 		if cut {
 			close(c.lost)
 		}
-		if _, err := c.server.Write(raw); err != nil {
+		if _, err := c.server.Write(p.rewritten(raw)); err != nil {
 			c.close()
 			return
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/runqy/runqy-worker/internal/config"
 	"github.com/runqy/runqy-worker/internal/dashboard"
 	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/pause"
 	"github.com/runqy/runqy-worker/internal/receipt"
 	"github.com/runqy/runqy-worker/internal/redisclient"
 	"github.com/runqy/runqy-worker/internal/rpc"
@@ -54,6 +55,7 @@ type CheckerProcess struct {
 	dashboard    *dashboard.Dashboard
 	notifier     *systemd.Notifier
 	server       *health.Server
+	pauses       pause.Watch // of this process
 
 	mu      sync.Mutex       // guards refused
 	refused *receipt.Failure // why it has not begun; nil: it has, or nothing has failed
@@ -81,13 +83,16 @@ func NewCheckerProcess(opts CheckerProcessOptions) (_ *CheckerProcess, err error
 			c.close()
 		}
 	}()
-	if c.dependencies, err = health.NewDependencies(health.DependenciesOptions{Consumption: c.consumption, Logger: c.logger}); err != nil {
+	if c.dependencies, err = health.NewDependencies(health.DependenciesOptions{
+		Consumption: c.consumption, Running: c.pauses.Running, Logger: c.logger,
+	}); err != nil {
 		return nil, fmt.Errorf("watch redis: %w", err)
 	}
 	c.reporter = health.NewReporter(c.judge)
 	registry := prometheus.NewRegistry()
 	member := fleetMemberOptions{
 		config: c.cfg, self: identity, target: c.target, client: c.client, logger: c.logger, askEvery: leaseAskEvery,
+		running: c.pauses.Running,
 	}
 	if c.fleet, err = newFleetMember(member, registry); err != nil {
 		return nil, err
@@ -203,6 +208,7 @@ func (c *CheckerProcess) work(ctx, running context.Context, fail context.CancelC
 			}
 		})
 	}
+	start("watch over pauses", c.pauses.Run)
 	start("health server", c.server.Run)
 	start("dependencies", c.dependencies.Run)
 	start("health report", func(ctx context.Context) error {

@@ -107,7 +107,8 @@ func (w *Worker) dashboardProcess() dashboard.Process {
 		Python: strings.TrimSpace(snap.Python.Implementation + " " + snap.Python.Version),
 		Lag:    snap.Lag, LagLimit: w.cfg.Health.EventLoopBlockThreshold,
 		Crashes: snap.Crashes, Restarts: snap.Restarts, OnCrash: w.cfg.Python.OnCrash, MemoryMax: w.cfg.Python.MaxMemory,
-		Stderr: snap.Stderr,
+		TooLarge: snap.RecyclingSuspended,
+		Stderr:   snap.Stderr,
 	}
 	if s := snap.Stack; s != nil {
 		p.Stack, p.StackAt = s.Brief(maxShownStack), s.At

@@ -27,6 +27,7 @@ type fleetMemberOptions struct {
 	logger *slog.Logger
 	// askEvery is fleet.Options.AskEvery.
 	askEvery time.Duration
+	running  func(since, now time.Time) time.Duration // fleet.Options.Running
 }
 
 // fleetMember is what a process does as a member of the fleet: it takes part in the leader election, checks the others
@@ -76,7 +77,7 @@ func newFleetMember(o fleetMemberOptions, reg prometheus.Registerer) (_ *fleetMe
 	f.service, err = fleet.New(fleet.Options{
 		ID: cfg.Worker.ID, Self: o.self, Interval: cfg.Fleet.Interval, PingTimeout: cfg.Fleet.PingTimeout, Queues: queues,
 		Registry: f.store, Lease: f.store, Checkpoints: f.store, Deaths: f.store, Pinger: f.pinger, Recoverer: f.recoverer,
-		AskEvery: o.askEvery, Directs: queue.NewDirects(f.client), Logger: o.logger,
+		AskEvery: o.askEvery, Running: o.running, Directs: queue.NewDirects(f.client), Logger: o.logger,
 		Observer: fleet.Observer{Died: f.metrics.Died, Recovered: f.metrics.Recovered, Queues: f.metrics.QueuesSeen},
 	})
 	if err != nil {
@@ -99,7 +100,9 @@ func (f *fleetMember) close() {
 }
 
 func (w *Worker) fleetMemberOptions() fleetMemberOptions {
-	return fleetMemberOptions{config: w.cfg, self: w.identity, target: w.target, client: w.client, logger: w.logger}
+	return fleetMemberOptions{
+		config: w.cfg, self: w.identity, target: w.target, client: w.client, logger: w.logger, running: w.pauses.Running,
+	}
 }
 
 // recoverPredecessors gives back what earlier processes with this worker's id still hold, before any new task is taken:

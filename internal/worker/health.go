@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/pause"
 	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/supervisor"
 )
@@ -18,7 +19,7 @@ type monitor struct {
 	supervisor   *supervisor.Supervisor
 	dependencies *health.Dependencies
 	reporter     *health.Reporter
-	loop         loopWatch // of the supervisor; only judge uses it
+	loop         *loopWatch // of the supervisor; only judge uses it
 
 	mu       sync.Mutex // guards the rest
 	begun    bool       // the supervisor runs: before, its snapshot says nothing
@@ -27,8 +28,8 @@ type monitor struct {
 	refused  bool   // Redis did not let it begin at the first try
 }
 
-func newMonitor(s *supervisor.Supervisor, d *health.Dependencies) *monitor {
-	m := &monitor{supervisor: s, dependencies: d, waitsFor: "the worker is starting"}
+func newMonitor(s *supervisor.Supervisor, d *health.Dependencies, pauses *pause.Watch) *monitor {
+	m := &monitor{supervisor: s, dependencies: d, loop: &loopWatch{pauses: pauses}, waitsFor: "the worker is starting"}
 	m.reporter = health.NewReporter(m.judge)
 	return m
 }
@@ -62,20 +63,17 @@ const loopLimit = 2*supervisor.MaxTick + 2*time.Second
 // loopWatch measures for how long the supervisor's event loop has been seen to stand still. A pause of the whole program
 // is no part of that: the loop could not turn in it.
 type loopWatch struct {
-	looked time.Time // last
-	tick   time.Time // the loop's, then
-	still  time.Duration
+	pauses *pause.Watch
+	tick   time.Time // the loop's, last
+	turned time.Time // when that was new
 }
 
 // standsStill takes one look.
 func (l *loopWatch) standsStill(now time.Time, snap supervisor.Snapshot) bool {
-	passed := min(now.Sub(l.looked), time.Second)
-	if !snap.LoopTick.Equal(l.tick) || l.looked.IsZero() || snap.Status == supervisor.StatusStopped { // which has no loop
-		passed, l.still = 0, 0
+	if !snap.LoopTick.Equal(l.tick) || l.turned.IsZero() || snap.Status == supervisor.StatusStopped { // which has no loop
+		l.tick, l.turned = snap.LoopTick, now
 	}
-	l.looked, l.tick = now, snap.LoopTick
-	l.still += passed
-	return l.still > loopLimit
+	return l.pauses.Running(l.turned, now) > loopLimit
 }
 
 // workerStatus maps the supervisor's states to those of the heartbeat. A stalled process is a running one that is not

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/pause"
 	"github.com/runqy/runqy-worker/internal/status"
 	"github.com/runqy/runqy-worker/supervisor"
 )
@@ -53,7 +54,7 @@ func idleMonitor(t *testing.T) *monitor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newMonitor(sup, dependencies)
+	return newMonitor(sup, dependencies, &pause.Watch{})
 }
 
 // The heartbeat is written when the health changes, not at its next beat: of changes that follow closely the last one
@@ -120,7 +121,7 @@ func TestGateIsClosedUntilTheProcessRuns(t *testing.T) {
 // Only a loop that has been seen to stand still counts: in a pause of the whole program no loop can turn.
 func TestLoopWatch(t *testing.T) {
 	start := time.Unix(1000, 0)
-	var watch loopWatch
+	watch := loopWatch{pauses: &pause.Watch{}}
 	now, tick := start, start
 	look := func(after time.Duration, s supervisor.Status) bool {
 		now = now.Add(after)
@@ -136,7 +137,7 @@ func TestLoopWatch(t *testing.T) {
 	if look(time.Hour, supervisor.StatusRunning) {
 		t.Error("a pause of the program counts as one of the loop")
 	}
-	for range 3 {
+	for range 5 {
 		look(500*time.Millisecond, supervisor.StatusRunning)
 	}
 	if !look(500*time.Millisecond, supervisor.StatusRunning) {

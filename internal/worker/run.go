@@ -58,6 +58,7 @@ func (w *Worker) Run(ctx context.Context) error {
 // work starts the parts of the worker, waits until working is over, and drains.
 func (w *Worker) work(ctx, working context.Context, start func(name string, run func(context.Context) error)) error {
 	start("health server", w.server.Run)
+	start("watch over pauses", w.pauses.Run)
 	start("dependencies", w.dependencies.Run)
 	start("service manager", w.notifier.Run)
 	start("dashboard", w.dashboard.Run)
@@ -98,7 +99,7 @@ func (w *Worker) work(ctx, working context.Context, start func(name string, run 
 
 	queues, process, consumed := make(chan error, 1), make(chan error, 1), make(chan struct{})
 	start("queues", func(context.Context) error {
-		queues <- w.consumer.Run(working, w.kill)
+		queues <- w.consumer.Run(working, w.killOverdue)
 		return nil
 	})
 	start("drain", func(context.Context) error {
@@ -166,6 +167,15 @@ func (w *Worker) kill() {
 	if err := w.supervisor.Stop(now); err != nil {
 		w.log.Error("python process not killed", "error", err)
 	}
+}
+
+// killOverdue kills the Python process, whose tasks have outlasted worker.shutdown_timeout, after it has said where it is.
+// Of what is left of the shutdown that may take half at most: the outcomes have to be written, too.
+func (w *Worker) killOverdue() {
+	asking, cancel := context.WithTimeout(context.Background(), w.cfg.Python.StopTimeout/2)
+	defer cancel()
+	w.supervisor.LogStack(asking, "its tasks have not ended within worker.shutdown_timeout")
+	w.kill()
 }
 
 // killOnAbort kills the Python process when Abort is called.

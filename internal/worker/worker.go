@@ -15,6 +15,7 @@ import (
 	"github.com/runqy/runqy-worker/internal/config"
 	"github.com/runqy/runqy-worker/internal/dashboard"
 	"github.com/runqy/runqy-worker/internal/health"
+	"github.com/runqy/runqy-worker/internal/pause"
 	"github.com/runqy/runqy-worker/internal/redisclient"
 	"github.com/runqy/runqy-worker/internal/systemd"
 	"github.com/runqy/runqy-worker/metrics"
@@ -71,6 +72,7 @@ type Worker struct {
 	server       *health.Server
 	beat         *heartbeat.Writer
 	usage        usageSampler
+	pauses       pause.Watch // of this process
 
 	processed, failed atomic.Int64
 
@@ -101,7 +103,7 @@ func New(opts Options) (_ *Worker, err error) {
 		// The consumer is built after its gate, and asked only while the worker runs.
 		Consumption:        w.consumption,
 		ConsumptionChanged: func() <-chan struct{} { return w.consumer.ConsumptionChanged() },
-		DatabaseURL:        cfg.Health.DatabaseURL, Logger: w.logger,
+		Running:            w.pauses.Running, DatabaseURL: cfg.Health.DatabaseURL, Logger: w.logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("watch the database: %w", err)
@@ -109,7 +111,7 @@ func New(opts Options) (_ *Worker, err error) {
 	if w.supervisor, err = supervisor.New(w.supervisorOptions(opts)); err != nil {
 		return nil, fmt.Errorf("supervise the Python process: %w", err)
 	}
-	w.monitor = newMonitor(w.supervisor, w.dependencies)
+	w.monitor = newMonitor(w.supervisor, w.dependencies, &w.pauses)
 	w.depths = queue.NewDepths(w.client, queue.ByPriority(cfg.Worker.Queues), depthMaxAge)
 	registry := prometheus.NewRegistry()
 	if w.metrics, err = metrics.New(registry, w.metricSources(opts.LogLinesDropped)); err != nil {
@@ -134,7 +136,7 @@ func New(opts Options) (_ *Worker, err error) {
 	}
 	w.beat = heartbeat.NewWriter(w.client, heartbeat.Options{
 		ID: cfg.Worker.ID, Interval: cfg.Heartbeat.Interval, TTL: cfg.Heartbeat.TTL,
-		Identity: w.identity, Logger: w.logger, Source: w.currentBeat,
+		Identity: w.identity, Logger: w.logger, Source: w.currentBeat, Running: w.pauses.Running,
 	})
 	return w, nil
 }
@@ -148,7 +150,7 @@ func (w *Worker) newConsumer() (*queue.Consumer, error) {
 			WorkerID: cfg.Worker.ID, Nonce: w.identity.Nonce, Queues: cfg.Worker.Queues,
 			StrictPriority: cfg.Worker.StrictPriority, Concurrency: cfg.Worker.Concurrency,
 			ShutdownTimeout: cfg.Worker.ShutdownTimeout, SettleTimeout: cfg.Python.StopTimeout,
-			ConsumeTimeout: cfg.Health.ConsumeTimeout, MaxTaskCrashes: cfg.Python.MaxTaskCrashes,
+			Running: w.pauses.Running, ConsumeTimeout: cfg.Health.ConsumeTimeout, MaxTaskCrashes: cfg.Python.MaxTaskCrashes,
 			ResultTTL: cfg.Results.TTL, Views: cfg.Results.RedisCLIViews, Cluster: w.target.Cluster(),
 			BeatInterval: cfg.Heartbeat.Interval, BeatTTL: cfg.Heartbeat.TTL, Logger: w.logger,
 			Observer: queue.Observer{

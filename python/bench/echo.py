@@ -1,14 +1,15 @@
 """How many echo tasks a second the SDK answers over pipes, and what each costs.
 
-    python3 python/bench/echo.py [--tasks N] [--window N] [--handler sync|async] [--payload BYTES]
+    python3 python/bench/echo.py [--tasks N] [--window N] [--handler sync|async] [--payload BYTES] [--stacks]
 
 A driver in this process keeps `window` tasks in flight, as a worker with that concurrency does: it writes as many
-requests as replies came back, in one write. The driver shares the machine with the child, so the figure is a floor.
+requests as replies came back, in one write. The driver shares the machine with the child, so the figure is a floor. With --stacks the child has the worker's signal for its stacks registered.
 """
 
 import argparse
 import os
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -65,20 +66,34 @@ def drive(child, line, tasks, window):
     return took
 
 
+def catches(pid, number):
+    """Whether a process has a handler for a signal."""
+    with open(f"/proc/{pid}/status") as status:
+        return any(int(line.split()[1], 16) >> (number - 1) & 1 for line in status if line.startswith("SigCgt"))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=200000)
     parser.add_argument("--window", type=int, default=256)
     parser.add_argument("--handler", choices=sorted(CHILD), default="sync")
     parser.add_argument("--payload", type=int, default=0, metavar="BYTES")
+    parser.add_argument("--stacks", action="store_true")
     options = parser.parse_args()
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    env, passed = dict(os.environ, PYTHONPATH=root), ()
+    if options.stacks:
+        read, write = os.pipe()  # read stays open, as the worker's end does
+        os.set_blocking(write, False)
+        env.update(RUNQY_STACK_SIGNAL=str(int(signal.SIGRTMIN) + 6), RUNQY_STACK_FD=str(write))
+        passed = (write,)
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD[options.handler]],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
-        env=dict(os.environ, PYTHONPATH=root),
+        env=env,
+        pass_fds=passed,
     )
     if F_SETPIPE_SZ is not None:  # as the worker does
         for stream in (child.stdin, child.stdout):
@@ -86,6 +101,8 @@ def main():
     data = b""
     while b'"ready"' not in data:
         data += os.read(child.stdout.fileno(), 65536)
+    if options.stacks and not catches(child.pid, int(signal.SIGRTMIN) + 6):
+        sys.exit("the signal is not registered")
     took = drive(child, request(options.payload), options.tasks, options.window)
     child.stdin.close()
     status = child.wait()

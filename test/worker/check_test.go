@@ -76,6 +76,10 @@ func TestCheckThatFailsInARowDegrades(t *testing.T) {
 	})
 	q.AwaitHeartbeat(w.ID, "healthy=false", "status=degraded", "crashes=1")
 	q.AwaitReason(w.ID, "has not ended after 2s")
+	if line := w.Log.Find("python process stacks"); line == nil || !strings.Contains(fmt.Sprint(line), "fails_check.py") ||
+		!strings.Contains(fmt.Sprint(line), " in check") {
+		t.Errorf("the log has the line %v, want one that says where the check hangs", line)
+	}
 	w.AwaitMetric(`runqy_worker_crashes_total{cause="check"}`, "1")
 	if out := w.Command("restart", w.ID); out.Code != 1 || !strings.Contains(out.ErrOut, "its check fails") {
 		t.Errorf("restart into the same: %+v, want exit code 1 and the check", out)
@@ -127,6 +131,23 @@ func TestBrokenProcessIsReplaced(t *testing.T) {
 	q.AwaitHeartbeat(w.ID, "status=degraded", "healthy=false")
 	q.AwaitReason(w.ID, "CUDA error")
 	q.AwaitState(second, asynq.TaskStateRetry)
+}
+
+// What on_crash says decides only what follows when a process was replaced as often as it may be: exit ends the worker.
+func TestBrokenProcessesUnderExit(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	q := harness.NewQueue(t, server.Client)
+	w := harness.StartWorker(t, server.URL, harness.Settings{
+		"python.command": []string{"python3", childFile(t, "breaks.py"), "none"}, "python.on_crash": "exit",
+		"python.restart": map[string]any{"max": 1, "initial_delay": "50ms"},
+	})
+	q.AwaitState(q.Enqueue("break", nil, asynq.MaxRetry(5)), asynq.TaskStateRetry)
+	q.AwaitHeartbeat(w.ID, "status=running", "healthy=true", "restarts=1", "crashes=1")
+	q.Enqueue("break", nil, asynq.MaxRetry(5))
+	if code := w.WaitExit(); code != 70 {
+		t.Errorf("exit code %d, want 70", code)
+	}
 }
 
 // The main thread leaves run() while a thread that is no daemon keeps the process alive.
@@ -181,6 +202,13 @@ func TestMaxMemoryBelowTheLoadedSizeIsTold(t *testing.T) {
 	if w.Log.Find("recycling suspended") == nil {
 		t.Error("no warning in the log")
 	}
+	harness.Eventually(t, "the dashboard says so", func() error {
+		code, body := harness.Get(t, "http://"+w.Addr()+"/")
+		if code != 200 || strings.Count(body, "after loading already, more than max_memory (2 MiB)") != 2 {
+			return harness.NotYet(w, "/ answers %d, want a notice and a line beside the process:\n%s", code, body)
+		}
+		return nil
+	})
 }
 
 // A replacement that waits for a long task says so, stays healthy and ends.

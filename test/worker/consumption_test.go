@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -187,6 +188,40 @@ func TestTakesThatAreRefused(t *testing.T) {
 	}
 	h.awaitGreen()
 	h.worker.Stop()
+}
+
+// Cycles are answered, tasks wait beside a free slot, and none comes: nothing refuses anything.
+func TestNothingIsTaken(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := redistest.StartProxy(t, server.Addr)
+	q := harness.NewQueue(t, server.Client)
+	w := harness.StartWorker(t, proxy.URL, harness.Settings{"health.consume_timeout": "3s"})
+	w.AwaitAnswer("/health", 200, harness.HealthyBody)
+	h := &hinderedWorker{t: t, server: server, queue: q, worker: w}
+	q.Result(q.Enqueue("echo", 1))
+	// How many tasks a cycle may take stands behind the worker's id; it is to take none.
+	takes := regexp.MustCompile(fmt.Sprintf(`\$%d\r\n%s\r\n\$\d+\r\n(\d+)\r\n`, len(w.ID), regexp.QuoteMeta(w.ID)))
+	proxy.Rewrite(func(raw []byte) {
+		if at := takes.FindSubmatchIndex(raw); at != nil {
+			copy(raw[at[2]:at[3]], strings.Repeat("0", at[3]-at[2]))
+		}
+	})
+	var tasks []string
+	for n := range 5 {
+		tasks = append(tasks, q.Enqueue("echo", n))
+	}
+	h.awaitRed("Tasks wait in queue " + harness.QueueName + " and a slot is free, but for 3s none could be taken")
+	w.AwaitMetric("runqy_worker_healthy", "0")
+	w.AwaitAnswer("/readyz", 503, "")
+	proxy.Rewrite(nil)
+	for n, id := range tasks {
+		if got := q.Result(id); got != fmt.Sprint(n) {
+			t.Errorf("task %d has the result %s", n, got)
+		}
+	}
+	h.awaitGreen()
+	w.Stop()
 }
 
 // Tasks can be taken, and what becomes of them cannot be written.

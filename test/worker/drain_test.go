@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -63,6 +64,10 @@ func TestDrainGivesBack(t *testing.T) {
 				t.Errorf("exit code %d, want 0", code)
 			}
 			t.Logf("ended %v after SIGTERM, shutdown timeout 1 s", time.Since(began))
+			if line := w.Log.Find("python process stacks"); line == nil || !strings.Contains(fmt.Sprint(line), "in note") ||
+				!strings.Contains(fmt.Sprint(line), "worker.shutdown_timeout") {
+				t.Errorf("the log has the line %v, want one that says where the task was", line)
+			}
 			checkGivenBack(t, q, task, maxRetry)
 			if harness.Alive(pid) {
 				t.Errorf("the Python process %d still exists", pid)

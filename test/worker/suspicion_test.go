@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -80,5 +82,150 @@ func TestPoisonAlone(t *testing.T) {
 	if view := q.Redis.HGetAll(t.Context(), "asynq:t:"+poison).Val(); view["crashes"] != "2" || view["suspicions"] != "" && view["suspicions"] != "0" {
 		t.Errorf("the view of the poison is %q, want 2 crashes and no suspicion", view)
 	}
+	w.Stop()
+}
+
+// suspect enqueues a task that was there too often when the process died: it runs alone.
+func suspect(t *testing.T, q *harness.Queue, taskType string, payload any) string {
+	t.Helper()
+	id := q.Enqueue(taskType, payload, asynq.MaxRetry(0), asynq.ProcessIn(time.Hour))
+	if err := q.Redis.HSet(t.Context(), "asynq:{"+harness.QueueName+"}:t:"+id, "suspicions", 3).Err(); err != nil {
+		t.Fatalf("set the suspicions of task %s: %v", id, err)
+	}
+	q.RunTogether(harness.Scheduled{Queue: harness.QueueName, ID: id})
+	return id
+}
+
+// awaitsFiles are tasks that wait for a file: "await" then answers with the pid, fails, or says that the process is broken. Its
+// check takes as long as the file "hangs" is in its folder.
+const awaitsFiles = `
+import asyncio, os, sys
+from runqy import Broken, health, run, task
+
+running = []
+
+@health
+async def check():
+    sys.stderr.write("overlap\n" if running else "check\n")
+    while os.path.exists("hangs"):
+        await asyncio.sleep(0.005)
+
+@task("await")
+async def wait(payload):
+    running.append(1)
+    try:
+        while not os.path.exists(payload["file"]):
+            await asyncio.sleep(0.005)
+        if payload.get("then") == "break":
+            raise Broken("CUDA error")
+        if payload.get("then") == "fail":
+            raise ValueError("boom")
+        return os.getpid()
+    finally:
+        running.pop()
+
+run()
+`
+
+// startsAwaiting is a worker with these tasks, and says what a file of its folder is called.
+func startsAwaiting(t *testing.T, url string, set harness.Settings) (w *harness.Worker, file func(string) string) {
+	t.Helper()
+	dir := t.TempDir()
+	file = func(name string) string { return filepath.Join(dir, name) }
+	harness.WriteFile(t, file("main.py"), awaitsFiles)
+	set["python.command"], set["python.dir"], set["worker.concurrency"] = []string{"python3", "main.py"}, dir, 8
+	return harness.StartWorker(t, url, set), file
+}
+
+// A suspect and the checks of its process take turns, whichever of them comes first: none runs beside the other, and both do.
+func TestSuspectBesideChecks(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	q := harness.NewQueue(t, server.Client)
+	w, file := startsAwaiting(t, server.URL, harness.Settings{"python.check_interval": "100ms", "python.check_timeout": "1m"})
+	q.PythonPID(w.ID)
+	checks := func() int { return strings.Count(w.Log.String(), `"msg":"check"`) }
+	long := q.Enqueue("await", map[string]any{"file": "ends"}, asynq.MaxRetry(0))
+	fails := q.Enqueue("await", map[string]any{"file": "fails", "then": "fail"}, asynq.MaxRetry(5))
+	q.AwaitState(long, asynq.TaskStateActive)
+	q.AwaitState(fails, asynq.TaskStateActive)
+	alone := suspect(t, q, "await", map[string]any{"file": "goes"})
+	q.AwaitState(alone, asynq.TaskStateActive) // it waits
+	harness.WriteFile(t, file("hangs"), "")
+	harness.WriteFile(t, file("fails"), "") // after which a check is due
+	q.AwaitState(fails, asynq.TaskStateRetry)
+	before := checks()
+	harness.WriteFile(t, file("ends"), "")
+	q.Result(long)
+	runs := func() bool { return w.Log.Find("task runs alone") != nil }
+	harness.Eventually(t, "the check or the suspect has begun", func() error {
+		if !runs() && checks() == before {
+			return harness.NotYet(w, "neither")
+		}
+		return nil
+	})
+	if checks() > before { // it hangs
+		harness.Consistently(t, time.Second, func() error {
+			if runs() {
+				return harness.NotYet(w, "the suspect runs during a check")
+			}
+			return nil
+		})
+	}
+	remove(t, file("hangs"))
+	harness.Eventually(t, "the suspect runs", func() error {
+		if line := w.Log.Find("task runs alone"); line == nil || !strings.Contains(fmt.Sprint(line), alone) {
+			return harness.NotYet(w, "the log has the line %v", line)
+		}
+		return nil
+	})
+	harness.WriteFile(t, file("goes"), "")
+	q.Result(alone)
+	harness.Eventually(t, "checks go on", func() error {
+		if n := checks(); n <= before {
+			return harness.NotYet(w, "%d checks", n)
+		}
+		return nil
+	})
+	if strings.Contains(w.Log.String(), "overlap") {
+		t.Error("a check was sent while a task ran")
+	}
+	q.AwaitHeartbeat(w.ID, "healthy=true", "crashes=0")
+	w.Stop()
+}
+
+// A suspect that waits to run alone in a process that then breaks goes back, uncharged, and runs alone in the next one.
+func TestSuspectBesideABrokenProcess(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	q := harness.NewQueue(t, server.Client)
+	w, file := startsAwaiting(t, server.URL, harness.Settings{})
+	first := q.PythonPID(w.ID)
+	long := q.Enqueue("await", map[string]any{"file": "ends"}, asynq.MaxRetry(0))
+	broken := q.Enqueue("await", map[string]any{"file": "breaks", "then": "break"}, asynq.MaxRetry(5))
+	q.AwaitState(long, asynq.TaskStateActive)
+	q.AwaitState(broken, asynq.TaskStateActive)
+	alone := suspect(t, q, "await", map[string]any{"file": "ends"})
+	q.AwaitState(alone, asynq.TaskStateActive) // it waits
+	harness.WriteFile(t, file("breaks"), "")
+	q.AwaitState(broken, asynq.TaskStateRetry)
+	q.AwaitState(alone, asynq.TaskStatePending)
+	if view := q.Redis.HMGet(t.Context(), "asynq:{"+harness.QueueName+"}:t:"+alone, "suspicions", "crashes").Val(); view[0] != "3" || view[1] != nil {
+		t.Errorf("the suspicions and crashes of the suspect are %v, want 3 and none", view)
+	}
+	if line := w.Log.Find("task runs alone"); line != nil {
+		t.Errorf("it runs in the broken process: %v", line)
+	}
+	harness.WriteFile(t, file("ends"), "")
+	if got := q.Result(long); got != strconv.Itoa(first) {
+		t.Errorf("the task that ran on answers %s, want the process %d", got, first)
+	}
+	if got := q.Result(alone); got == strconv.Itoa(first) || got == "" {
+		t.Errorf("the suspect ran in process %s, which was broken", got)
+	}
+	if line := w.Log.Find("task runs alone"); line == nil || !strings.Contains(fmt.Sprint(line), alone) {
+		t.Errorf("the log has the line %v, want one of the suspect", line)
+	}
+	q.AwaitHeartbeat(w.ID, "healthy=true", "crashes=1", "restarts=1")
 	w.Stop()
 }
