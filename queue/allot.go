@@ -18,7 +18,7 @@ func (l *loop) want(now time.Time) int {
 	l.turn = max(1, min(int(room.Rate*turnTime.Seconds()), aheadCount))
 	want := room.Free - len(l.held)
 	if room.Rate*aheadMost.Seconds() >= 1 && !l.overdone {
-		want += min(int(math.Ceil(room.Rate*l.nextAnswer().Seconds())), max(l.opts.Concurrency, aheadCount))
+		want += min(int(math.Ceil(room.Rate*l.nextAnswer().Seconds())), max(aheadFactor*l.opts.Concurrency, aheadCount))
 	}
 	for _, q := range l.queues {
 		if !l.silent(q, now) {

@@ -29,8 +29,10 @@ const (
 	heldFor = time.Second
 	// aheadMost bounds the time that tasks wait here for their turn, by the measured rate at which others end.
 	aheadMost = 100 * time.Millisecond
-	// aheadCount is how many may be taken ahead whatever the concurrency, when they are so short.
-	aheadCount = 32
+	// aheadCount is how many may be taken ahead whatever the concurrency, when they are so short, and aheadFactor times the
+	// concurrency where that is more: Redis does nothing else while it gives them out.
+	aheadCount  = 32
+	aheadFactor = 4
 )
 
 // loop owns the attempts: what is taken, with the handler, over its time, ended. It runs on one goroutine and waits for
