@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import collections
 import concurrent.futures
+import io
 import json
 import os
 import re
@@ -145,15 +146,24 @@ def read_unittest(output: str, exit_code: int) -> Count:
 
 
 def run_go(arguments: List[str], module: str = "") -> Tuple[Count, List[str]]:
-    """Runs go test, in the folder of another module if one is named; returns its count and the names of what failed."""
+    """Runs go test, in the folder of another module if one is named; returns its count and the names of what failed.
+
+    What it tells of another module is written at once, at the end: other tests write too.
+    """
     command = ["go", "test"] + (["-C", module] if module else []) + ["-json"] + arguments
-    events = GoEvents(sys.stdout)
+    out = io.StringIO() if module else sys.stdout
+    events = GoEvents(out)
+    # Else each test binary with the race detector lingers for a second. What stands later counts.
+    env = {**os.environ, "GORACE": "atexit_sleep_ms=0 " + os.environ.get("GORACE", "")}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace"
+        command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace", env=env
     ) as go:
         assert go.stdout is not None  # a pipe was asked for
         for line in go.stdout:
             events.feed(line)
+    if isinstance(out, io.StringIO):
+        sys.stdout.write(out.getvalue())
+        sys.stdout.flush()
     count = events.count()
     if go.returncode != 0 and count.failed == 0:
         return count._replace(failed=1), [f"go test itself{module and ' in ' + module}: exit code {go.returncode}"]
@@ -193,12 +203,12 @@ def main() -> int:
     options = parser.parse_args()
 
     counts, failures = [], []
-    # The Python tests wait most of the time, as the Go tests do: one suite at a time runs beside them.
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as beside:
-        suites = [beside.submit(run_suite, suite) for suite in options.suite]
+    # All of them wait most of the time: beside the Go tests runs one Python suite at a time, then one module.
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as one_by_one:
+        beside = [one_by_one.submit(run_suite, suite) for suite in options.suite]
+        beside += [one_by_one.submit(run_go, options.go, module) for module in options.module]
         results = [run_go(options.go)]
-        results += [run_go(options.go, module) for module in options.module]
-        results += [suite.result() for suite in suites]
+        results += [other.result() for other in beside]
     for count, failed in results:
         counts.append(count)
         failures += failed

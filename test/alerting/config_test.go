@@ -21,8 +21,9 @@ import (
 const (
 	forScale   = 60 // a minute that an alert or a message waits is a second
 	rangeScale = 20 // five minutes that an expression looks back are fifteen seconds
-	// maxFor bounds what remains of a long "for".
-	maxFor = 10 * time.Second
+	// maxFor and maxRange bound what remains of a long "for", and of a long look back: alerts end that much later.
+	maxFor   = 10 * time.Second
+	maxRange = 20 * time.Second
 )
 
 // testLimits are the limits that no short test would reach, or would reach by being slow.
@@ -122,9 +123,9 @@ func shortened(t *testing.T, doc tree) tree {
 		for _, rule := range items(t, group, "rules") {
 			expr := lookback.ReplaceAllStringFunc(at[string](t, rule, "expr"), func(r string) string {
 				if by, found := strings.CutPrefix(r, "offset "); found {
-					return "offset " + scaled(t, by, rangeScale)
+					return "offset " + scaled(t, by, rangeScale, maxRange)
 				}
-				return "[" + scaled(t, strings.Trim(r, "[]"), rangeScale) + "]"
+				return "[" + scaled(t, strings.Trim(r, "[]"), rangeScale, maxRange) + "]"
 			})
 			for _, limit := range testLimits {
 				if rule["alert"] != limit.alert {
@@ -137,25 +138,21 @@ func shortened(t *testing.T, doc tree) tree {
 			}
 			rule["expr"] = expr
 			if held, ok := rule["for"].(string); ok {
-				d := scaled(t, held, forScale)
-				if parsed, err := time.ParseDuration(d); err == nil && parsed > maxFor {
-					d = maxFor.String()
-				}
-				rule["for"] = d
+				rule["for"] = scaled(t, held, forScale, maxFor)
 			}
 		}
 	}
 	return doc
 }
 
-// scaled divides a duration as Prometheus writes it.
-func scaled(t *testing.T, text string, by int) string {
+// scaled divides a duration as Prometheus writes it, to no more than most.
+func scaled(t *testing.T, text string, by int, most time.Duration) string {
 	t.Helper()
 	d, err := time.ParseDuration(text)
 	if err != nil {
 		t.Fatalf("duration: %v", err)
 	}
-	return strconv.FormatInt((d/time.Duration(by)).Milliseconds(), 10) + "ms"
+	return strconv.FormatInt(min(d/time.Duration(by), most).Milliseconds(), 10) + "ms"
 }
 
 // sameRules checks that two files have the same rules, which differ in nothing but numbers.
@@ -197,7 +194,7 @@ func shortenRoute(t *testing.T, route tree) {
 	t.Helper()
 	for _, key := range []string{"group_wait", "group_interval", "repeat_interval"} {
 		if d, ok := route[key].(string); ok {
-			route[key] = scaled(t, d, forScale)
+			route[key] = scaled(t, d, forScale, time.Hour)
 		}
 	}
 	if route["routes"] == nil {

@@ -7,4 +7,4 @@ import (
 	"github.com/runqy/runqy-worker/test/harness"
 )
 
-func TestMain(m *testing.M) { harness.Main(m, 4) }
+func TestMain(m *testing.M) { harness.Main(m, 6) }

@@ -20,15 +20,18 @@ func TestTenOfFiftyWorkersDie(t *testing.T) {
 	t.Parallel()
 	const workers, victims, tasks = 50, 10, 130
 	f := harness.NewFleet(t)
+	program := harness.ProgramWithoutRace(t) // fifty with the race detector take the machine's memory
 	began := time.Now()
 	all := make(map[string]*harness.Worker, workers)
 	slots := 0
 	for i := range workers {
 		id := fmt.Sprintf("fleet-%02d", i)
 		// The beats and the rounds are as the defaults: the time until the tasks run again is measured.
-		all[id] = f.StartWorker(id, f.Async(harness.Settings{
+		all[id] = f.NewWorker(id, f.Async(harness.Settings{
 			"worker.concurrency": 1 + i%2, "heartbeat.interval": "5s", "heartbeat.ttl": "15s", "fleet.interval": "5s",
 		}))
+		all[id].Binary = program
+		all[id].Start("run", "-c", all[id].Config)
 		slots += 1 + i%2
 	}
 	f.AwaitRunning(slices.Sorted(maps.Keys(all))...)

@@ -16,11 +16,14 @@ func TestOnePushWakesOneWorker(t *testing.T) {
 	server := redistest.Start(t)
 	q := harness.NewQueue(t, server.Client)
 	child := harness.RepositoryFile(t, "test/children/echo_v2.py")
+	program := harness.ProgramWithoutRace(t) // fifty with the race detector take the machine's memory
 	for n := range workers {
-		harness.StartWorker(t, server.URL, harness.Settings{
+		w := harness.NewWorker(t, server.URL, harness.Settings{
 			"worker.id": fmt.Sprintf("idle-%02d", n), "worker.concurrency": 2, "python.command": []string{"python3", child},
 			"python.startup_timeout": "2m", "heartbeat.interval": "5s", "heartbeat.ttl": "15s", "fleet.interval": "5s",
 		})
+		w.Binary = program
+		w.Start("run", "-c", w.Config)
 	}
 	for n := range workers {
 		id := fmt.Sprintf("idle-%02d", n)

@@ -14,6 +14,7 @@ type RedisFigures struct {
 	Calls       map[string]int // the same by name, "config|get" for a subcommand
 	Reads       int            // from sockets
 	Connections int            // open now, without those of the queue's client
+	Blocked     int            // of these, how many wait in a blocking command
 }
 
 // RedisFigures asks Redis for its figures. The question is counted by the next one.
@@ -36,6 +37,8 @@ func (q *Queue) RedisFigures() RedisFigures {
 			f.Reads = number(q.t, line, value)
 		case "connected_clients":
 			f.Connections = number(q.t, line, value) - int(q.Redis.PoolStats().TotalConns)
+		case "blocked_clients":
+			f.Blocked = number(q.t, line, value)
 		}
 	}
 	return f

@@ -34,8 +34,8 @@ func Program() string {
 	return program.path
 }
 
-// ProgramWithoutRace returns the path of the program without the race detector, for tests that count what it costs. It
-// is built by the first call.
+// ProgramWithoutRace returns the path of the program without the race detector, for tests that count what it costs, or run
+// so many that what the detector costs counts. It is built by the first call.
 func ProgramWithoutRace(t *testing.T) string {
 	t.Helper()
 	root, err := repository()

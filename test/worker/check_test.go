@@ -174,6 +174,7 @@ run()
 	first := q.PythonPID(w.ID)
 	q.Result(q.Enqueue("leak", nil))
 	harness.Kill(t, first, syscall.SIGINT)
+	q.AwaitHeartbeat(w.ID, "crashes=1") // what that process was handed meanwhile would wait to be retried
 	if got := q.Result(q.Enqueue("echo", 5)); got != "5" {
 		t.Errorf("a task after it: %s", got)
 	}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -67,9 +68,11 @@ func TestStrictPriorityAfterIdling(t *testing.T) {
 		"worker.queues": map[string]int{"high": 10, "low": 1}, "worker.strict_priority": true,
 	})
 	q.PythonPID(w.ID)
+	queues := []string{"low", "high"}
 	for n := range rounds {
+		awaitIdle(t, q, queues...)
 		var tasks []harness.Scheduled
-		for _, queue := range []string{"low", "high"} {
+		for _, queue := range queues {
 			id := q.Enqueue("note", map[string]any{"file": file, "seconds": 0.05}, asynq.Queue(queue), asynq.ProcessIn(time.Hour))
 			tasks = append(tasks, harness.Scheduled{Queue: queue, ID: id})
 		}
@@ -80,4 +83,25 @@ func TestStrictPriorityAfterIdling(t *testing.T) {
 		}
 	}
 	w.Stop()
+}
+
+// awaitIdle waits until the only worker is idle: nothing of its queues is active, it waits for a task in each, and has
+// asked for none since the last look.
+func awaitIdle(t *testing.T, q *harness.Queue, queues ...string) {
+	t.Helper()
+	before := -1
+	harness.Eventually(t, "the worker is idle", func() error {
+		var active int64
+		for _, queue := range queues {
+			active += q.Redis.LLen(t.Context(), "asynq:{"+queue+"}:active").Val()
+		}
+		now := q.RedisFigures()
+		cycles := now.Sum("evalsha", "eval", "fcall")
+		same := cycles == before
+		before = cycles
+		if active > 0 || now.Blocked != len(queues) || !same {
+			return fmt.Errorf("%d tasks are active, it waits in %d queues, and has made %d cycles", active, now.Blocked, cycles)
+		}
+		return nil
+	})
 }

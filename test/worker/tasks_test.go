@@ -161,6 +161,7 @@ func TestCancel(t *testing.T) {
 	pid := q.PythonPID(w.ID)
 	file := filepath.Join(t.TempDir(), "cancelled")
 	cancelled := q.Enqueue("wait", map[string]any{"seconds": 600, "file": file}, asynq.MaxRetry(3))
+	q.AwaitHeartbeat(w.ID, "active_task="+cancelled) // before that it would end without its handler, and be retried
 	neighbour := q.Enqueue("wait", map[string]any{"seconds": 3, "file": file})
 	// asynq listens for cancellations a moment after it has started.
 	harness.Eventually(t, "the handler is cancelled", func() error {
