@@ -21,9 +21,9 @@ GOLANGCI_LINT := .cache/golangci-lint
 BUF            = $(GO) tool -modfile=tools/proto/go.mod buf
 RULES          = $(wildcard metrics/rules/*.yaml)
 PACKAGES      ?= ./...
-# The order in which the packages begin when all are tested: the longest neither last, when nothing runs beside them any
+# Which packages begin first when all are tested, so that the longest neither begin last, when nothing runs beside them any
 # more, nor together.
-ALL_PACKAGES  := ./bench/... ./client ./cmd/... ./internal/... ./test/worker ./queue ./supervisor/... ./test/fleet ./...
+FIRST_PACKAGES := ./bench/... ./client ./cmd/... ./internal/... ./test/worker ./queue ./supervisor/... ./test/fleet
 # Modules of their own whose tests `make test` runs too, unless it is asked for some packages of this one.
 TEST_MODULES  := deploy/kubernetes/test
 # Of one package: go test kills it then, with every stack.
@@ -54,9 +54,9 @@ demo: ## the whole system on this machine, with nothing installed but Go and Pyt
 .PHONY: test
 test: ## run every test under the race detector; installs what they need with apt; PACKAGES=./queue for some
 	scripts/install-tools $(TEST_PROGRAMS)
-	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py $(if $(filter ./...,$(PACKAGES)),$(TEST_MODULES:%=--module %)) \
+	RUNQY_TEST_REQUIRE=1 $(PYTHON) scripts/run_tests.py $(if $(filter ./...,$(PACKAGES)),$(FIRST_PACKAGES:%=--first %) $(TEST_MODULES:%=--module %)) \
 		--suite python:tests --suite scripts:tests -- \
-		-race -vet=off -p $(TEST_PACKAGES) -timeout $(TEST_TIMEOUT) $(if $(filter ./...,$(PACKAGES)),$(ALL_PACKAGES),$(PACKAGES))
+		-race -vet=off -p $(TEST_PACKAGES) -timeout $(TEST_TIMEOUT) $(PACKAGES)
 
 .PHONY: test-long
 test-long: ## run the tests that take too long for every day, those named TestLong; at most 40 minutes

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Runs the Go tests and the Python tests, shows what failed and why, and counts.
 
-usage: scripts/run_tests.py [--module DIR]... [--suite DIR:TESTS]... [--] [arguments for go test]
+usage: scripts/run_tests.py [--first PACKAGES]... [--module DIR]... [--suite DIR:TESTS]... [--] [arguments for go test]
 
-Each --module is the folder of one more Go module, whose tests are run with the same arguments. Each --suite is a
+Each --first names packages that begin before those of the arguments, in this order. Each --module is the folder of one
+more Go module, whose tests are run with the same arguments. Each --suite is a
 folder of Python code and, below it, the folder of its unittest tests. The last line is "N passed, N failed", with
 ", N skipped" where some were. Exits 1 when a test failed, or when none ran.
 """
@@ -14,6 +15,7 @@ import argparse
 import collections
 import concurrent.futures
 import io
+import itertools
 import json
 import os
 import re
@@ -170,6 +172,13 @@ def run_go(arguments: List[str], module: str = "") -> Tuple[Count, List[str]]:
     return count, events.failures
 
 
+def with_packages(arguments: List[str], first: List[str]) -> List[str]:
+    """Puts packages in front of those that the arguments end with."""
+    named = sum(1 for _ in itertools.takewhile(lambda a: a.startswith("."), reversed(arguments)))
+    at = len(arguments) - named
+    return arguments[:at] + first + arguments[at:]
+
+
 def run_suite(suite: str) -> Tuple[Count, List[str]]:
     """Runs one folder of Python tests; returns its count and the names of what failed."""
     folder, _, tests = suite.partition(":")
@@ -197,6 +206,7 @@ def run_suite(suite: str) -> Tuple[Count, List[str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--first", action="append", default=[], metavar="PACKAGES")
     parser.add_argument("--module", action="append", default=[], metavar="DIR")
     parser.add_argument("--suite", action="append", default=[], metavar="DIR:TESTS")
     parser.add_argument("go", nargs="*", metavar="arguments for go test")
@@ -207,7 +217,7 @@ def main() -> int:
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as one_by_one:
         beside = [one_by_one.submit(run_suite, suite) for suite in options.suite]
         beside += [one_by_one.submit(run_go, options.go, module) for module in options.module]
-        results = [run_go(options.go)]
+        results = [run_go(with_packages(options.go, options.first))]
         results += [other.result() for other in beside]
     for count, failed in results:
         counts.append(count)

@@ -113,6 +113,17 @@ class Unittest(unittest.TestCase):
         self.assertEqual(run_tests.read_unittest("Ran 3 tests in 0.1s\n\nOK\n", 1), (2, 1, 0))
 
 
+class Packages(unittest.TestCase):
+    def test_puts_the_first_before_those_of_the_arguments(self):
+        for arguments, want in [
+            (["-race", "-p", "3", "./..."], ["-race", "-p", "3", "./b", "./a/...", "./..."]),
+            (["-race", "./x", "./y"], ["-race", "./b", "./a/...", "./x", "./y"]),
+            (["-race"], ["-race", "./b", "./a/..."]),
+        ]:
+            self.assertEqual(run_tests.with_packages(arguments, ["./b", "./a/..."]), want)
+        self.assertEqual(run_tests.with_packages(["-race", "./..."], []), ["-race", "./..."])
+
+
 @unittest.skipUnless(shutil.which("go"), "there is no go")
 class Modules(unittest.TestCase):
     """go test itself, in the folder of another module."""
