@@ -19,6 +19,7 @@ type bench struct {
 	program  string // the worker of this checkout
 	baseline string // the worker of another revision; empty: there is none
 	python   string
+	ports    programs.Ports
 	rates    map[string]float64 // tasks a second of the last measurement, by workload and system
 
 	baselineRevision string

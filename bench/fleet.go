@@ -47,7 +47,7 @@ func (b *bench) checker(ctx context.Context, workers int, window time.Duration) 
 	if err := enrol(ctx, s, port, workers); err != nil {
 		return nil, err
 	}
-	listen, err := programs.FreePort()
+	listen, err := b.ports.Free()
 	if err != nil {
 		return nil, err
 	}

@@ -134,7 +134,12 @@ func (b *bench) pushes(ctx context.Context, sys *system, workers, pushes int) (f
 // awaitRegistered waits until so many workers of ours have started.
 func awaitRegistered(ctx context.Context, s *site, workers []*programs.Process) error {
 	err := programs.Await(ctx, 5*time.Minute, 50*time.Millisecond, func() (bool, error) {
-		return s.client.ZCard(ctx, heartbeat.RegistryKey).Val() >= int64(len(workers)), workers[0].Failed()
+		for _, w := range workers {
+			if err := w.Failed(); err != nil {
+				return false, err
+			}
+		}
+		return s.client.ZCard(ctx, heartbeat.RegistryKey).Val() >= int64(len(workers)), nil
 	})
 	if err != nil {
 		return fmt.Errorf("not all workers have started: %w", err)

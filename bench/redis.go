@@ -46,7 +46,7 @@ func (o *ownCommands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 
 // startRedis runs a redis-server, behind a proxy if there is to be a delay.
 func (b *bench) startRedis(ctx context.Context, delay time.Duration) (*site, error) {
-	server, err := programs.StartRedis(ctx, b.dir, programs.RedisOptions{})
+	server, err := programs.StartRedis(ctx, b.dir, programs.RedisOptions{Ports: &b.ports})
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,7 @@ func (b *bench) worker(program, name string, o workerOptions) *system {
 	sys := &system{name: fmt.Sprintf("%s c%d%s", name, o.concurrency, suffix), queues: o.queues, signal: syscall.SIGTERM}
 	sys.tasks = func(queues int) dialect { return newAsynqTasks(queues) }
 	sys.start = func(ctx context.Context, s *site) (*programs.Process, error) {
-		port, err := programs.FreePort()
+		port, err := b.ports.Free()
 		if err != nil {
 			return nil, err
 		}

@@ -58,7 +58,8 @@ func (b *bench) newBed(ctx context.Context, f *fault, s subject) (*bed, error) {
 		d.host, listen = d.net.inside(), d.net.outside()
 	}
 	d.redis, err = programs.StartRedis(ctx, d.dir, programs.RedisOptions{
-		Args: []string{"--enable-protected-configs", "yes"}, Host: listen, Name: redisName, Connections: 4, Wait: askTimeout})
+		Ports: &d.ports,
+		Args:  []string{"--enable-protected-configs", "yes"}, Host: listen, Name: redisName, Connections: 4, Wait: askTimeout})
 	if err != nil {
 		return d, err
 	}
@@ -186,7 +187,7 @@ func (d *bed) cutStrangers(ctx context.Context) error {
 
 // port finds one for the system to listen on.
 func (d *bed) port() (string, error) {
-	port, err := programs.FreePort()
+	port, err := d.ports.Free()
 	if err != nil {
 		return "", err
 	}

@@ -23,6 +23,7 @@ type bench struct {
 	self    string // this program
 	program string // our worker
 	python  string
+	ports   programs.Ports
 	keep    bool
 	short   bool    // a case ends when it is decided
 	slack   float64 // what limits are multiplied by

@@ -3,7 +3,6 @@ package programs
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os/exec"
 	"strconv"
@@ -26,6 +25,7 @@ type Redis struct {
 // RedisOptions is how a server is started.
 type RedisOptions struct {
 	Args        []string      // further ones of redis-server
+	Ports       *Ports        // where it gets its port from
 	Host        string        // the address to listen on; empty: the loopback interface
 	Name        string        // of the client's connections
 	Connections int           // how many the client has, from the start and at most; 0: as it likes
@@ -34,7 +34,7 @@ type RedisOptions struct {
 
 // StartRedis starts a server and waits until it answers. Its files are in dir.
 func StartRedis(ctx context.Context, dir string, o RedisOptions) (*Redis, error) {
-	port, err := FreePort()
+	port, err := o.Ports.Free()
 	if err != nil {
 		return nil, err
 	}
@@ -93,19 +93,4 @@ func (r *Redis) Process() *Process { return r.proc }
 func (r *Redis) Close() {
 	_ = r.Client.Close()
 	r.Kill()
-}
-
-// FreePort finds a loopback TCP port that nobody listens on, below those that the kernel gives to connections: hundreds
-// of workers with their connections would soon take one of these before it is listened on.
-func FreePort() (int, error) {
-	const lowest, number, tries = 20_000, 12_000, 100
-	var err error
-	for range tries {
-		port := lowest + rand.N(number)
-		var l net.Listener
-		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
-			return port, l.Close()
-		}
-	}
-	return 0, fmt.Errorf("find a free port: %w", err)
 }
