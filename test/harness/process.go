@@ -26,10 +26,10 @@ func KillAndAwaitDeath(t *testing.T, pid int) {
 	Kill(t, pid, syscall.SIGKILL)
 	Eventually(t, fmt.Sprintf("process %d is dead", pid), func() error {
 		states, err := threadStates(pid)
-		if left := strings.Trim(states, "ZX"); err != nil || left != "" {
-			return fmt.Errorf("threads in state %q, %v", left, err)
+		if left := strings.Trim(states, "ZX"); err == nil && left != "" {
+			return fmt.Errorf("threads in state %q", left)
 		}
-		return nil
+		return err
 	})
 }
 
