@@ -140,7 +140,7 @@ lint: $(GOLANGCI_LINT) ## run golangci-lint and check modules, formatting, alert
 	PYTHONPYCACHEPREFIX=.cache/pycache $(PYTHON) -W error -m compileall -q $$(git ls-files -- '*.py')
 	@black --quiet --check --diff $$(git ls-files -- '*.py') || { echo "black . would make these changes"; exit 1; }
 	mypy python/runqy scripts/run_tests.py
-	for script in .ci/run scripts/docker-bases scripts/install-tools; do bash -n "$$script"; done
+	for script in .ci/run scripts/benchstat scripts/docker-bases scripts/install-tools; do bash -n "$$script"; done
 
 # Built from the version that tools/go.mod pins; about a minute, once.
 $(GOLANGCI_LINT): tools/go.mod tools/go.sum
