@@ -52,7 +52,10 @@ func innocents(long float64) []fault {
 		},
 		{
 			name: "innocent-long-load", title: "Python takes 17 s to load its model: unhealthy until then, healthy after it", truth: unable, never: true, lasts: true,
-			env: []string{"HEALTH_BENCH_LOAD=17"}, lift: nothing,
+			prepare: func(_ context.Context, d *bed) error {
+				d.env = append(d.env, fmt.Sprintf("HEALTH_BENCH_LOAD=%g", (d.length()+3*time.Second).Seconds()))
+				return nil
+			}, lift: nothing,
 		},
 		{
 			name: "innocent-replacement", title: "Python is replaced as planned (SIGHUP); it takes 3 s to load", truth: able, quick: true,

@@ -156,7 +156,9 @@ func outages() []fault {
 		},
 		{
 			name: "redis-pause-all", title: "`CLIENT PAUSE` for all commands", truth: unable, peers: everybody(),
-			lasts: true, inject: commands([]any{"CLIENT", "PAUSE", (watched + askTimeout).Milliseconds(), "ALL"}),
+			lasts: true, inject: func(ctx context.Context, d *bed) error {
+				return d.do(ctx, []any{"CLIENT", "PAUSE", (d.length() + askTimeout).Milliseconds(), "ALL"})
+			},
 			lift: redisAnswers, // nobody can end it early
 		},
 		{
@@ -207,14 +209,14 @@ func signalRedis(s syscall.Signal) func(context.Context, *bed) error {
 
 // redisAnswers waits until it does.
 func redisAnswers(ctx context.Context, d *bed) error {
-	return programs.Await(ctx, 2*watched, 50*time.Millisecond, func() (bool, error) { return d.redis.Client.Ping(ctx).Err() == nil, nil })
+	return programs.Await(ctx, 2*d.length(), 50*time.Millisecond, func() (bool, error) { return d.redis.Client.Ping(ctx).Err() == nil, nil })
 }
 
 // longScript blocks Redis until a little after the watch ends.
 func longScript(ctx context.Context, d *bed) error {
 	d.evalBeside(ctx, `local function now() local t = redis.call("TIME") return t[1] + t[2] / 1000000 end
 		local last = now() + ARGV[1]
-		while now() < last do end`, (watched + askTimeout).Seconds())
+		while now() < last do end`, (d.length() + askTimeout).Seconds())
 	pause(ctx, 100*time.Millisecond)
 	return nil
 }

@@ -103,6 +103,9 @@ func (d *bed) observe(ctx context.Context, r *record) error {
 	return d.conclude(r, w, injected, can, t)
 }
 
+// length is how long the answers are looked at. What ends by itself has to last longer.
+func (d *bed) length() time.Duration { return time.Duration(d.slack * float64(d.fault.length())) }
+
 // awaitEnd waits until the fault, which began at a time, has been looked at for long enough.
 func (d *bed) awaitEnd(ctx context.Context, w *watch, p *probe, began time.Time) {
 	f := d.fault
@@ -110,7 +113,7 @@ func (d *bed) awaitEnd(ctx context.Context, w *watch, p *probe, began time.Time)
 	if d.short {
 		enough = began.Add(f.settle + 5*time.Second)
 	}
-	end := began.Add(time.Duration(d.slack * float64(f.length())))
+	end := began.Add(d.length())
 	for ; time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 250*time.Millisecond) {
 		if now := time.Now(); f.lasts || now.Before(enough) {
 			continue

@@ -68,16 +68,21 @@ func RestartProcess(ctx context.Context, client redis.UniversalClient, workerID 
 	}
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
-	for {
+	for silent := ""; ; {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return 0, fmt.Errorf("wait for worker %s: %w", workerID, context.Cause(ctx))
+			return 0, fmt.Errorf("wait for worker %s%s: %w", workerID, silent, context.Cause(ctx))
 		}
 		now, err := read(ctx, client, workerID)
+		if errors.Is(err, ErrUnknown) { // it was told, and may not be able to write how that ended
+			silent = ", which writes no heartbeat any more, so that the outcome is not known"
+			continue
+		}
 		if err != nil {
 			return 0, err
 		}
+		silent = ""
 		switch {
 		case now.Nonce != before.Nonce:
 			return 0, fmt.Errorf("worker %s: %w: the worker itself was replaced meanwhile", workerID, ErrFailed)

@@ -53,7 +53,7 @@ func classify(o observation) Worker {
 	case !o.worker.Alive && o.worker.Err != nil:
 		dead(CauseError, o.worker.Err.Error())
 	case !o.worker.Alive && !evidence:
-		dead(CauseHeartbeatExpired, "no heartbeat since "+o.worker.Expiry.UTC().Format(time.RFC3339))
+		dead(CauseHeartbeatExpired, "its heartbeat expired at "+o.worker.Expiry.UTC().Format(time.RFC3339))
 	case w.State != status.Dead && o.silent && !o.pinged:
 		dead(CauseHeartbeatExpired, fmt.Sprintf("no heartbeat for %s", o.worker.Age.Round(time.Second)))
 	case w.State == status.Free && o.silent:

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/runqy/runqy-worker/heartbeat"
 )
 
@@ -78,24 +80,23 @@ func (s *Store) RecordDeath(ctx context.Context, d Death, tasks int, age time.Du
 
 // Deaths returns who died within the last hour, the latest first.
 func (s *Store) Deaths(ctx context.Context) ([]Death, error) {
-	reply, err := s.listDeaths.Run(ctx, s.client, []string{deathsKey}).StringSlice()
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", deathsKey, err)
-	}
-	if len(reply)%2 != 1 {
-		return nil, fmt.Errorf("read %s: an answer of %d parts", deathsKey, len(reply))
-	}
-	now, err := strconv.ParseInt(reply[0], 10, 64)
+	// No script: who looks for what is wrong may find a Redis that lets nobody run one.
+	var now *redis.TimeCmd
+	var all *redis.MapStringStringCmd
+	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		now, all = p.Time(ctx), p.HGetAll(ctx, deathsKey)
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", deathsKey, err)
 	}
 	var deaths []Death
-	for entry := range slices.Chunk(reply[1:], 2) {
-		d, err := parseDeath(entry[1])
+	for _, value := range all.Val() {
+		d, err := parseDeath(value)
 		if err != nil {
 			continue // not ours; it goes with the next that is recorded, or with the key
 		}
-		d.Age = max(time.UnixMilli(now).Sub(d.At), 0)
+		d.Age = max(now.Val().Sub(d.At), 0)
 		if d.Age <= DeathsKept {
 			deaths = append(deaths, d)
 		}

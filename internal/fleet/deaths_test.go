@@ -55,6 +55,21 @@ func TestDeathsAreKeptForAnHour(t *testing.T) {
 	}
 }
 
+// Who asks what is wrong may find a Redis that lets nobody run a script.
+func TestDeathsAreReadWithoutAScript(t *testing.T) {
+	client, ctx := redistest.Start(t).Client, t.Context()
+	store := NewStore(client)
+	if _, err := store.RecordDeath(ctx, Death{ID: "w1", Nonce: "n", Cause: CauseRefused, Reason: "no"}, 1, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Do(ctx, "ACL", "SETUSER", "default", "-@scripting").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if deaths, err := store.Deaths(ctx); err != nil || len(deaths) != 1 || deaths[0].ID != "w1" {
+		t.Errorf("deaths %+v, %v; want that of w1", deaths, err)
+	}
+}
+
 // A host that dies with thousands of workers does not fill Redis.
 func TestDeathsAreBounded(t *testing.T) {
 	client := redistest.Start(t).Client

@@ -34,21 +34,17 @@ var leaseReleaseLua string
 //go:embed lua/death_record.lua
 var deathRecordLua string
 
-//go:embed lua/death_list.lua
-var deathListLua string
-
 // Store is the fleet's part of Redis. It is safe for concurrent use.
 type Store struct {
-	client                  redis.UniversalClient
-	acquire, release        *redis.Script
-	recordDeath, listDeaths *redis.Script
+	client                        redis.UniversalClient
+	acquire, release, recordDeath *redis.Script
 }
 
 // NewStore returns the Store behind a client, which should have ContextTimeoutEnabled.
 func NewStore(client redis.UniversalClient) *Store {
 	return &Store{
 		client: client, acquire: redis.NewScript(leaseAcquireLua), release: redis.NewScript(leaseReleaseLua),
-		recordDeath: redis.NewScript(deathRecordLua), listDeaths: redis.NewScript(deathListLua),
+		recordDeath: redis.NewScript(deathRecordLua),
 	}
 }
 

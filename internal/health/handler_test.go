@@ -230,8 +230,19 @@ func TestQueuesEndpoint(t *testing.T) {
 		t.Errorf("while the loop stands still the answer is %s, want so of the three that could be read", body)
 	}
 
+	// A Redis that can be read, and refuses what the work needs, is not said to be well here alone.
+	refusing := healthy()
+	refusing.Healthy, refusing.Broker = false, status.Unhealthy
+	refusing.Reasons = []status.Reason{{Summary: "READONLY."}}
+	refused := sources(refusing)
+	refused.Queues, refused.States, refused.Broker = src.Queues, nil, nil
+	rec := request(Handler(refused), "GET", "/health/v2/queues")
+	if got := rec.Body.String(); rec.Code != 503 || !strings.HasPrefix(got, `{"broker":"error","error":"READONLY.","queues":{`) || !strings.Contains(got, `"pending":2`) {
+		t.Errorf("with a Redis that refuses the answer is %d %s", rec.Code, got)
+	}
+
 	src.Queues = func(context.Context) (map[string]status.Depth, error) { return nil, errors.New("connection refused") }
-	rec := request(Handler(src), "GET", "/health/v2/queues")
+	rec = request(Handler(src), "GET", "/health/v2/queues")
 	if rec.Code != 503 || rec.Body.String() != `{"broker":"error","error":"connection refused"}` {
 		t.Errorf("without Redis the answer is %d %s, want 503 and the error", rec.Code, rec.Body)
 	}

@@ -36,7 +36,8 @@ type StateSource func(ctx context.Context, report status.Report, queues map[stri
 type BrokerSource func(ctx context.Context) (Broker, error)
 
 type queuesBody struct {
-	Broker           string               `json:"broker"`
+	Broker           string               `json:"broker"` // connected, or error where the report has it so
+	Error            string               `json:"error,omitempty"`
 	Queues           map[string]queueBody `json:"queues"`
 	MemoryUsed       string               `json:"redis_memory_used"`
 	ConnectedClients *int64               `json:"redis_connected_clients"` // null: unknown
@@ -101,6 +102,10 @@ func (p probes) serveQueues(w http.ResponseWriter, r *http.Request) {
 		Broker: "connected", Queues: make(map[string]queueBody, len(queues)),
 		MemoryUsed: "unknown", Environment: p.environment,
 	}
+	code := http.StatusOK
+	if report.Broker == status.Unhealthy { // it can be read, and does not take what the work needs
+		code, body.Broker, body.Error = http.StatusServiceUnavailable, "error", report.Reason().Summary
+	}
 	states := p.queueStates(ctx, report, queues)
 	for name, q := range queues {
 		b := queueBody{Name: name, Status: "active", Depth: q}
@@ -125,7 +130,7 @@ func (p probes) serveQueues(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
-	writeJSON(w, http.StatusOK, body)
+	writeJSON(w, code, body)
 }
 
 // queueStates asks for the states; while a loop that the report comes from stands still, nothing is known of any queue.

@@ -29,7 +29,7 @@ func workers() []client.Worker {
 			Status: client.StatusRunning, Address: "h:1",
 		},
 		{
-			ID: "w3", State: client.Dead, Cause: client.CauseHeartbeatExpired, Reason: "no heartbeat since 2026-01-02T03:04:05Z",
+			ID: "w3", State: client.Dead, Cause: client.CauseHeartbeatExpired, Reason: "its heartbeat expired at 2026-01-02T03:04:05Z",
 			Expiry: start,
 		},
 		{
@@ -57,7 +57,7 @@ WORKER            HEALTHY  STATUS    STATE  QUEUES  TASKS  PROCESSED  FAILED  CR
 w1                true     running   BUSY   a,b     1/4    10         2       0        1m30s  2.0s ago  h:8001   
 worker-long-name  false    degraded  BUSY           0/0    0          0       0        -      -         -        exit ?[31m; field pid
 w2                false    running   DEAD           0/0    0          0       0        -      -         h:1      refused: connection refused
-w3                false    gone      DEAD   -       -      -          -       -        -      -         -        no heartbeat since 2026-01-02T03:04:05Z
+w3                false    gone      DEAD   -       -      -          -       -        -      -         -        its heartbeat expired at 2026-01-02T03:04:05Z
 w4                false    gone      DEAD   a       -      -          -       -        -      -         -        refused: connection refused; died 3m20s ago, 2 tasks went back
 w5                true     running   FREE           0/0    0          0       0        -      -         -        an earlier process of this id died 1m0s ago (process_gone: no ?[2J process), 1 task went back
 w6                false    gone      DEAD   -       -      -          -       -        -      -         -        no heartbeat; an earlier process of this id died 1m0s ago (process_gone: gone), no task is known to have gone back
