@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ type world struct {
 	recoverFn  func(queue string) error
 	lapsedErr  error // of Lapsed
 	listErr    error // of List
+	saveErr    error // of SaveCheckpoint
 	leader     string
 	heldUntil  time.Time
 	checkpoint Checkpoint
@@ -293,7 +295,7 @@ func (w *world) SaveCheckpoint(_ context.Context, beats map[string]heartbeat.Bea
 		delete(w.checkpoint.Beats, id)
 	}
 	w.checkpoint.Queues = queues
-	return w.redis
+	return cmp.Or(w.redis, w.saveErr)
 }
 
 func (w *world) RecordDeath(_ context.Context, d Death, tasks int, age time.Duration) (bool, error) {

@@ -87,8 +87,8 @@ func (l *leader) run(ctx context.Context) {
 		next := begun.Add(l.opts.Interval)
 		if err != nil {
 			next = time.Now().Add(min(l.opts.Interval, roundRetry))
-			l.logFailure(ctx, err)
 		}
+		l.logOutcome(ctx, err)
 		l.rounds.Answer(begun, cmp.Or(err, l.sweeper.failure()))
 		l.rounds.Expect(next)
 		_ = timer.Sleep(ctx, time.Until(next)) // the loop asks ctx
@@ -125,21 +125,23 @@ func (l *leader) settled(now time.Time) bool {
 		l.since = now
 	}
 	if l.failing {
-		l.opts.Logger.Info("fleet check resumed")
 		l.since = now
 	}
-	l.failing, l.lastRead = false, now
+	l.lastRead = now
 	return now.Sub(l.since) >= settleTime
 }
 
-func (l *leader) logFailure(ctx context.Context, err error) {
-	if ctx.Err() != nil {
+// logOutcome notes whether a round has failed, in any part of it.
+func (l *leader) logOutcome(ctx context.Context, err error) {
+	switch {
+	case ctx.Err() != nil:
 		return
-	}
-	if !l.failing {
+	case err != nil && !l.failing:
 		l.opts.Logger.Warn("fleet check failed", "error", err)
+	case err == nil && l.failing:
+		l.opts.Logger.Info("fleet check resumed")
 	}
-	l.failing = true
+	l.failing = err != nil
 }
 
 // loadCheckpoint takes over what the previous leader knew, the first time that Redis answers.

@@ -18,6 +18,32 @@ import (
 // die has a worker's process vanish: no beat any more, and its port refuses.
 func (w *world) die(id string) { w.answer(id, answer{err: failed(rpc.KindRefused)}) }
 
+// A Redis that can be read and not written to lets no round end well, so none has resumed.
+func TestRoundThatCannotBeSavedHasFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, book := newWorld(), &logBook{}
+		w.add("well")
+		defer w.beating("well")()
+		defer start(w.service(t, "c", book, Observer{}))()
+		save := func(err error) {
+			w.mu.Lock()
+			w.saveErr = err
+			w.mu.Unlock()
+			time.Sleep(30 * time.Second)
+			synctest.Wait()
+		}
+		save(nil)
+		save(errors.New("READONLY"))
+		if failed, resumed := book.count("fleet check failed"), book.count("fleet check resumed"); failed != 1 || resumed != 0 {
+			t.Errorf("while it refuses: failed is logged %d times and resumed %d times, want once and never", failed, resumed)
+		}
+		save(nil)
+		if failed, resumed := book.count("fleet check failed"), book.count("fleet check resumed"); failed != 1 || resumed != 1 {
+			t.Errorf("at last: failed is logged %d times and resumed %d times, want once each", failed, resumed)
+		}
+	})
+}
+
 func TestProvenDeathRecoversTheTasksAndThenRemovesTheWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, book := newWorld(), &logBook{}
