@@ -36,7 +36,6 @@ func startWithEveryState(t *testing.T) (*redistest.Server, *harness.Queue, *harn
 	harness.Eventually(t, "our own copies are there too", func() error {
 		return server.Client.LIndex(t.Context(), "asynq:"+harness.QueueName+":pending", 0).Err()
 	})
-	t.Cleanup(w.Stop)
 	return server, q, w, ids
 }
 
