@@ -36,8 +36,8 @@ type DependenciesOptions struct {
 	Logger      *slog.Logger // default: slog.Default()
 }
 
-// Dependencies judges Redis by what the work with it comes to, and asks the database every five seconds whether it answers. Until the first answer they count as unhealthy. The methods may be called
-// from any goroutine; Run only once.
+// Dependencies judges Redis by what the work with it comes to, and asks the database every five seconds whether it answers.
+// Until the first answer they count as unhealthy. The methods may be called from any goroutine; Run only once.
 type Dependencies struct {
 	watches  []*watch
 	redis    *watch

@@ -215,15 +215,22 @@ func TestCheckerProcessRefusesWhatCannotWork(t *testing.T) {
 	}
 }
 
-// A worker recovers what earlier processes with its id held, in its own queues, and nobody else's tasks.
-func TestASuccessorRecoversItsPredecessorsTasks(t *testing.T) {
+// builtWorker is a worker that was built and does not run, and its Redis.
+func builtWorker(t *testing.T) (*redistest.Server, *Worker) {
+	t.Helper()
 	s := redistest.Start(t)
 	w, err := New(Options{Config: settings(t, s.URL), Logger: silent()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.closeClients()
-	defer w.server.Close()
+	t.Cleanup(w.closeClients)
+	t.Cleanup(func() { _ = w.server.Close() })
+	return s, w
+}
+
+// A worker recovers what earlier processes with its id held, in its own queues, and nobody else's tasks.
+func TestASuccessorRecoversItsPredecessorsTasks(t *testing.T) {
+	s, w := builtWorker(t)
 	holdTask(t, s.Client, "own", "predecessors", "w|old|7")
 	holdTask(t, s.Client, "own", "mine", "w|"+w.identity.Nonce+"|1")
 	holdTask(t, s.Client, "own", "others", "v|x|1")
@@ -238,13 +245,7 @@ func TestASuccessorRecoversItsPredecessorsTasks(t *testing.T) {
 
 // Nobody else may see the death of a process whose successor on the same host takes over at once.
 func TestASuccessorRecordsItsPredecessorsDeath(t *testing.T) {
-	s := redistest.Start(t)
-	w, err := New(Options{Config: settings(t, s.URL), Logger: silent()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.closeClients()
-	defer w.server.Close()
+	s, w := builtWorker(t)
 	gone := w.identity
 	gone.Nonce, gone.PIDStart = "old", gone.PIDStart+1 // another process had this one's number
 	predecessor := heartbeat.NewWriter(s.Client, heartbeat.Options{
@@ -276,13 +277,7 @@ func TestASuccessorRecordsItsPredecessorsDeath(t *testing.T) {
 
 // While Redis is away the worker waits for it, and goes when it is told to.
 func TestRecoveringWaitsForRedis(t *testing.T) {
-	s := redistest.Start(t)
-	w, err := New(Options{Config: settings(t, s.URL), Logger: silent()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.closeClients()
-	defer w.server.Close()
+	s, w := builtWorker(t)
 	s.Kill()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()

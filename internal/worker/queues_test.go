@@ -16,13 +16,7 @@ import (
 
 // What a worker says of its queues follows the one report of its health.
 func TestQueueStatesFollowTheReport(t *testing.T) {
-	s := redistest.Start(t)
-	w, err := New(Options{Config: settings(t, s.URL), Logger: silent()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.closeClients()
-	defer w.server.Close()
+	_, w := builtWorker(t)
 	depths := map[string]status.Depth{"own": {}}
 	well := status.Health{Healthy: true, Status: status.Running, State: status.Free}
 	with := func(change func(*status.Health)) status.Report {
